@@ -1,0 +1,211 @@
+"""`action`: marks a function as callable by clients."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from pydantic import BaseModel, ValidationError
+
+from callboard.errors import ConfigurationError, InvalidParams
+from callboard.results import ActionResult
+from callboard.retry import Retry
+
+if TYPE_CHECKING:
+    from callboard.context import ActionContext
+
+__all__ = ["DEFAULT_QUEUE", "Action", "action"]
+
+DEFAULT_QUEUE = "callboard"
+MAX_TIMEOUT = 86_400.0  # seconds: a run must end before its seal expires
+
+Handler = Callable[..., ActionResult[Any]]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """A handler and how it runs."""
+
+    name: str
+    handler: Handler
+    model: type[BaseModel] | None  # what the params must fit; None: any JSON object
+    wants_params: bool  # the handler takes (ctx, params), not (ctx)
+    owner_only: bool
+    anonymous: bool  # callable without a token
+    transaction: bool
+    timeout: float  # seconds, hard
+    retry: Retry | None
+    queue: str
+    on_worker_lost: Literal["rerun", "fail"]
+    where: str  # "file:line", for messages
+
+    @property
+    def task(self) -> str:
+        """The name of its Celery task."""
+        return f"actions.{self.name}"
+
+    def validate(self, params: Mapping[str, Any]) -> BaseModel | Mapping[str, Any]:
+        """The params as the handler wants them; raises `InvalidParams` with the issues."""
+        if self.model is None:
+            return params
+        try:
+            return self.model.model_validate(params)
+        except ValidationError as error:
+            issues = [
+                {"path": ".".join(str(part) for part in row["loc"]), "message": row["msg"]}
+                for row in error.errors(include_url=False, include_input=False)
+            ]
+        first = issues[0]
+        raise InvalidParams(
+            f"Invalid params: {first['path'] or 'body'}: {first['message']}", issues
+        )
+
+    def __call__(self, *args: Any) -> ActionResult[Any]:
+        """The handler itself, so that one action's code can call another's."""
+        return self.handler(*args)
+
+    def run(self, ctx: ActionContext) -> object:
+        """Call the handler; what it returns is not checked here."""
+        if not self.wants_params:
+            return self.handler(ctx)
+        return self.handler(ctx, self.validate(ctx.params))
+
+    def display(self, params: Mapping[str, Any]) -> str:
+        """The params as Flower and the logs may show them: the model's field names, no values."""
+        if self.model is None:
+            return f"{{{len(params)} fields}}" if params else "{}"
+        return "{" + ", ".join(f"{n}: ***" for n in self.model.model_fields if n in params) + "}"
+
+
+@overload
+def action(name: Handler, /) -> Action: ...
+@overload
+def action(
+    name: str | None = None,
+    *,
+    owner_only: bool = False,
+    anonymous: bool = False,
+    transaction: bool = False,
+    timeout: float = 30.0,
+    retry: Retry | None = None,
+    queue: str | None = None,
+    on_worker_lost: Literal["rerun", "fail"] = "rerun",
+) -> Callable[[Handler], Action]: ...
+def action(name: Any = None, **options: Any) -> Any:
+    """Expose a function as an action, by default under its name in lowerCamelCase.
+
+    Used bare or called. ``owner_only``: everyone but ``OWNER_USER_ID`` gets 403.
+    ``anonymous``: no token is needed. ``transaction``: the handler's reads and writes are one
+    MongoDB transaction, run exactly once. ``timeout`` (seconds): when it ends the handler is
+    stopped. ``retry``: see `Retry`. ``queue``: the Celery queue. ``on_worker_lost``: what
+    happens when a worker dies during the run: ``"rerun"`` or ``"fail"``.
+
+    Raises `ConfigurationError`, with file and line, for an option or a handler that cannot work.
+    """
+    if callable(name):
+        return _build(name, None, **options)
+    return lambda handler: _build(handler, name, **options)
+
+
+def _build(
+    handler: Any,
+    name: str | None,
+    *,
+    owner_only: bool = False,
+    anonymous: bool = False,
+    transaction: bool = False,
+    timeout: float = 30.0,
+    retry: Retry | None = None,
+    queue: str | None = None,
+    on_worker_lost: Literal["rerun", "fail"] = "rerun",
+) -> Action:
+    where = _where(handler)
+    model, wants_params = _params_model(handler, where)
+    name = _camel_case(handler.__name__) if name is None else name
+    queue = DEFAULT_QUEUE if queue is None else queue
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise ConfigurationError(f"{where}: action {name!r}: {what}")
+
+    require(_is_name(name), "a name is a letter, then up to 63 letters, digits, _ or -")
+    require(_is_name(queue), f"queue {queue!r} is not a letter, then letters, digits, _ or -")
+    flags = {"owner_only": owner_only, "anonymous": anonymous, "transaction": transaction}
+    for option, value in flags.items():
+        require(isinstance(value, bool), f"{option} must be True or False, not {value!r}")
+    require(not (owner_only and anonymous), "owner_only and anonymous exclude each other")
+    require(
+        isinstance(timeout, int | float)
+        and not isinstance(timeout, bool)
+        and 0 < timeout <= MAX_TIMEOUT,
+        f"timeout must be more than 0 and at most {MAX_TIMEOUT:g} seconds, not {timeout!r}",
+    )
+    require(retry is None or isinstance(retry, Retry), f"retry must be a Retry, not {retry!r}")
+    require(
+        on_worker_lost in ("rerun", "fail"),
+        f"on_worker_lost must be 'rerun' or 'fail', not {on_worker_lost!r}",
+    )
+    return Action(
+        name=name,
+        handler=handler,
+        model=model,
+        wants_params=wants_params,
+        timeout=float(timeout),
+        retry=retry,
+        queue=queue,
+        on_worker_lost=on_worker_lost,
+        where=where,
+        **flags,
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _where(handler: Any) -> str:
+    code = getattr(handler, "__code__", None)
+    if code is None:
+        frame = sys._getframe(3)  # the line that used the decorator
+        raise ConfigurationError(
+            f"{frame.f_code.co_filename}:{frame.f_lineno}: "
+            f"@action takes a function, not {handler!r}"
+        )
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _params_model(handler: Any, where: str) -> tuple[type[BaseModel] | None, bool]:
+    """The pydantic model of the handler's second parameter, and whether it has one."""
+    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        raise ConfigurationError(
+            f"{where}: {handler.__name__} is `async def`; a handler is a plain function"
+        )
+    parameters = list(inspect.signature(handler).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) != len(parameters) or len(positional) not in (1, 2):
+        raise ConfigurationError(
+            f"{where}: {handler.__name__} must take (ctx) or (ctx, params), "
+            f"not {inspect.signature(handler)}"
+        )
+    if len(positional) == 1:
+        return None, False
+    try:
+        hint = typing.get_type_hints(handler).get(positional[1].name)
+    except Exception as error:  # a name that the module does not have, most often
+        raise ConfigurationError(
+            f"{where}: the annotations of {handler.__name__} cannot be read: {error}"
+        ) from error
+    return (hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None), True
+
+
+def _camel_case(name: str) -> str:
+    """``invite_attendee`` -> ``inviteAttendee``."""
+    first, *rest = [part for part in name.split("_") if part] or [name]
+    return first[:1].lower() + first[1:] + "".join(part[:1].upper() + part[1:] for part in rest)

@@ -1,0 +1,119 @@
+"""Every error that Callboard raises on purpose, in one tree.
+
+CallboardError
+├── ConfigurationError      a setting or the actions package is wrong: the process does not start
+├── SealError               a sealed value cannot be opened with the keys at hand
+├── Unauthorized            a token is missing or not acceptable
+├── RunRefused              the call is refused before a run exists
+│   ├── BadRequest          the request cannot be read
+│   ├── Forbidden           owner_only, and the caller is not the owner
+│   ├── UnknownAction
+│   ├── InvalidParams       the params do not fit the action's model
+│   ├── KeyReused           an idempotency key was used with another body
+│   ├── RateLimited
+│   └── QueueFull
+├── NotFound                no such run or schedule, or not the caller's
+├── ServiceUnavailable      something outside is away; trying again is right
+│   ├── BrokerUnavailable
+│   └── DatabaseUnavailable
+└── StopHandler             ends a handler early, with a result (`ActionResult.unwrap`)
+
+`api.errors` maps each to an HTTP status; a test proves that none is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from callboard.results import ActionResult
+
+
+class CallboardError(Exception):
+    """The root: its text is safe to show to a caller."""
+
+
+class ConfigurationError(CallboardError):
+    """A setting or the actions package is wrong; the text names what and the next step."""
+
+
+class SealError(CallboardError):
+    """A sealed value was made with another key, for another run, or was altered."""
+
+
+class Unauthorized(CallboardError):
+    """The token is missing or not acceptable.
+
+    ``reason`` is for the log only. A caller learns no more than ``Unauthorized``.
+    """
+
+    def __init__(self, reason: str, *, token_given: bool = True) -> None:
+        super().__init__("Unauthorized")
+        self.reason = reason
+        self.token_given = token_given
+
+
+class RunRefused(CallboardError):
+    """The call is refused before a run exists; nothing was enqueued."""
+
+
+class BadRequest(RunRefused):
+    """The request cannot be read: not JSON, not an object, a bad header value."""
+
+
+class Forbidden(RunRefused):
+    """The caller is known and may not do this."""
+
+
+class UnknownAction(RunRefused):
+    """No action has this name."""
+
+
+class InvalidParams(RunRefused):
+    """The params do not fit the action's model; ``issues`` holds ``{"path", "message"}`` rows."""
+
+    def __init__(self, message: str, issues: Sequence[dict[str, str]]) -> None:
+        super().__init__(message)
+        self.issues = list(issues)
+
+
+class KeyReused(RunRefused):
+    """An idempotency key came back with another body."""
+
+
+class RateLimited(RunRefused):
+    """The caller asked too often; ``retry_after`` in seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueFull(RunRefused):
+    """The queue is deeper than CALLBOARD_MAX_QUEUE."""
+
+
+class NotFound(CallboardError):
+    """No such thing, or none that this caller may see."""
+
+
+class ServiceUnavailable(CallboardError):
+    """Something that Callboard stands on is away; the same request may succeed later."""
+
+
+class BrokerUnavailable(ServiceUnavailable):
+    """Redis does not answer, or refuses writes."""
+
+
+class DatabaseUnavailable(ServiceUnavailable):
+    """MongoDB does not answer within the time that the run has."""
+
+
+class StopHandler(CallboardError):
+    """Carries the result that ``ActionResult.unwrap`` ends the handler with."""
+
+    def __init__(self, result: ActionResult[Any]) -> None:
+        super().__init__("handler stopped by unwrap()")
+        self.result = result

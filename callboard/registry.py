@@ -1,0 +1,138 @@
+"""The registry: every action that the actions package holds, found by importing it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from callboard.action import Action
+from callboard.collection import Collection
+from callboard.errors import ConfigurationError, UnknownAction
+from callboard.schedule import Schedule
+
+__all__ = ["Registry", "discover", "get_registry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """What an application declares: its actions by name, schedules, integrations, collections."""
+
+    actions: Mapping[str, Action]
+    schedules: tuple[Schedule, ...] = ()
+    integrations: Mapping[str, str] = field(default_factory=dict)  # name -> who pays
+    collections: Mapping[str, Collection] = field(default_factory=dict)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The Celery queues that the actions name, sorted."""
+        return tuple(sorted({action.queue for action in self.actions.values()}))
+
+    def get(self, name: str) -> Action:
+        """The action of this name; raises `UnknownAction` with the nearest names."""
+        found = self.actions.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name[:64], self.actions, n=2, cutoff=0.6)
+            hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+            raise UnknownAction(f"Unknown action {name[:64]!r}.{hint}")
+        return found
+
+
+def discover(module_name: str) -> Registry:
+    """Import the actions package, each of its modules, and collect what they declare.
+
+    Raises `ConfigurationError` with file and line: a module that does not import, two actions
+    of one name, a declaration of the wrong type.
+    """
+    modules = list(_import_all(module_name))
+    actions: dict[str, Action] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, Action) and value is not actions.get(value.name):
+                _add(actions, value)
+    if not actions:
+        raise ConfigurationError(
+            f"{module_name}: holds no action. Decorate a function with @callboard.action in a "
+            f"module of it, or name another package in CALLBOARD_ACTIONS."
+        )
+    return Registry(
+        actions=actions,
+        schedules=tuple(_declared(modules, module_name, "schedules", "SCHEDULES", list)),
+        integrations=_declared(modules, module_name, "integrations", "INTEGRATIONS", dict),
+        collections=_declared(modules, module_name, "collections", "COLLECTIONS", dict),
+    )
+
+
+def _add(actions: dict[str, Action], new: Action) -> None:
+    if new.name in actions:
+        raise ConfigurationError(
+            f"{new.where}: action {new.name!r} is already defined at {actions[new.name].where}"
+        )
+    actions[new.name] = new
+
+
+def _import_all(module_name: str) -> Iterator[ModuleType]:
+    package = _import(module_name)
+    yield package
+    for found in pkgutil.walk_packages(getattr(package, "__path__", []), f"{module_name}."):
+        yield _import(found.name)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ConfigurationError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        place = _place_of(error)
+        kind = type(error).__name__
+        raise ConfigurationError(
+            f"{place or name}: cannot import {name}: {kind}: {error}"
+        ) from error
+
+
+def _place_of(error: BaseException) -> str | None:
+    """``file:line`` of the last line outside the import machinery."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
+def _declared(modules: list[ModuleType], package: str, module: str, name: str, kind: type) -> Any:
+    for found in modules:
+        if found.__name__ == f"{package}.{module}" and hasattr(found, name):
+            value = getattr(found, name)
+            if not isinstance(value, kind):
+                raise ConfigurationError(
+                    f"{found.__file__}: {name} must be a {kind.__name__}, not {value!r:.80}"
+                )
+            return value
+    return kind()
+
+
+@cache
+def get_registry() -> Registry:
+    """The registry of this process, from CALLBOARD_ACTIONS.
+
+    The working directory comes first on the import path, as under ``python -m``, so that the
+    application's own ``actions`` folder is found by every command.
+    """
+    from callboard.settings import get_settings
+
+    if "" not in sys.path and "." not in sys.path:
+        sys.path.insert(0, "")
+    return discover(get_settings().actions)

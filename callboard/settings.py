@@ -1,0 +1,249 @@
+"""The settings: read once from the environment, checked as a whole, then frozen.
+
+Every mistake is told at start, all in one message, each naming its variable. An empty
+variable is unset. A secret is never part of a message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from callboard.errors import ConfigurationError
+
+__all__ = ["DEVELOPMENT_SECRET", "PRIVATE_VARIABLES", "Settings", "get_settings", "load_settings"]
+
+DEVELOPMENT_SECRET = "development-"  # noqa: S105 - a marker
+"""What generated secrets begin with; refused in production."""
+
+PRIVATE_VARIABLES = re.compile(
+    r"SECRET_KEY|JWT_.*|APP_OWNER_JWT|REDIS_URL|MONGODB_URI|FLOWER_.*|CALLBOARD_TOKEN"
+)
+"""The variables that a handler never sees in ``ctx.env`` (full match)."""
+
+KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
+SYMMETRIC = ("HS256",)
+ASYMMETRIC = ("ES256", "RS256", "EdDSA")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _comma_list(value: object) -> object:
+    return _split(value) if isinstance(value, str) else value
+
+
+def _https_url(value: str) -> str:
+    """An http(s) URL without credentials; plain http on loopback only."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an http(s) URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("may hold no credentials, query or fragment")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ValueError("must be https outside loopback")
+    return value.rstrip("/")
+
+
+def _upstreams(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    upstreams: dict[str, str] = {}
+    for entry in value.split(","):
+        name, equals, url = entry.strip().partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise ValueError(f"entry {name!r} is not name=https://host")
+        if name in upstreams:
+            raise ValueError(f"names {name!r} twice")
+        upstreams[name] = _https_url(url)
+    return upstreams
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError("must look like redis://[:password@]host:port/0")
+    return value
+
+
+def _mongodb_uri(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("mongodb", "mongodb+srv") or not parts.netloc:
+        raise ValueError("must look like mongodb://host:port/database")
+    if not re.fullmatch(r"/[A-Za-z0-9_-]{1,63}", parts.path):
+        raise ValueError("its path must name the database: mongodb://host:port/database")
+    return value
+
+
+def _secret_key(value: SecretStr) -> SecretStr:
+    keys = _split(value.get_secret_value())
+    if any(len(key) < 32 for key in keys):
+        raise ValueError("each key of the list needs at least 32 characters")
+    if len(set(keys)) != len(keys):
+        raise ValueError("names one key twice")
+    return value
+
+
+def _jwt_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < 32:
+        raise ValueError("needs at least 32 bytes (RFC 7518 s. 3.2)")
+    if "-----BEGIN" in value.get_secret_value():
+        raise ValueError("is a PEM key: put a public key into JWT_PUBLIC_KEY")
+    return value
+
+
+def _public_key(value: str) -> str:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    pem = value.replace("\\n", "\n")
+    try:
+        load_pem_public_key(pem.encode())
+    except ValueError as error:
+        raise ValueError("is not a PEM public key (-----BEGIN PUBLIC KEY-----)") from error
+    return pem
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Url = Annotated[str, AfterValidator(_https_url)]
+
+
+def _variable(name: str, default: Any = None) -> Any:
+    return Field(default=default, validation_alias=name)
+
+
+class Settings(BaseSettings):
+    """All settings; each field names its environment variable."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    # Where things are
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = _variable("REDIS_URL", ...)
+    mongodb_uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = _variable("MONGODB_URI", ...)
+    actions: str = _variable("CALLBOARD_ACTIONS", "actions")  # an importable module or package
+    env: Literal["production", "development"] = _variable("CALLBOARD_ENV", "production")
+
+    # Secrets and identity
+    secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] = _variable("SECRET_KEY", ...)
+    jwt_secret: Annotated[SecretStr, AfterValidator(_jwt_secret)] | None = _variable("JWT_SECRET")
+    jwt_public_key: Annotated[str, AfterValidator(_public_key)] | None = _variable("JWT_PUBLIC_KEY")
+    jwt_jwks_url: Url | None = _variable("JWT_JWKS_URL")
+    jwt_algorithms: CommaList = _variable("JWT_ALGORITHMS", ())
+    jwt_issuer: str | None = _variable("JWT_ISSUER")
+    jwt_audience: str | None = _variable("JWT_AUDIENCE")
+    jwt_authorized_parties: CommaList = _variable("JWT_AUTHORIZED_PARTIES", ())
+    jwt_leeway: Annotated[float, Field(ge=0, le=300)] = _variable("JWT_LEEWAY", 5.0)  # seconds
+    owner_user_id: Annotated[str, Field(max_length=255)] | None = _variable("OWNER_USER_ID")
+    app_owner_jwt: SecretStr | None = _variable("APP_OWNER_JWT")
+
+    # What actions may reach
+    integrations_url: Url | None = _variable("INTEGRATIONS_URL")
+    upstreams: Annotated[dict[str, str], NoDecode, BeforeValidator(_upstreams)] = Field(
+        default_factory=dict, validation_alias="UPSTREAMS"
+    )
+
+    # How calls wait and runs live (seconds)
+    wait: Annotated[float, Field(gt=0)] = _variable("CALLBOARD_WAIT", 45.0)
+    max_wait: Annotated[float, Field(gt=0)] = _variable("CALLBOARD_MAX_WAIT", 120.0)
+    recovery: Annotated[float, Field(ge=3, le=600)] = _variable("CALLBOARD_RECOVERY", 15.0)
+    stop_grace: Annotated[float, Field(ge=0)] = _variable("CALLBOARD_STOP_GRACE", 20.0)
+    result_ttl: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_RESULT_TTL", 300)
+
+    # Limits and the edge
+    max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)  # messages
+    rate_limit: str | None = _variable("CALLBOARD_RATE_LIMIT")  # such as "100/minute"
+    cors_origins: CommaList = _variable("CALLBOARD_CORS_ORIGINS", ())
+    trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)  # hops
+
+    @property
+    def development(self) -> bool:
+        """Whether `callboard up` started this process."""
+        return self.env == "development"
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The keys: the first seals, all open."""
+        return _split(self.secret_key.get_secret_value())
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The JWT algorithms that are accepted: JWT_ALGORITHMS, or all that fit the key."""
+        return self.jwt_algorithms or _fitting(
+            "JWT_SECRET" if self.jwt_secret else "JWT_PUBLIC_KEY"
+        )
+
+
+def load_settings() -> Settings:
+    """Read the environment; raises `ConfigurationError` with every mistake in one text."""
+    mistakes: list[str] = []
+    settings = None
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        mistakes += [_told(row) for row in error.errors()]
+    mistakes += _across({name: value for name, value in os.environ.items() if value})
+    if settings and settings.wait > settings.max_wait:
+        mistakes.append(
+            f"CALLBOARD_WAIT ({settings.wait:g} s) is above "
+            f"CALLBOARD_MAX_WAIT ({settings.max_wait:g} s)"
+        )
+    if settings and not mistakes:
+        return settings
+    listed = "\n".join(f"  - {line}" for line in mistakes)
+    raise ConfigurationError(f"The settings are not right:\n{listed}")
+
+
+def _across(variables: Mapping[str, str]) -> Iterator[str]:
+    """The rules that span variables. They read the raw text, so that a mistake in one
+    variable does not hide those of others."""
+    given = [name for name in KEY_VARIABLES if name in variables]
+    if len(given) != 1:
+        yield (
+            f"set exactly one of {', '.join(KEY_VARIABLES)} "
+            f"({' and '.join(given) if given else 'none'} is set)"
+        )
+    elif wrong := set(_split(variables.get("JWT_ALGORITHMS", ""))) - set(_fitting(given[0])):
+        yield (
+            f"JWT_ALGORITHMS: {', '.join(sorted(wrong))} does not fit {given[0]}; "
+            f"allowed: {', '.join(_fitting(given[0]))}"
+        )
+    if variables.get("CALLBOARD_ENV") != "development":
+        for name in ("SECRET_KEY", "JWT_SECRET"):
+            if any(part.startswith(DEVELOPMENT_SECRET) for part in _split(variables.get(name, ""))):
+                yield f"{name} is a development secret: generate one for production"
+
+
+def _fitting(key_variable: str) -> tuple[str, ...]:
+    """The algorithms that fit a kind of key; a symmetric one never fits a public key."""
+    return SYMMETRIC if key_variable == "JWT_SECRET" else ASYMMETRIC
+
+
+def _told(row: Any) -> str:
+    """One pydantic error as a line that names the variable."""
+    text = row["msg"].removeprefix("Value error, ")
+    if row["type"] == "missing":
+        text = "is required (`callboard up` sets it for you on a development machine)"
+    return f"{row['loc'][0]}: {text}"
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process."""
+    return load_settings()
