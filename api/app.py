@@ -1,0 +1,37 @@
+"""Builds the Flask application."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from api import audit, errors
+from api.calls import MAX_BODY_BYTES, calls
+from api.health import health
+from api.runs import runs
+from api.services import Services
+from callboard.log import configure_logging
+from callboard.registry import Registry, get_registry
+from callboard.settings import Settings, get_settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
+    """The front end, from the environment unless told otherwise.
+
+    Raises `ConfigurationError` for wrong settings or a wrong actions package.
+    """
+    settings = settings or get_settings()
+    configure_logging(development=settings.development)
+    app = Flask("callboard.api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.extensions["callboard"] = Services.build(settings, registry or get_registry())
+    errors.install(app)
+    audit.install(app)
+    for blueprint in (calls, runs, health):
+        app.register_blueprint(blueprint)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app

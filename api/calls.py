@@ -1,0 +1,175 @@
+"""The call path: ``POST /api/actions/<name>``, from the HTTP request to the HTTP response."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from typing import Any
+
+from flask import Blueprint, Response, g, request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from api.errors import envelope
+from api.identity import Identity
+from api.preferences import Preferences, read_preferences
+from api.services import services
+from callboard.action import Action
+from callboard.errors import BadRequest, Forbidden, Unauthorized, UnknownAction
+from callboard.outcome import Outcome
+from callboard.seal import Call
+
+__all__ = ["MAX_BODY_BYTES", "calls", "identify"]
+
+MAX_BODY_BYTES = 1024 * 1024
+calls = Blueprint("calls", __name__)
+
+
+@calls.post("/api/actions/<name>")
+def call(name: str) -> Response:
+    """Run an action and answer with its result."""
+    identity = identify()
+    action = _permitted(name, identity)
+    params = _read_params()
+    preferences = read_preferences(request.headers.get("Prefer"))
+    idempotency = _idempotency(identity, action, params)
+    action.validate(params)
+    return _run(action, identity, params, preferences, idempotency)
+
+
+def identify() -> Identity | None:
+    """The caller of this request; raises `Unauthorized` for a token that is not acceptable."""
+    identity = services().verifier.identify(request.headers.get("Authorization"))
+    g.caller = identity and identity.subject
+    return identity
+
+
+def _permitted(name: str, identity: Identity | None) -> Action:
+    """The action, if this caller may call it."""
+    try:
+        action = services().registry.get(name)
+    except UnknownAction:
+        if identity is None:
+            raise Unauthorized("no token", token_given=False) from None
+        raise
+    if identity is None and not action.anonymous:
+        raise Unauthorized("no token", token_given=False)
+    if action.owner_only and (identity is None or not services().is_owner(identity)):
+        raise Forbidden("Forbidden: owner only")
+    return action
+
+
+def _read_params() -> dict[str, Any]:
+    """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    if request.content_length is None and not request.headers.get("Transfer-Encoding"):
+        return {}
+    if not request.is_json and request.content_length != 0 and request.get_data():
+        raise UnsupportedMediaType
+    body = request.get_data()
+    if not body:
+        return {}
+    try:
+        params = json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The body is not JSON") from error
+    if not isinstance(params, dict):
+        raise BadRequest("The body must be a JSON object, such as {}")
+    return params
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _idempotency(
+    identity: Identity | None, action: Action, params: dict[str, Any]
+) -> tuple[str, str] | None:
+    """The ``Idempotency-Key``, scoped to caller and action, and the digest of the body."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if identity is None:
+        raise BadRequest("Idempotency-Key needs a caller: send a token, or drop the header")
+    if not 1 <= len(key) <= 255:
+        raise BadRequest(f"Idempotency-Key takes 1..255 characters, not {len(key)}")
+    body = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    return _digest(identity.subject, action.name, key), _digest(body)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+
+
+def _run(
+    action: Action,
+    identity: Identity | None,
+    params: dict[str, Any],
+    preferences: Preferences,
+    idempotency: tuple[str, str] | None,
+) -> Response:
+    """Enqueue the run and wait for its reply as long as the caller wants to."""
+    at_hand = services()
+    settings, runs, replies = at_hand.settings, at_hand.runs, at_hand.replies
+    deadline = time.monotonic() + _wait_seconds(preferences)
+    run_id = str(uuid.uuid4())
+    with replies.expect(run_id) as waiter:
+        accepted = runs.accept(
+            run_id,
+            action,
+            Call(
+                caller=identity.subject if identity else None,
+                claims=identity.claims if identity else {},
+                jwt=identity.token if identity else None,
+                params=params,
+                reply=replies.channel,
+            ),
+            max_queue=settings.max_queue,
+            result_ttl=settings.result_ttl,
+            idempotency=idempotency,
+        )
+        if accepted.run_id == run_id:
+            waiter.wait(deadline - time.monotonic())
+            sealed = waiter.sealed
+        else:
+            sealed = at_hand.wait_for_end(accepted.run_id, deadline)
+    if sealed is None:
+        response = _not_ended(accepted.run_id, preferences)
+    else:
+        outcome = runs.open_result(accepted.run_id, action.name, sealed)
+        response = ended(outcome)
+    response.headers["Run-Id"] = accepted.run_id
+    if accepted.joined:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _wait_seconds(preferences: Preferences) -> float:
+    settings = services().settings
+    if preferences.wait is not None:
+        return min(preferences.wait, settings.max_wait)
+    return 0.0 if preferences.respond_async else settings.wait
+
+
+def ended(outcome: Outcome) -> Response:
+    """The response to a caller whose run has ended."""
+    response = envelope(outcome.body, outcome.code)
+    if outcome.code == 503:
+        response.headers["Retry-After"] = "2"
+    return response
+
+
+def _not_ended(run_id: str, preferences: Preferences) -> Response:
+    location = f"/api/runs/{run_id}"
+    if preferences.respond_async:
+        data = {"runId": run_id, "status": services().status_of(run_id)}
+        return envelope(
+            {"success": True, "data": data},
+            202,
+            Location=location,
+            Preference_Applied="respond-async",
+        )
+    body = {"success": False, "error": f"The run goes on; see {location}", "runId": run_id}
+    return envelope(body, 504, Location=location, Retry_After="1")

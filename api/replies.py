@@ -1,0 +1,125 @@
+"""The reply channel: how waiting requests learn that their runs ended.
+
+Each API process has one channel and one reader. A worker that ends a run publishes the sealed
+result there; the reader hands it to the request that waits. A waiting request costs one small
+object: no thread, no connection, no subscription of its own.
+
+Publishing is the fast path only, the run record is the truth: after each reconnect, and every
+few seconds, the reader looks up the records of all that still wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+import redis
+
+from callboard.errors import BrokerUnavailable
+from callboard.runs import Runs
+
+__all__ = ["Replies", "Waiter"]
+
+RUN_ID_LENGTH = 36
+CATCH_UP_SECONDS = 5.0
+RECONNECT_SECONDS = 0.2
+
+
+class Waiter:
+    """One request that waits for one run."""
+
+    __slots__ = ("_wake", "sealed")
+
+    def __init__(self) -> None:
+        self.sealed: bytes | None = None  # the result, once the run has ended
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Until the run changes or ends; False if nothing happened within ``seconds``."""
+        return self._wake.acquire(timeout=max(seconds, 0.0))
+
+    def tell(self, sealed: bytes | None) -> None:
+        """Called by the reader: the run changed or, with a result, ended."""
+        if sealed:
+            self.sealed = sealed
+        with contextlib.suppress(RuntimeError):  # told before, and not yet awake
+            self._wake.release()
+
+
+class Replies:
+    """The waiting requests of this process."""
+
+    def __init__(self, client: redis.Redis, runs: Runs) -> None:
+        self._redis = client
+        self._runs = runs
+        self._waiting: dict[str, list[Waiter]] = {}
+        self._lock = threading.Lock()
+        self._reader: threading.Thread | None = None
+        self._subscribed = threading.Event()
+        self.channel = f"callboard:reply:{uuid.uuid4().hex}"
+
+    def __len__(self) -> int:
+        return sum(len(waiters) for waiters in self._waiting.values())
+
+    @contextlib.contextmanager
+    def expect(self, run_id: str) -> Iterator[Waiter]:
+        """A `Waiter` for this run, registered before the run can end."""
+        self._start()
+        waiter = Waiter()
+        self._waiting.setdefault(run_id, []).append(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters = self._waiting[run_id]
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiting.pop(run_id, None)
+
+    def _start(self) -> None:
+        """Start the reader on first use, so that a forked server process has one of its own."""
+        if self._reader is None:
+            with self._lock:
+                if self._reader is None:
+                    self.channel = f"callboard:reply:{os.getpid()}-{uuid.uuid4().hex}"
+                    self._reader = threading.Thread(target=self._read, name="replies", daemon=True)
+                    self._reader.start()
+        self._subscribed.wait(1.0)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.subscribe(self.channel)
+                    channel.parse_response(timeout=1.5)  # the confirmation
+                    self._subscribed.set()
+                    self._listen(channel)
+            except (redis.RedisError, OSError, BrokerUnavailable):
+                self._subscribed.clear()
+                time.sleep(RECONNECT_SECONDS)
+
+    def _listen(self, channel: redis.client.PubSub) -> None:
+        next_catch_up = 0.0
+        while True:
+            if time.monotonic() >= next_catch_up:
+                self._catch_up()
+                next_catch_up = time.monotonic() + CATCH_UP_SECONDS
+            told = channel.get_message(timeout=1.0)
+            if told is not None and told["type"] == "message":
+                content: bytes = told["data"]
+                self._tell(content[:RUN_ID_LENGTH].decode(), content[RUN_ID_LENGTH:])
+
+    def _catch_up(self) -> None:
+        """Look up what a lost publish would have told."""
+        waiting = list(self._waiting)
+        for start in range(0, len(waiting), 500):
+            for run_id, sealed in self._runs.results(waiting[start : start + 500]).items():
+                self._tell(run_id, sealed)
+
+    def _tell(self, run_id: str, sealed: bytes) -> None:
+        for waiter in self._waiting.get(run_id, ()):
+            waiter.tell(sealed)

@@ -1,0 +1,72 @@
+"""The Celery message that wakes a worker for a run.
+
+It is written in Celery's task message protocol, version 2, inside the envelope of kombu's
+Redis transport (both are documented by Celery for clients in other languages), because the
+record and the message must reach Redis in one script; Celery's own publish path cannot do
+that and costs 0.6 ms. A test compares it with what the installed Celery writes.
+
+The message carries no content: the run id, the action, and a tag under the application's key.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+__all__ = ["BODY", "SIGNATURE_HEADER", "headers", "signed_parts", "write"]
+
+SIGNATURE_HEADER = "callboard"
+
+#: No arguments, no callbacks, no chain, no chord.
+BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+_BODY = base64.b64encode(BODY).decode()
+
+
+def signed_parts(task: str, run_id: str, display: str) -> tuple[str, str, str]:
+    """What the tag in `SIGNATURE_HEADER` covers."""
+    return (task, run_id, display)
+
+
+def headers(task: str, run_id: str, display: str, tag: str) -> dict[str, Any]:
+    """The headers of the message; ``display`` is what Flower shows as the task's kwargs.
+
+    Time limits, retries, callbacks and expiry are absent on purpose: they come from the
+    registry and the run record.
+    """
+    return {
+        "lang": "py",
+        "task": task,
+        "id": run_id,
+        "root_id": run_id,
+        "parent_id": None,
+        "group": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "eta": None,
+        "expires": None,
+        "argsrepr": "()",
+        "kwargsrepr": display,
+        "ignore_result": True,
+        SIGNATURE_HEADER: tag,
+    }
+
+
+def write(queue: str, fields: dict[str, Any]) -> str:
+    """The message with these headers, as kombu's Redis transport keeps it in a list."""
+    run_id = fields["id"]
+    envelope = {
+        "body": _BODY,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": fields,
+        "properties": {
+            "correlation_id": run_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": run_id,
+        },
+    }
+    return json.dumps(envelope, separators=(",", ":"))

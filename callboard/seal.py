@@ -1,0 +1,119 @@
+"""The seal: encryption and authentication of what a run carries through the broker.
+
+Whoever can read Redis sees no caller, token, parameter or result; whoever can write it can
+neither forge nor move one. Format, version 1::
+
+    0x01 | nonce (12 bytes) | AES-256-GCM ciphertext and tag (16 bytes)
+
+    key              HKDF-SHA256(secret, salt = run id, info = "callboard seal 1")
+    associated data  0x01 | kind | 0x00 | run id | 0x00 | action
+
+``kind`` keeps a result from being taken for a call. ``SECRET_KEY`` is a list: the first key
+seals, all open, so a key is rotated by putting a new one in front and dropping the old one
+when the last run sealed with it has expired (`CALL_LIFETIME`).
+
+A message on the queue is only a wake-up and carries no content; `Sealer.sign` marks it as ours.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from callboard.errors import SealError
+
+__all__ = ["CALL_LIFETIME", "Call", "Kind", "Sealer"]
+
+CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
+VERSION = b"\x01"
+
+Kind = Literal["call", "result", "progress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a client asked for: all that a worker takes as true about a run."""
+
+    caller: str | None  # the verified JWT subject; None for an anonymous caller
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    jwt: str | None = field(default=None, repr=False)
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    scheduled: bool = False  # run by a schedule, as the owner
+    reply: str | None = None  # the channel on which an API process waits
+    expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
+
+    def to_json(self) -> bytes:
+        """Compact JSON; raises ValueError where the params are no JSON."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Call:
+        """The reverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+class Sealer:
+    """Seals and opens with the keys of ``SECRET_KEY``."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._secrets = [key.encode() for key in keys]
+        self._signing_keys = [
+            _derive(secret, b"", b"callboard wake-up 1") for secret in self._secrets
+        ]
+
+    def seal(self, kind: Kind, run_id: str, action: str, content: bytes) -> bytes:
+        """Encrypt ``content`` for this run and action."""
+        nonce = os.urandom(12)
+        cipher = _cipher(self._secrets[0], run_id)
+        return VERSION + nonce + cipher.encrypt(nonce, content, _context(kind, run_id, action))
+
+    def open(self, kind: Kind, run_id: str, action: str, sealed: bytes) -> bytes:
+        """Decrypt; raises `SealError` if any part of it is not as it was sealed."""
+        if sealed[:1] != VERSION or len(sealed) < 1 + 12 + 16:
+            raise SealError(f"run {run_id}: not a {kind} sealed in a known version")
+        for secret in self._secrets:
+            try:
+                return _cipher(secret, run_id).decrypt(
+                    sealed[1:13], sealed[13:], _context(kind, run_id, action)
+                )
+            except InvalidTag:
+                continue
+        raise SealError(f"run {run_id}: the {kind} does not open with the keys of SECRET_KEY")
+
+    def sign(self, *parts: str) -> str:
+        """A tag that proves that ``parts`` (of a queue message) come from this application."""
+        return _tag(self._signing_keys[0], parts)
+
+    def is_signed(self, tag: object, *parts: str) -> bool:
+        """Whether ``tag`` is the `sign` of ``parts`` under any of the keys."""
+        return isinstance(tag, str) and any(
+            hmac.compare_digest(_tag(key, parts).encode(), tag.encode(errors="replace"))
+            for key in self._signing_keys
+        )
+
+
+def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
+
+
+def _cipher(secret: bytes, run_id: str) -> AESGCM:
+    return AESGCM(_derive(secret, run_id.encode(), b"callboard seal 1"))
+
+
+def _context(kind: str, run_id: str, action: str) -> bytes:
+    return VERSION + b"\0".join((kind.encode(), run_id.encode(), action.encode()))
+
+
+def _tag(key: bytes, parts: tuple[str, ...]) -> str:
+    return hmac.digest(key, "\0".join(parts).encode(), "sha256").hex()

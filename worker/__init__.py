@@ -1,0 +1,29 @@
+"""The worker: runs the handlers. ``celery -A worker worker|beat|flower``."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+from callboard.errors import ConfigurationError
+
+__all__ = ["app"]
+
+
+def __getattr__(name: str) -> Any:
+    """``worker.app``: built on first use, so that importing a module of the worker needs no
+    settings. A wrong setting ends the process with one message."""
+    if name != "app":
+        raise AttributeError(name)
+    return _app()
+
+
+@cache
+def _app() -> Any:
+    from worker.app import create_app
+
+    try:
+        return create_app()
+    except ConfigurationError as error:
+        sys.exit(f"callboard: {error}")

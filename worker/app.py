@@ -1,0 +1,88 @@
+"""Builds the Celery application: one task per action, and the settings that make it safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from callboard.errors import ConfigurationError
+from callboard.log import configure_logging
+from callboard.registry import Registry, get_registry
+from callboard.settings import Settings, get_settings
+from worker.keeper import KeeperStep
+from worker.services import Services
+from worker.tasks import ActionTask
+
+__all__ = ["create_app"]
+
+POOL = "prefork"  # the only pool whose handlers can be stopped from outside
+
+
+def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
+    """The worker's Celery application, from the environment unless told otherwise.
+
+    Raises `ConfigurationError` for wrong settings or a wrong actions package.
+    """
+    settings = settings or get_settings()
+    registry = registry or get_registry()
+    configure_logging(development=settings.development)
+    app = Celery("callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    app.conf.update(_configuration(settings, registry))
+    app.steps["worker"].add(KeeperStep)
+    app.services = Services(settings, registry)
+    app.finalize()
+    for name in [name for name in app.tasks if name.startswith("celery.")]:
+        app.tasks.unregister(name)  # a message may start actions and nothing else
+    for action in registry.actions.values():
+        app.register_task(ActionTask(action))
+    return app
+
+
+def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
+    return {
+        # JSON only, on every wire
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "event_serializer": "json",
+        # The run record holds results; Celery's own result store is off.
+        "task_ignore_result": True,
+        "result_backend": None,
+        # A message is only a wake-up: late acknowledgement, and no message in stock.
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Lost wake-ups are sent again from the run records (`Runs.sweep`), so kombu's own
+        # restore is a last resort that must not interfere with long runs.
+        "broker_transport_options": {"visibility_timeout": 7 * 86_400, "socket_keepalive": True},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Queues: those that the actions name, and no others
+        "task_queues": [Queue(name, exchange="", routing_key=name) for name in registry.queues],
+        "task_create_missing_queues": False,
+        "task_default_queue": registry.queues[0],
+        # Flower
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        # Processes
+        "worker_pool": POOL,
+        "worker_proc_alive_timeout": 30.0,
+        "worker_max_tasks_per_child": 10_000,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "beat_scheduler": "worker.scheduler:ActionScheduler",
+        "beat_max_loop_interval": 1.0,  # seconds
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+@signals.celeryd_init.connect
+def _refuse_other_pools(instance: Any = None, options: Any = None, **_: Any) -> None:
+    pool = (options or {}).get("pool") or POOL
+    name = getattr(pool, "__module__", str(pool))
+    if POOL not in name:
+        raise ConfigurationError(
+            f"The pool {name!r} cannot stop a handler at its time limit. Start without --pool."
+        )

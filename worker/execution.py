@@ -1,0 +1,252 @@
+"""One run, from its message to its end, as it happens in a child of the worker."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import structlog
+from celery.exceptions import Retry as CeleryRetry
+
+from callboard import store
+from callboard.action import Action
+from callboard.errors import (
+    BrokerUnavailable,
+    CallboardError,
+    SealError,
+    ServiceUnavailable,
+    StopHandler,
+)
+from callboard.outcome import Outcome
+from callboard.results import ActionResult
+from callboard.runs import Claim
+from callboard.seal import Call
+from worker.context import build_context
+from worker.services import Services
+from worker.transaction import Transaction, kill_session, run_in_transaction
+
+__all__ = ["MAX_LOST", "RunFailed", "execute", "install_stop_signal"]
+
+MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
+DATABASE_RETRY_SECONDS = 1.0
+STOP_SIGNAL = signal.SIGUSR1
+
+_log = structlog.get_logger("callboard.worker")
+_deliveries = itertools.count(1)
+
+
+class RunFailed(CallboardError):
+    """Callboard ended the run; Flower shows the task as failed. The text holds no detail."""
+
+
+class RunEnded(Exception):
+    """The handler returned what cannot be its result; carries the end that the run gets."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.code)
+        self.outcome = outcome
+
+
+class HandlerStopped(BaseException):
+    """Raised inside a handler whose run was canceled."""
+
+
+class Attempt(NamedTuple):
+    """One start of a handler for a run that this process holds."""
+
+    run_id: str
+    action: Action
+    holder: str
+    claim: Claim
+    call: Call
+    deadline: float  # time.monotonic seconds
+
+
+def execute(services: Services, action: Action, run_id: str) -> None:
+    """Claim the run, run its handler, end the run.
+
+    A message for a run that is held, ended or unknown changes nothing. Raises `RunFailed`
+    or Celery's Retry, for Flower to see, after the record has been written.
+    """
+    holder = f"{services.holder(os.getpid())}{next(_deliveries)}"
+    claim = services.runs.claim(run_id, action.name, holder, services.settings.recovery)
+    if claim.state != "claimed":
+        if claim.state == "gone":
+            services.refuse("message without a run", action.task, run_id)
+        return
+    try:
+        call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
+    except (SealError, ValueError, TypeError):
+        services.refuse("record without a valid seal", action.task, run_id)
+        _finish(services, run_id, action, holder, Outcome.failed("Action failed", run_id), None)
+        return
+    deadline = time.monotonic() + action.timeout
+    attempt = Attempt(run_id, action, holder, claim, call, deadline)
+    outcome = _refused_again(services, attempt) or _handled(services, attempt)
+    _finish(services, run_id, action, holder, outcome, call.reply)
+    if outcome.code != 200:
+        raise RunFailed(outcome.envelope()["error"]) from None
+
+
+def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
+    """The end of a run that must not start (again); None if it may."""
+    run_id, action, claim = attempt.run_id, attempt.action, attempt.claim
+    if claim.session:
+        kill_session(store.database(), claim.session)
+    if attempt.call.expires < time.time():
+        return Outcome.failed("Expired", run_id)
+    if claim.lost >= lost_limit(action):
+        return Outcome.failed("Worker lost", run_id, retryable=True)
+    return None
+
+
+def lost_limit(action: Action) -> int:
+    """How many workers may die with a run of this action before it ends."""
+    return 1 if action.on_worker_lost == "fail" else MAX_LOST
+
+
+def _handled(services: Services, attempt: Attempt) -> Outcome:
+    """Run the handler and turn whatever happens into an outcome (or a retry)."""
+    run_id, action = attempt.run_id, attempt.action
+    try:
+        with _stoppable():
+            return Outcome.of(_result(services, attempt), run_id)
+    except HandlerStopped:
+        return Outcome.canceled(run_id)
+    except RunEnded as end:
+        return end.outcome
+    except ServiceUnavailable as error:
+        return _unavailable(services, attempt, error)
+    except BaseException as error:  # noqa: BLE001 - no exception may reach Celery
+        _log.error(
+            "handler raised", run_id=run_id, action=action.name, attempt=attempt.claim.attempt,
+            exc_info=_safe(error),
+        )  # fmt: skip
+        retry = action.retry
+        if retry and isinstance(error, retry.on) and attempt.claim.attempt < retry.max_attempts:
+            _retry(services, attempt, retry.delay(attempt.claim.attempt))
+        return Outcome.failed("Action failed", run_id)
+
+
+def _result(services: Services, attempt: Attempt) -> object:
+    """What the handler returns; in a transaction if the action wants one."""
+
+    on_session = _note_session(services, attempt)
+
+    def handler(transaction: Transaction | None = None) -> ActionResult[Any]:
+        context, tools = build_context(services, attempt, transaction, on_session)
+        result: Any
+        try:
+            result = attempt.action.run(context)
+        except StopHandler as stop:
+            result = stop.result
+        except Exception:
+            if tools.lost:
+                raise tools.lost from None
+            raise
+        if tools.lost:
+            raise tools.lost
+        outcome = Outcome.of(result, attempt.run_id)
+        if outcome.code != 200:  # known before a transaction commits
+            raise RunEnded(outcome)
+        return result  # type: ignore[no-any-return]  # Outcome.of looked at it
+
+    if not attempt.action.transaction:
+        return handler()
+    return run_in_transaction(
+        database=store.database,
+        run_id=attempt.run_id,
+        action=attempt.action.name,
+        deadline=attempt.deadline,
+        before_start=on_session,
+        body=handler,
+    )
+
+
+def _note_session(services: Services, attempt: Attempt) -> Callable[[str], None]:
+    """Puts the session of a transaction into the run record, for whoever takes over."""
+    return lambda session: _require(
+        services.runs.note_session(attempt.run_id, attempt.holder, session)
+    )
+
+
+def _require(held: bool) -> None:
+    if not held:
+        raise HandlerStopped
+
+
+def _unavailable(services: Services, attempt: Attempt, error: ServiceUnavailable) -> Outcome:
+    """The database or the broker is away: again while the run has time, then 503."""
+    may_rerun = attempt.action.on_worker_lost == "rerun"
+    if may_rerun and attempt.claim.age + DATABASE_RETRY_SECONDS < attempt.action.timeout:
+        _retry(services, attempt, DATABASE_RETRY_SECONDS)
+    _log.error("service away", run_id=attempt.run_id, error=type(error).__name__)
+    return Outcome.unavailable(str(error), attempt.run_id)
+
+
+def _retry(services: Services, attempt: Attempt, delay: float) -> None:
+    """Put the run back into its queue; returns only if it is no longer ours."""
+    if _insist(lambda: services.runs.requeue(attempt.run_id, attempt.holder, delay)):
+        raise CeleryRetry(f"again in {delay:.1f} s") from None
+
+
+def _finish(
+    services: Services,
+    run_id: str,
+    action: Action,
+    holder: str,
+    outcome: Outcome,
+    reply: str | None,
+) -> None:
+    if not _insist(lambda: services.runs.finish(run_id, action.name, holder, outcome, reply)):
+        _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
+
+
+def _insist(write: Callable[[], bool]) -> bool:
+    """Keep trying while the broker is away: an outcome that is not stored did not happen.
+
+    The claim lapses meanwhile; then the record refuses the write, whenever it arrives.
+    """
+    delay = 0.05
+    while True:
+        try:
+            return write()
+        except BrokerUnavailable:
+            time.sleep(delay)
+            delay = min(delay * 2, 2.0)
+
+
+def _safe(error: BaseException) -> Any:
+    """What structlog may format: an exception whose text cannot be had is named by its type."""
+    try:
+        str(error)
+    except BaseException:  # noqa: BLE001 - a hostile __str__
+        return RuntimeError(f"{type(error).__name__} without a text")
+    return error
+
+
+class _stoppable:  # noqa: N801 - reads as a context manager
+    """While inside, the stop signal raises `HandlerStopped`."""
+
+    active = False
+
+    def __enter__(self) -> None:
+        _stoppable.active = True
+
+    def __exit__(self, *_: object) -> None:
+        _stoppable.active = False
+
+
+def install_stop_signal() -> None:
+    """In a child: let the keeper interrupt the handler."""
+
+    def stop(*_: object) -> None:
+        if _stoppable.active:
+            _stoppable.active = False
+            raise HandlerStopped
+
+    signal.signal(STOP_SIGNAL, stop)

@@ -1,0 +1,264 @@
+"""The keeper: a thread of the worker's main process that keeps its runs.
+
+Once a second it renews the claims of the runs in hand, stops those that are out of time or
+canceled, sends lost wake-ups again, and shows that the worker lives. It has a Redis
+connection of its own and lives until the pool has drained, through reconnects of Celery's
+consumer and through a graceful stop. A stop of a handler is always the same two steps: end
+the run in its record, then kill the child; Celery's pool replaces it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+
+from callboard import presence, store
+from callboard.action import Action
+from callboard.errors import CallboardError
+from callboard.outcome import Outcome
+from callboard.runs import Runs
+from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
+from worker.processes import die_with_parent
+from worker.services import Services
+from worker.transaction import kill_session
+
+__all__ = ["Held", "Keeper", "KeeperStep"]
+
+TURN_SECONDS = 1.0
+CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
+ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
+EXIT_SECONDS = 3.0  # what Celery may take to exit after the last run was handed back
+
+_log = structlog.get_logger("callboard.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A run in the hands of one of this worker's children."""
+
+    run_id: str
+    action: Action
+    pid: int
+    holder: str  # what the claim's holder begins with
+    stop_at: float  # time.monotonic seconds: when the handler is stopped
+    canceled: bool = False
+
+
+class Keeper:
+    """The runs in hand of one worker."""
+
+    def __init__(self, services: Services, hostname: str) -> None:
+        self._services = services
+        self._presence = presence.WORKER + hostname
+        self._redis = services.connect()
+        self._runs = Runs(self._redis, services.sealer)
+        self._held: dict[str, Held] = {}
+        self._lock = threading.Lock()  # a child is never killed for a run it has just ended
+        self._wake = threading.Event()
+        self._stopped = False
+        self._drain_until: float | None = None
+
+    # Told by the requests, in Celery's own thread
+
+    def accepted(self, run_id: str, action: Action, pid: int, since: float) -> None:
+        """A child started with the run, at ``since`` (time.monotonic seconds)."""
+        held = Held(
+            run_id=run_id,
+            action=action,
+            pid=pid,
+            holder=self._services.holder(pid),
+            stop_at=since + action.timeout,
+        )
+        with self._lock:
+            self._held[run_id] = held
+        if action.timeout < TURN_SECONDS:
+            self._wake.set()
+
+    def released(self, run_id: str) -> Held | None:
+        """The run is out of the child's hands."""
+        with self._lock:
+            return self._held.pop(run_id, None)
+
+    def child_died(self, held: Held) -> None:
+        """Queue the run again, or end it if that happened too often."""
+        with self._tolerant():
+            limit = lost_limit(held.action)
+            lost = self._runs.lose(held.run_id, held.holder, limit)
+            _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
+            if lost >= limit:
+                self._end(held, Outcome.failed("Worker lost", held.run_id, retryable=True))
+
+    def hand_back(self, held: Held) -> None:
+        """Queue the run again; its child was stopped by us, so it does not count as lost."""
+        with self._tolerant():
+            self._kill_session(held.run_id)
+            self._runs.requeue(held.run_id, held.holder)
+
+    def drain(self) -> None:
+        """A graceful stop began: what is not done within the grace is handed back."""
+        self._drain_until = time.monotonic() + self._services.settings.stop_grace
+        self._wake.set()
+
+    def stop(self) -> None:
+        """The pool has drained."""
+        self._stopped = True
+        self._wake.set()
+
+    # The thread
+
+    def start(self) -> None:
+        """Show a sign of life and start the thread."""
+        self._show_alive()
+        threading.Thread(target=self._run, name="keeper", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            with self._tolerant():
+                self._turn()
+            self._wake.wait(self._pause())
+            self._wake.clear()
+        with self._tolerant():
+            presence.forget(self._redis, self._presence)
+
+    def _pause(self) -> float:
+        soonest = [held.stop_at for held in self._snapshot()]
+        if self._drain_until is not None:
+            soonest.append(self._drain_until)
+        until = min(soonest, default=float("inf")) - time.monotonic()
+        return min(TURN_SECONDS, max(until, 0.01))
+
+    def _turn(self) -> None:
+        self._stop_overdue()
+        self._renew()
+        self._show_alive()
+        for run_id in self._runs.sweep():
+            self._expire(run_id)
+        if self._drain_until is not None and time.monotonic() >= self._drain_until:
+            self._end_of_grace()
+
+    def _snapshot(self) -> list[Held]:
+        with self._lock:
+            return list(self._held.values())
+
+    def _renew(self) -> None:
+        in_hand = self._snapshot()
+        if not in_hand:
+            return
+        pairs = [(held.run_id, held.holder) for held in in_hand]
+        states = self._runs.renew(pairs, self._services.settings.recovery)
+        for held, state in zip(in_hand, states, strict=True):
+            if state == "cancel" and not held.canceled:
+                self._stop_softly(held)
+            elif state == "taken":
+                self._kill(held)
+
+    def _stop_softly(self, held: Held) -> None:
+        """Raise in the handler; `_stop_overdue` does the rest if it does not end."""
+        stop_at = min(held.stop_at, time.monotonic() + CANCEL_SECONDS)
+        with self._lock:
+            if self._held.get(held.run_id) is held:
+                self._held[held.run_id] = replace(held, canceled=True, stop_at=stop_at)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(held.pid, STOP_SIGNAL)
+
+    def _stop_overdue(self) -> None:
+        now = time.monotonic()
+        for held in self._snapshot():
+            if held.stop_at <= now:
+                self._stop_hard(held)
+
+    def _stop_hard(self, held: Held) -> None:
+        """End the run, then the child. Under the lock: the child has nothing else in hand."""
+        timed_out = f"Timed out after {held.action.timeout:g} s"
+        outcome = (
+            Outcome.canceled(held.run_id)
+            if held.canceled
+            else Outcome.failed(timed_out, held.run_id)
+        )
+        with self._lock:
+            if self._held.get(held.run_id) is not held:
+                return
+            if self._end(held, outcome):
+                _log.warning("run stopped", run_id=held.run_id, why=outcome.envelope()["error"])
+            self._kill(held)
+            del self._held[held.run_id]
+
+    def _end(self, held: Held, outcome: Outcome) -> bool:
+        """Finish the run in the child's place, its open transaction first."""
+        record = self._runs.read(held.run_id)
+        if record is None:
+            return False
+        self._kill_session(held.run_id)
+        return self._runs.finish(
+            held.run_id, held.action.name, held.holder, outcome, record.call.reply
+        )
+
+    def _kill_session(self, run_id: str) -> None:
+        session = self._runs.session(run_id)
+        if session:
+            kill_session(store.database(), session)
+
+    def _kill(self, held: Held) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(held.pid, signal.SIGKILL)
+
+    def _expire(self, run_id: str) -> None:
+        record = self._runs.read(run_id)
+        if record:
+            outcome = Outcome.failed("Expired", run_id)
+            self._runs.expire(run_id, record.action, outcome, record.call.reply)
+
+    def _end_of_grace(self) -> None:
+        for held in self._snapshot():
+            if self.released(held.run_id):
+                self._kill(held)
+                self.hand_back(held)
+        deadline = time.monotonic() + EXIT_SECONDS
+        while not self._stopped and time.monotonic() < deadline:
+            self._wake.wait(0.1)
+        if not self._stopped:
+            os._exit(0)  # nothing is in hand; Celery is stuck on a broker that is away
+
+    def _show_alive(self) -> None:
+        content = json.dumps({"pid": os.getpid(), "queues": self._services.registry.queues})
+        presence.show(self._redis, self._presence, content, ALIVE_SECONDS)
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Any:
+        """The broker or the database may be away: the next turn tries again."""
+        try:
+            yield
+        except CallboardError as error:
+            _log.warning("keeper waits", why=type(error).__name__)
+
+
+class KeeperStep(bootsteps.StartStopStep):
+    """Starts the keeper once the pool runs. It stops at `worker_shutdown`, not with the steps."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """Called by Celery."""
+        keeper = worker.app.keeper
+        keeper.start()
+        signals.worker_shutting_down.connect(lambda **_: keeper.drain(), weak=False)
+        signals.worker_shutdown.connect(lambda **_: keeper.stop(), weak=False)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        worker.app.keeper = Keeper(worker.app.services, worker.hostname)
+
+
+@signals.worker_process_init.connect
+def _prepare_child(**_: Any) -> None:
+    die_with_parent()
+    install_stop_signal()

@@ -1,0 +1,64 @@
+"""What a worker process stands on. Connections belong to one process and open on first use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+
+import redis
+import structlog
+
+from callboard.broker import connect
+from callboard.errors import BrokerUnavailable
+from callboard.registry import Registry
+from callboard.runs import Runs
+from callboard.seal import Sealer
+from callboard.settings import PRIVATE_VARIABLES, Settings
+
+__all__ = ["Services"]
+
+
+class Services:
+    """Settings, registry and the run records, for the main process and each child."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.sealer = Sealer(settings.secret_keys)
+        self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
+        self._runs: dict[int, Runs] = {}
+
+    @property
+    def runs(self) -> Runs:
+        """The run records, over a connection of this process's own."""
+        pid = os.getpid()
+        if pid not in self._runs:
+            self._runs = {pid: Runs(self.connect(), self.sealer)}
+        return self._runs[pid]
+
+    def connect(self) -> redis.Redis:
+        """A new client."""
+        return connect(self.settings)
+
+    def holder(self, pid: int) -> str:
+        """What the claims of a child of this worker begin with."""
+        return f"{self.worker_id}:{pid}:"
+
+    def refuse(self, why: str, task: object, run_id: object) -> None:
+        """Log and count a message that is dropped; nothing of its content is logged."""
+        log = structlog.get_logger("callboard.worker")
+        log.warning("refused", why=why, task=str(task)[:80], run_id=str(run_id)[:36])
+        with contextlib.suppress(BrokerUnavailable):
+            self.runs.count("refused")
+
+    @cached_property
+    def handler_env(self) -> Mapping[str, str]:
+        """``ctx.env``: the environment without Callboard's own secrets."""
+        return MappingProxyType(
+            {k: v for k, v in os.environ.items() if not re.fullmatch(PRIVATE_VARIABLES, k)}
+        )
