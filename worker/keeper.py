@@ -189,7 +189,7 @@ class Keeper:
                 return
             if self._end(held, outcome):
                 _log.warning("run stopped", run_id=held.run_id, why=outcome.envelope()["error"])
-            self._kill(held)
+                self._kill(held)
             del self._held[held.run_id]
 
     def _end(self, held: Held, outcome: Outcome) -> bool:

@@ -22,10 +22,10 @@ class RunRequest(Request):
         self._keeper.accepted(self.id, self.task.action, pid, time_accepted)
         super().on_accepted(pid, time_accepted)
 
-    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> None:
+    def acknowledge(self) -> None:
         """The child is done with it, well or not."""
         self._keeper.released(self.id)
-        super().on_success(failed__retval__runtime, **kwargs)
+        super().acknowledge()
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False

@@ -1,0 +1,36 @@
+"""The message that Callboard writes is the one that the installed Celery would write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+from celery import Celery
+
+from callboard import message
+
+
+def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_url: str) -> None:
+    run_id = "11111111-1111-4111-8111-111111111111"
+    with Celery(broker=redis_url, set_as_current=False) as app:
+        app.conf.task_default_queue = "theirs"
+        app.send_task(
+            "actions.noop", task_id=run_id, argsrepr="()", kwargsrepr="{}", ignore_result=True
+        )
+    theirs = json.loads(redis_client.lindex("theirs", 0) or b"")
+    ours = json.loads(message.write("theirs", message.headers("actions.noop", run_id, "{}", "t")))
+
+    assert ours["body"] == theirs["body"]
+    assert set(ours) == set(theirs)
+    assert ours["headers"].pop(message.SIGNATURE_HEADER) == "t"
+    assert _common(ours["headers"], theirs["headers"]) == ours["headers"]
+    assert ours["properties"].pop("delivery_tag") == run_id
+    ours["properties"]["delivery_info"].pop("exchange")
+    assert ours["properties"]["delivery_info"]["routing_key"] == "theirs"
+    del ours["properties"]["delivery_info"]
+    assert _common(ours["properties"], theirs["properties"]) == ours["properties"]
+
+
+def _common(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    return {name: theirs[name] for name in ours if name in theirs}

@@ -1,0 +1,111 @@
+"""`@action`: names, options, params; each mistake is told with file and line."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from callboard import ActionContext, ActionResult, Retry, action, ok
+from callboard.errors import ConfigurationError, InvalidParams
+
+
+class Order(BaseModel):
+    item: str
+    count: int = 1
+    code: SecretStr = SecretStr("")
+
+
+@action
+def place_order(ctx: ActionContext, params: Order) -> ActionResult:
+    return ok({"item": params.item})
+
+
+def plain(ctx: Any) -> ActionResult:
+    return ok()
+
+
+def raw(ctx: Any, params: Any) -> ActionResult:
+    return ok(params)
+
+
+def test_the_name_is_the_functions_in_lower_camel_case() -> None:
+    assert place_order.name == "placeOrder"
+    assert place_order.task == "actions.placeOrder"
+    assert action("orders-2")(plain).name == "orders-2"
+
+
+def test_params_are_validated_against_the_annotated_model() -> None:
+    assert place_order.validate({"item": "tea"}) == Order(item="tea")
+    with pytest.raises(InvalidParams) as caught:
+        place_order.validate({"count": "many"})
+    assert [issue["path"] for issue in caught.value.issues] == ["item", "count"]
+    assert "many" not in str(caught.value)
+
+
+def test_a_handler_without_a_model_gets_the_raw_params() -> None:
+    assert action(raw).validate({"a": 1}) == {"a": 1}
+    assert not action(plain).wants_params
+
+
+def test_what_is_displayed_holds_no_value() -> None:
+    assert place_order.display({"item": "tea", "code": "hunter2", "x": 1}) == (
+        "{item: ***, code: ***}"
+    )
+    assert action(raw).display({"hunter2": 1}) == "{1 fields}"
+
+
+async def _asynchronous(ctx: Any) -> None: ...
+
+
+def _too_many(ctx: Any, params: Any, more: Any) -> None: ...
+
+
+def _keyword_only(ctx: Any, *, params: Any) -> None: ...
+
+
+def _nothing() -> None: ...
+
+
+@pytest.mark.parametrize("handler", [_asynchronous, _too_many, _keyword_only, _nothing])
+def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"test_action\.py:\d+.*{handler.__name__}"):
+        action(handler)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"name": "1st"}, "1st"),
+        ({"name": ""}, "letter"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"timeout": 10**6}, "timeout"),
+        ({"queue": "a b"}, "a b"),
+        ({"retry": 3}, "retry"),
+        ({"owner_only": 1}, "owner_only"),
+        ({"owner_only": True, "anonymous": True}, "exclude"),
+        ({"on_worker_lost": "ignore"}, "ignore"),
+    ],
+)
+def test_a_bad_option_is_refused_at_start(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"test_action\.py:\d+.*{named}"):
+        action(**options)(plain)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"test_action\.py:\d+.*takes a function"):
+        action()(7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_attempts": 0}, {"backoff": 0}, {"backoff": 9, "max_backoff": 1}, {"on": ()}]
+)
+def test_a_retry_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Retry"):
+        Retry(**options)
+
+
+def test_the_wait_before_a_retry_grows_to_its_bound() -> None:
+    retry = Retry(max_attempts=5, backoff=1.0, max_backoff=3.0)
+    for attempt, longest in [(1, 1.0), (2, 2.0), (3, 3.0), (9, 3.0)]:
+        assert longest / 2 <= retry.delay(attempt) <= longest

@@ -1,0 +1,56 @@
+"""How runs end: what a caller reads, and that it survives the seal's plain bytes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from callboard import ActionResult, fail, ok
+from callboard.outcome import MAX_RESULT_BYTES, Outcome
+
+RUN = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.mark.parametrize(
+    ("result", "status"), [(ok({"a": [1, None, "ü"]}), "succeeded"), (fail("No"), "failed")]
+)
+def test_a_result_is_answered_as_it_is(result: ActionResult, status: str) -> None:
+    outcome = Outcome.of(result, RUN)
+    assert (outcome.code, outcome.status, outcome.retryable) == (200, status, False)
+    assert json.loads(outcome.body) == result.envelope()
+
+
+@pytest.mark.parametrize(
+    "result", [None, {"success": True}, ok(object()), ok(float("nan")), ok({1, 2}), ok("\ud800")]
+)
+def test_what_is_no_result_or_no_json_is_action_failed(result: Any) -> None:
+    outcome = Outcome.of(result, RUN)
+    assert (outcome.code, outcome.envelope()) == (
+        500,
+        {"success": False, "error": "Action failed", "runId": RUN},
+    )
+
+
+def test_a_result_over_the_limit_is_refused() -> None:
+    fitting = "x" * (MAX_RESULT_BYTES - len('{"success":true,"data":""}'))
+    assert Outcome.of(ok(fitting), RUN).code == 200
+    assert Outcome.of(ok(fitting + "x"), RUN).envelope()["error"] == "Result too large"
+
+
+def test_a_nest_without_end_is_refused() -> None:
+    nest: list[Any] = []
+    nest.append(nest)
+    assert Outcome.of(ok(nest), RUN).code == 500
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome.of(ok("a\nb"), RUN),
+        Outcome.failed("Worker lost", RUN, retryable=True),
+        Outcome.unavailable("away", RUN),
+        Outcome.canceled(RUN),
+    ],
+)
+def test_an_outcome_survives_its_bytes(outcome: Outcome) -> None:
+    assert Outcome.from_bytes(outcome.to_bytes()) == outcome

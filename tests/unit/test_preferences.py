@@ -1,0 +1,35 @@
+"""The Prefer header, as clients and proxies write it (RFC 7240)."""
+
+import pytest
+
+from api.preferences import Preferences, read_preferences
+from callboard.errors import BadRequest
+
+
+@pytest.mark.parametrize(
+    ("header", "wait", "respond_async"),
+    [
+        (None, None, False),
+        ("", None, False),
+        ("wait=10", 10, False),
+        ("Wait = 0", 0, False),
+        ('wait="7"', 7, False),
+        ("respond-async", None, True),
+        ("respond-async, wait=5", 5, True),
+        ("wait=5;x=y, Respond-Async", 5, True),
+        ("wait=3, wait=9", 3, False),
+        ("handling=lenient, wait=2", 2, False),
+        ("foo; bar=1", None, False),
+        ("waiter=2", None, False),
+    ],
+)
+def test_it_is_read(header: str | None, wait: int | None, respond_async: bool) -> None:
+    assert read_preferences(header) == Preferences(wait=wait, respond_async=respond_async)
+
+
+@pytest.mark.parametrize(
+    "header", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=1e3"]
+)
+def test_a_wait_that_is_no_whole_number_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest, match="wait"):
+        read_preferences(header)

@@ -1,0 +1,90 @@
+"""Discovery: every module of the actions package, and each mistake with file and line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from callboard.errors import ConfigurationError, UnknownAction
+from callboard.registry import discover
+
+ACTION = "from callboard import action, ok\n\n@action\ndef {name}(ctx):\n    return ok()\n"
+Package = Callable[[dict[str, str]], str]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+    """Writes a package of these modules and answers its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(modules: dict[str, str]) -> str:
+        name = f"acts_{tmp_path.name.replace('-', '_')}"
+        for path, text in {"__init__.py": "", **modules}.items():
+            file = tmp_path / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return name
+
+    return write
+
+
+def test_every_module_is_found(package: Package) -> None:
+    name = package(
+        {
+            "one.py": ACTION.format(name="first_one"),
+            "sub/__init__.py": "",
+            "sub/two.py": ACTION.format(name="second"),
+            "schedules.py": "from callboard import Schedule\n"
+            "SCHEDULES = [Schedule('s', 'second', every_minutes=5)]\n",
+            "integrations.py": "INTEGRATIONS = {'google': 'user'}\n",
+        }
+    )
+    registry = discover(name)
+    assert sorted(registry.actions) == ["firstOne", "second"]
+    assert registry.schedules[0].name == "s"
+    assert registry.integrations == {"google": "user"}
+    assert registry.queues == ("callboard",)
+
+
+def test_an_action_imported_elsewhere_is_still_one(package: Package) -> None:
+    name = package({"a.py": ACTION.format(name="one"), "b.py": "from .a import one\n"})
+    assert list(discover(name).actions) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import nothing_of_this_name\n", r"bad\.py:1: .*nothing_of_this_name"),
+        ("x = 1\n\ny = x.z\n", r"bad\.py:3: .*AttributeError"),
+        ("x = (\n", r"bad\.py:1: .*SyntaxError"),
+        ("import sys\nsys.exit(3)\n", r"bad\.py:2: .*SystemExit"),
+    ],
+)
+def test_a_module_that_does_not_import_is_told_with_its_line(
+    package: Package, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        discover(package({"bad.py": text}))
+
+
+def test_two_actions_of_one_name_are_told_with_both_places(package: Package) -> None:
+    name = package({"a.py": ACTION.format(name="twice"), "b.py": ACTION.format(name="twice")})
+    with pytest.raises(ConfigurationError, match=r"b\.py:\d+: action 'twice'.*a\.py:\d+"):
+        discover(name)
+
+
+def test_a_package_without_actions_is_told(package: Package) -> None:
+    with pytest.raises(ConfigurationError, match="holds no action"):
+        discover(package({}))
+
+
+def test_a_declaration_of_the_wrong_type_is_told(package: Package) -> None:
+    name = package({"a.py": ACTION.format(name="one"), "schedules.py": "SCHEDULES = {}\n"})
+    with pytest.raises(ConfigurationError, match=r"schedules\.py: SCHEDULES must be a list"):
+        discover(name)
+
+
+def test_an_unknown_action_names_the_nearest(package: Package) -> None:
+    registry = discover(package({"a.py": ACTION.format(name="invite_attendee")}))
+    with pytest.raises(UnknownAction, match=r"'inviteAtendee'\. Did you mean 'inviteAttendee'\?"):
+        registry.get("inviteAtendee")
