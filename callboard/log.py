@@ -14,7 +14,10 @@ def configure_logging(*, development: bool = False) -> None:
     """Set structlog up for this process; standard error is where logs go."""
     readable = development or sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # rich ones show local variables
+        )
         if readable
         else structlog.processors.JSONRenderer()
     )

@@ -15,7 +15,7 @@ script       from -> to                              who
 ``lose``     running (and still the holder's) ->     the worker, when its child died
              queued
 ``cancel``   queued -> canceled; running: a mark     the API
-``sweep``    (re-sends wake-ups that went missing)   any worker's keeper, once a second
+``sweep``    (re-sends wake-ups that went missing)   any worker's keeper
 ===========  ======================================  ==========================================
 
 Keys: ``callboard:run:<id>`` (a hash; expires after the end), ``callboard:open`` (every run
@@ -215,7 +215,7 @@ return r[1]
 # queue reads the queue. An older run goes to the queue's front.
 _SWEEP = """
 local open, turn, id_limit, lifetime = KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2])
-if not redis.call('SET', turn, '1', 'NX', 'PX', 900) then return {} end
+if not redis.call('SET', turn, '1', 'NX', 'PX', 200) then return {} end
 local t, overdue = now(), {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_limit)) do
   local run = 'callboard:run:' .. id

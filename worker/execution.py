@@ -33,7 +33,7 @@ __all__ = ["MAX_LOST", "RunFailed", "execute", "install_stop_signal"]
 
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 DATABASE_RETRY_SECONDS = 1.0
-STOP_SIGNAL = signal.SIGUSR1
+STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
 
 _log = structlog.get_logger("callboard.worker")
 _deliveries = itertools.count(1)

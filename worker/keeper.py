@@ -1,6 +1,6 @@
 """The keeper: a thread of the worker's main process that keeps its runs.
 
-Once a second it renews the claims of the runs in hand, stops those that are out of time or
+Four times a second it renews the claims of the runs in hand, stops those that are out of time or
 canceled, sends lost wake-ups again, and shows that the worker lives. It has a Redis
 connection of its own and lives until the pool has drained, through reconnects of Celery's
 consumer and through a graceful stop. A stop of a handler is always the same two steps: end
@@ -33,10 +33,11 @@ from worker.transaction import kill_session
 
 __all__ = ["Held", "Keeper", "KeeperStep"]
 
-TURN_SECONDS = 1.0
+TURN_SECONDS = 0.25
 CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
+POOL_SECONDS = 0.5
 ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
-EXIT_SECONDS = 3.0  # what Celery may take to exit after the last run was handed back
+EXIT_SECONDS = 1.0  # what Celery may take to exit after the last run was handed back
 
 _log = structlog.get_logger("callboard.worker")
 
@@ -252,6 +253,10 @@ class KeeperStep(bootsteps.StartStopStep):
         keeper.start()
         signals.worker_shutting_down.connect(lambda **_: keeper.drain(), weak=False)
         signals.worker_shutdown.connect(lambda **_: keeper.stop(), weak=False)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Called by Celery. Have the pool notice dead children soon: its own pace is 5 s."""
+        hub.call_repeatedly(POOL_SECONDS, worker.pool.maintain_pool)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
