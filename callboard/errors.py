@@ -13,9 +13,11 @@ CallboardError
 │   ├── RateLimited
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
+├── InvalidData             a name, value or filter that no tool accepts; becomes a failure
 ├── ServiceUnavailable      something outside is away; trying again is right
 │   ├── BrokerUnavailable
-│   └── DatabaseUnavailable
+│   ├── DatabaseUnavailable
+│   └── TransactionConflict another writer was faster; the attempt starts again
 └── StopHandler             ends a handler early, with a result (`ActionResult.unwrap`)
 
 `api.errors` maps each to an HTTP status; a test proves that none is missing.
@@ -109,6 +111,17 @@ class BrokerUnavailable(ServiceUnavailable):
 
 class DatabaseUnavailable(ServiceUnavailable):
     """MongoDB does not answer within the time that the run has."""
+
+
+class TransactionConflict(ServiceUnavailable):
+    """A transaction met another writer of its records and left nothing behind."""
+
+
+class InvalidData(CallboardError):
+    """A name, a value or a filter that no tool accepts; the text names the field.
+
+    The tools answer it as a failure: a handler never sees it raised.
+    """
 
 
 class StopHandler(CallboardError):

@@ -11,7 +11,9 @@ from callboard.errors import ConfigurationError
 from callboard.log import configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
+from worker.indexes import check_indexes
 from worker.keeper import KeeperStep
+from worker.preparation import DatabaseStep
 from worker.services import Services
 from worker.tasks import ActionTask
 
@@ -27,10 +29,11 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or get_settings()
     registry = registry or get_registry()
+    check_indexes(registry.collections)
     configure_logging(development=settings.development)
     app = Celery("callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False)
     app.conf.update(_configuration(settings, registry))
-    app.steps["worker"].add(KeeperStep)
+    app.steps["worker"].update((KeeperStep, DatabaseStep))
     app.services = Services(settings, registry)
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:
@@ -49,13 +52,13 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         # The run record holds results; Celery's own result store is off.
         "task_ignore_result": True,
         "result_backend": None,
-        # A message is only a wake-up: late acknowledgement, and no message in stock.
+        # A message is only a wake-up, and a lost one is sent again from the run record
+        # (`Runs.sweep`). So kombu need not keep unacknowledged messages in Redis: that would
+        # cost four writes a run, and redeliver runs that go on.
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # Lost wake-ups are sent again from the run records (`Runs.sweep`), so kombu's own
-        # restore is a last resort that must not interfere with long runs.
-        "broker_transport_options": {"visibility_timeout": 7 * 86_400, "socket_keepalive": True},
+        "broker_transport_options": {"ack_emulation": False, "socket_keepalive": True},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # Queues: those that the actions name, and no others
@@ -67,6 +70,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_send_sent_event": False,
         # Processes
         "worker_pool": POOL,
+        "worker_consumer": "worker.consumer:BatchingConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,

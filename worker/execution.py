@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -33,6 +34,7 @@ __all__ = ["MAX_LOST", "RunFailed", "execute", "install_stop_signal"]
 
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 DATABASE_RETRY_SECONDS = 1.0
+MARGIN_SECONDS = 1.0  # what a handler's calls leave of its timeout, so that it ends by itself
 STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
 
 _log = structlog.get_logger("callboard.worker")
@@ -84,7 +86,7 @@ def execute(services: Services, action: Action, run_id: str) -> None:
         services.refuse("record without a valid seal", action.task, run_id)
         _finish(services, run_id, action, holder, Outcome.failed("Action failed", run_id), None)
         return
-    deadline = time.monotonic() + action.timeout
+    deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
     attempt = Attempt(run_id, action, holder, claim, call, deadline)
     outcome = _refused_again(services, attempt) or _handled(services, attempt)
     _finish(services, run_id, action, holder, outcome, call.reply)
@@ -96,7 +98,8 @@ def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
     """The end of a run that must not start (again); None if it may."""
     run_id, action, claim = attempt.run_id, attempt.action, attempt.claim
     if claim.session:
-        kill_session(store.database(), claim.session)
+        with contextlib.suppress(ServiceUnavailable):  # then the handler will meet it too
+            kill_session(store.database(), claim.session)
     if attempt.call.expires < time.time():
         return Outcome.failed("Expired", run_id)
     if claim.lost >= lost_limit(action):

@@ -1,0 +1,57 @@
+"""The store: this process's connection to MongoDB, opened on first use.
+
+Every write is acknowledged by a majority and journaled: without the journal, a database that
+is killed loses writes that it had acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from callboard.settings import get_settings
+
+__all__ = ["close_database", "connect", "database"]
+
+Client = MongoClient[dict[str, Any]]
+
+_clients: dict[int, Client] = {}  # by process id: a client must not be used after a fork
+
+
+def database() -> Database[dict[str, Any]]:
+    """The application's database: the one that the path of MONGODB_URI names.
+
+    Does no I/O. An operation raises a `pymongo.errors.ConnectionFailure` when no server
+    answers within 3 seconds, or within `pymongo.timeout` where that is set.
+    """
+    process = os.getpid()
+    client = _clients.get(process)
+    if client is None:
+        uri = get_settings().mongodb_uri.get_secret_value()
+        client = _clients.setdefault(process, connect(uri))
+    return client.get_default_database()
+
+
+def close_database() -> None:
+    """Close this process's connections; the next use opens new ones."""
+    client = _clients.pop(os.getpid(), None)
+    if client is not None:
+        client.close()
+
+
+def connect(uri: str) -> Client:
+    """A client with the options that Callboard relies on; it connects on first use."""
+    return MongoClient(
+        uri,
+        appname="callboard",
+        connect=False,
+        connectTimeoutMS=2_000,
+        serverSelectionTimeoutMS=3_000,
+        journal=True,
+        w="majority",
+        tz_aware=True,
+        uuidRepresentation="standard",
+    )
