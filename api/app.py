@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     settings = settings or get_settings()
     configure_logging(development=settings.development)
     app = Flask("callboard.api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
     app.extensions["callboard"] = Services.build(settings, registry or get_registry())
     errors.install(app)
     audit.install(app)

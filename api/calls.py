@@ -69,6 +69,8 @@ def _read_params() -> dict[str, Any]:
     if not request.is_json and request.content_length != 0 and request.get_data():
         raise UnsupportedMediaType
     body = request.get_data()
+    if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
+        raise RequestEntityTooLarge
     if not body:
         return {}
     try:
@@ -131,8 +133,7 @@ def _run(
             idempotency=idempotency,
         )
         if accepted.run_id == run_id:
-            waiter.wait(deadline - time.monotonic())
-            sealed = waiter.sealed
+            sealed = replies.result(run_id, waiter, deadline)
         else:
             sealed = at_hand.wait_for_end(accepted.run_id, deadline)
     if sealed is None:

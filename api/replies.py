@@ -80,6 +80,17 @@ class Replies:
             if not waiters:
                 self._waiting.pop(run_id, None)
 
+    def result(self, run_id: str, waiter: Waiter, deadline: float) -> bytes | None:
+        """The sealed result, as soon as the run has ended; None at ``deadline``.
+
+        ``deadline`` is in `time.monotonic` seconds. A change that brings no result may be the
+        end of a run whose reply went to another process: the record tells.
+        """
+        while waiter.sealed is None and waiter.wait(deadline - time.monotonic()):
+            if waiter.sealed is None:
+                waiter.sealed = self._runs.results([run_id]).get(run_id)
+        return waiter.sealed
+
     def _start(self) -> None:
         """Start the reader on first use, so that a forked server process has one of its own."""
         if self._reader is None:

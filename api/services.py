@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import cast
 
@@ -74,11 +73,8 @@ class Services:
         """
         with self.replies.expect(run_id) as waiter:
             self.runs.watch(run_id, self.replies.channel)
-            while True:
-                sealed = waiter.sealed or self.runs.results([run_id]).get(run_id)
-                if sealed or time.monotonic() >= deadline:
-                    return sealed
-                waiter.wait(deadline - time.monotonic())
+            waiter.sealed = self.runs.results([run_id]).get(run_id)
+            return self.replies.result(run_id, waiter, deadline)
 
 
 def services() -> Services:

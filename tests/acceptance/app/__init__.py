@@ -1,0 +1,1 @@
+"""The actions that the acceptance tests call: what applications do, and what goes wrong."""

@@ -1,0 +1,102 @@
+"""Ordinary handlers."""
+
+import time
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from callboard import ActionContext, ActionResult, Retry, action, fail, ok
+
+
+@action(anonymous=True)
+def echo(ctx: ActionContext) -> ActionResult:
+    """What the handler sees of its call."""
+    return ok(
+        {
+            "params": dict(ctx.params),
+            "userId": ctx.user_id,
+            "runId": ctx.run_id,
+            "attempt": ctx.attempt,
+            "claims": sorted(ctx.claims),
+            "hasToken": ctx.caller_jwt is not None,
+        }
+    )
+
+
+@action
+def environment(ctx: ActionContext) -> ActionResult:
+    return ok(sorted(ctx.env))
+
+
+@action
+def refuse(ctx: ActionContext) -> ActionResult:
+    return fail("Event not found")
+
+
+@action(owner_only=True)
+def for_the_owner(ctx: ActionContext) -> ActionResult:
+    return ok()
+
+
+@action(timeout=60)
+def slow(ctx: ActionContext) -> ActionResult:
+    """Takes ``seconds`` and leaves a line that it ran."""
+    ctx.tools.create("slow", {"attempt": ctx.attempt}).unwrap()
+    seconds = float(ctx.params.get("seconds", 1))
+    for step in range(10):
+        ctx.progress(step / 10, f"step {step}")
+        time.sleep(seconds / 10)
+    return ok({"attempt": ctx.attempt})
+
+
+@action(timeout=1)
+def too_slow(ctx: ActionContext) -> ActionResult:
+    time.sleep(30)
+    return ok()
+
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+
+@action
+def login(ctx: ActionContext, params: Login) -> ActionResult:
+    return ok({"length": len(params.password.get_secret_value())})
+
+
+class Busy(Exception):
+    """Worth another try."""
+
+
+@action(retry=Retry(max_attempts=4, on=(Busy,), backoff=0.05, max_backoff=0.1))
+def flaky(ctx: ActionContext) -> ActionResult:
+    """Succeeds at attempt ``at``."""
+    if ctx.attempt < int(ctx.params.get("at", 3)):
+        raise Busy("canary-exception")
+    return ok({"attempt": ctx.attempt})
+
+
+@action(transaction=True)
+def transfer(ctx: ActionContext) -> ActionResult:
+    """Move ``amount`` between two accounts; die half-way when told to."""
+    amount = int(ctx.params["amount"])
+    for account, change in ((ctx.params["from"], -amount), (ctx.params["to"], amount)):
+        balance: Any = ctx.tools.get("accounts", account).unwrap()["record"]["data"]["balance"]
+        ctx.tools.update("accounts", account, {"balance": balance + change}).unwrap()
+    ctx.tools.create("transfers", {"amount": amount}).unwrap()
+    return ok({"moved": amount})
+
+
+@action
+def seed(ctx: ActionContext) -> ActionResult:
+    """Create the records of ``{collection: {id: data}}``."""
+    for collection, records in ctx.params.items():
+        for record_id, data in records.items():
+            ctx.tools.create(collection, data, record_id).unwrap()
+    return ok()
+
+
+@action
+def count(ctx: ActionContext) -> ActionResult:
+    return ok(ctx.tools.query(ctx.params["collection"]).unwrap()["count"])

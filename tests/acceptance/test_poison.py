@@ -1,0 +1,62 @@
+"""Handlers that misbehave: their caller gets a failure, the others notice nothing."""
+
+from __future__ import annotations
+
+import pytest
+from local_stack import Stack
+
+
+@pytest.mark.parametrize(
+    "deed",
+    ["sys_exit", "recursion", "memory_error", "hostile", "keyboard_interrupt", "generator_exit",
+     "exception"],
+)  # fmt: skip
+def test_whatever_is_raised_is_action_failed(app_stack: Stack, deed: str) -> None:
+    response = app_stack.call("poison", {"deed": deed})
+    assert response.status_code == 500
+    assert response.json() == {
+        "success": False,
+        "error": "Action failed",
+        "runId": response.headers["Run-Id"],
+    }
+
+
+@pytest.mark.parametrize("deed", ["segfault", "exit", "kill"])
+def test_a_dead_child_is_no_end_of_the_run(app_stack: Stack, deed: str) -> None:
+    response = app_stack.call("poison", {"deed": deed, "once": True})
+    assert response.json() == {"success": True, "data": {"attempt": 2}}
+
+
+def test_three_dead_children_are(app_stack: Stack) -> None:
+    response = app_stack.call("poison", {"deed": "segfault"})
+    assert (response.status_code, response.json()["error"]) == (500, "Worker lost")
+
+
+def test_one_is_when_the_action_says_so(app_stack: Stack) -> None:
+    response = app_stack.call("poisonWithoutRerun", {"deed": "kill"})
+    assert (response.status_code, response.json()["error"]) == (500, "Worker lost")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("none", "Action failed"),
+        ("dict", "Action failed"),
+        ("object", "Action failed"),
+        ("nan", "Action failed"),
+        ("large", "Result too large"),
+    ],
+)
+def test_what_is_no_result_is_refused(app_stack: Stack, kind: str, error: str) -> None:
+    response = app_stack.call("returns", {"kind": kind})
+    assert (response.status_code, response.json()["error"]) == (500, error)
+
+
+@pytest.mark.parametrize(("action", "seconds"), [("tooSlow", "1"), ("loops", "2")])
+def test_the_timeout_is_hard(app_stack: Stack, action: str, seconds: str) -> None:
+    response = app_stack.call(action)
+    assert (response.status_code, response.json()["error"]) == (500, f"Timed out after {seconds} s")
+
+
+def test_the_pool_is_well_afterwards(app_stack: Stack) -> None:
+    assert all(app_stack.call("echo").status_code == 200 for _ in range(20))
