@@ -1,6 +1,7 @@
 """Callboard runs server actions: Python functions that clients call over HTTP."""
 
 from callboard.action import action
+from callboard.client import Client
 from callboard.collection import Collection
 from callboard.context import ActionContext, ActionTools
 from callboard.results import ActionResult, fail, ok
@@ -12,6 +13,7 @@ __all__ = [
     "ActionContext",
     "ActionResult",
     "ActionTools",
+    "Client",
     "Collection",
     "Retry",
     "Schedule",

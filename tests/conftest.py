@@ -85,3 +85,10 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the empty Redis."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client

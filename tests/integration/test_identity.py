@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -17,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from flask import Flask, Response
-from werkzeug.serving import make_server
+from local_http import served
 
 from api import create_app
 from callboard import action, ok
@@ -74,20 +72,6 @@ class Issuer:
             return Response(json.dumps({"keys": self.keys}), mimetype="application/json")
 
         return app
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The address of a WSGI application that runs in a thread."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -1,0 +1,66 @@
+# From a fresh clone: `make up` starts everything, `make test` tests it. Needs Python 3.11+ only.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install up test check format bench lock clean
+
+install: $(INSTALLED)
+
+# Rebuilt only when the lock or the project's own metadata changed.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@python=$$(for name in python3.11 python3.12 python3.13 python3; do \
+		if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo $$name; break; fi; done); \
+	if [ -z "$$python" ]; then \
+		echo "Callboard needs Python 3.11 or newer; found: $$(python3 --version 2>&1)" >&2; exit 1; fi; \
+	[ -x $(BIN)/python ] || $$python -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "This Python cannot make a virtual environment. On Debian: apt-get install python3-venv" >&2; \
+		exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e .
+	@touch $@
+
+up: install
+	@$(BIN)/callboard up $(ARGS)
+
+test: install
+	@$(BIN)/pytest $(ARGS)
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# The peers' packages come on top; the lock keeps those that Callboard itself uses as they are.
+$(VENV)/.bench-installed: requirements-bench.lock $(INSTALLED)
+	@echo "Installing the benchmark's peers into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-bench.lock
+	@touch $@
+
+bench: $(VENV)/.bench-installed
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# Pins stay as they are where they still fit; `make lock ARGS=--upgrade` takes the newest.
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+
+lock: install
+	@$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements.lock --extra embedded --group dev \
+		-o requirements-dev.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group bench \
+		-o requirements-bench.lock
+	@echo hatchling | $(LOCK) $(ARGS) - -c requirements-dev.lock -o requirements-build.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

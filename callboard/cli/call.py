@@ -1,0 +1,56 @@
+"""`callboard call`: calls an action and prints the envelope."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from callboard.cli.development import adopt_running_stack, data_dir_option, signed_token
+from callboard.client import Client
+
+__all__ = ["call"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@click.command()
+@click.argument("action")
+@click.argument("params", default="{}", metavar="['{json}']")
+@click.option("--as", "subject", default="alice", show_default=True, help="The caller.")
+@click.option("--async", "respond_async", is_flag=True, help="Do not wait for the result.")
+@click.option("--url", help="The API; by default that of the running `callboard up`.")
+@click.option("--token", envvar="CALLBOARD_TOKEN", help="Instead of a signed one.")
+@data_dir_option
+def call(
+    action: str,
+    params: str,
+    subject: str,
+    respond_async: bool,
+    url: str | None,
+    token: str | None,
+    data_dir: Path,
+) -> None:
+    """Call ACTION and print the envelope; exit code 1 on a failure."""
+    body = _object(params)
+    running = adopt_running_stack(data_dir)
+    client = Client(
+        url or (running.url if running else DEFAULT_URL), token or signed_token(data_dir, subject)
+    )
+    reply = client.send(action, body, respond_async=respond_async)
+    click.echo(json.dumps(reply.envelope, indent=2, ensure_ascii=False))
+    if not reply.result.success:
+        sys.exit(1)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="params") from error
+    if not isinstance(value, dict):
+        raise click.BadParameter("must be a JSON object", param_hint="params")
+    return value

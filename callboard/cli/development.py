@@ -1,0 +1,68 @@
+"""What the commands share: the stack that runs on this machine, and tokens for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from callboard.errors import ConfigurationError
+from callboard.stack.folder import DataFolder
+from callboard.stack.running import Running, read_running
+from callboard.stack.secrets import read_secrets
+from callboard.stack.tokens import DEFAULT_TTL, mint_token
+
+__all__ = ["adopt_running_stack", "data_dir_option", "signed_token"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_dir_option(command: Command) -> Command:
+    """The option --data-dir."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=True),
+        default=Path(".callboard"),
+        show_default=True,
+        help="Where `callboard up` keeps its data and secrets.",
+    )(command)
+
+
+def adopt_running_stack(data_dir: Path) -> Running | None:
+    """Take what the environment does not say from the `callboard up` that runs on ``data_dir``."""
+    running = read_running(DataFolder(data_dir))
+    if running is not None:
+        for name, value in running.environment.items():
+            if not os.environ.get(name):
+                os.environ[name] = value
+    return running
+
+
+def signed_token(
+    data_dir: Path,
+    subject: str,
+    *,
+    ttl: int = DEFAULT_TTL,
+    claims: Mapping[str, Any] | None = None,
+) -> str:
+    """A token signed with JWT_SECRET, or with the generated secret of this development machine."""
+    adopt_running_stack(data_dir)
+    secret = os.environ.get("JWT_SECRET")
+    if not secret:
+        for name in ("JWT_PUBLIC_KEY", "JWT_JWKS_URL"):
+            if os.environ.get(name):
+                raise ConfigurationError(
+                    f"Tokens are verified with {name}: only the identity provider can sign one. "
+                    f"Put a token of it into CALLBOARD_TOKEN."
+                )
+        kept = read_secrets(DataFolder(data_dir))
+        if kept is None:
+            raise ConfigurationError(
+                f"There is no secret to sign with: set JWT_SECRET, or start `callboard up` once "
+                f"(looked in {data_dir})."
+            )
+        secret = kept.jwt_secret
+    return mint_token(subject, secret, ttl=ttl, claims=claims)

@@ -1,0 +1,127 @@
+"""`callboard doctor`: asks each part whether it works, one line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from callboard.cli.development import adopt_running_stack, data_dir_option
+from callboard.errors import CallboardError, ServiceUnavailable
+from callboard.preflight import preflight
+from callboard.settings import get_settings
+from callboard.stack.ready import transaction_commits
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["doctor"]
+
+TIMEOUT = 5.0  # seconds for one part
+
+
+@click.command()
+@data_dir_option
+def doctor(data_dir: Path) -> None:
+    """Check settings, actions, broker, database, worker and beat; exit code 1 if one fails."""
+    adopt_running_stack(data_dir)
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("settings", _settings),
+        ("actions", _actions),
+        ("broker", _broker),
+        ("database", _database),
+        ("worker", _worker),
+        ("beat", _beat),
+    )
+    failed = [name for name, check in checks if not _checked(name, check)]
+    if failed:
+        sys.exit(1)
+
+
+def _checked(name: str, check: Callable[[], str]) -> bool:
+    """Print one line: what the check found, or what it failed with."""
+    try:
+        click.echo(f"ok    {name:<9} {check()}")
+    except CallboardError as error:
+        told = " ".join(str(error).split())
+        click.echo(f"FAIL  {name:<9} {told}")
+        return False
+    return True
+
+
+def _settings() -> str:
+    return f"{get_settings().env}"
+
+
+def _actions() -> str:
+    declared = preflight(os.environ)
+    return f"{len(declared.actions)} in {declared.folder}"
+
+
+def _broker() -> str:
+    import redis
+
+    client = _redis()
+    try:
+        client.ping()
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+    except redis.RedisError as error:
+        raise ServiceUnavailable(f"Redis does not answer: {error}") from error
+    if policy != "noeviction":
+        raise ServiceUnavailable(
+            f"Redis may throw runs away: its maxmemory-policy is {policy}, set noeviction"
+        )
+    return "answers, noeviction"
+
+
+def _database() -> str:
+    from pymongo.errors import PyMongoError
+
+    try:
+        seconds = transaction_commits(
+            get_settings().mongodb_uri.get_secret_value(), timeout=TIMEOUT
+        )
+    except PyMongoError as error:
+        raise ServiceUnavailable(f"MongoDB commits no transaction: {error:.300}") from error
+    return f"commits a transaction in {seconds * 1000:.0f} ms"
+
+
+def _worker() -> str:
+    """Ask over the broker, as the real app: it knows how its workers listen."""
+    get_settings()
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    try:
+        names = sorted(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError) as error:
+        from callboard import presence
+
+        seen = presence.seen(_redis(), presence.WORKER)
+        hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
+        raise ServiceUnavailable(f"no worker answers{hint}") from error
+    return f"{', '.join(names)} answers"
+
+
+def _beat() -> str:
+    from callboard import presence
+
+    if not presence.seen(_redis(), presence.BEAT):
+        raise ServiceUnavailable("no beat is alive: schedules do not fire")
+    return "alive"
+
+
+def _redis() -> redis.Redis:
+    from callboard.broker import connect
+
+    return connect(get_settings())

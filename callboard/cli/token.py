@@ -1,0 +1,37 @@
+"""`callboard token`: a token for development and tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from callboard.cli.development import data_dir_option, signed_token
+from callboard.stack.tokens import DEFAULT_TTL
+
+__all__ = ["token"]
+
+
+@click.command()
+@click.argument("sub")
+@click.option("--ttl", type=int, default=DEFAULT_TTL, show_default=True, help="Seconds.")
+@click.option("--claim", "claims", multiple=True, metavar="K=V", help="V is JSON, else a text.")
+@data_dir_option
+def token(sub: str, ttl: int, claims: tuple[str, ...], data_dir: Path) -> None:
+    """Print a token whose subject is SUB.
+
+    Signed with JWT_SECRET, or with the generated secret of `callboard up`.
+    """
+    click.echo(signed_token(data_dir, sub, ttl=ttl, claims=dict(map(_claim, claims))))
+
+
+def _claim(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"{text!r} is not K=V", param_hint="--claim")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,128 @@
+"""The processes of an application: web, worker, beat and Flower, as `callboard up` runs them.
+
+They are the same commands as in the Procfile; what `up` adds are addresses and unique names.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from callboard import presence
+from callboard.stack.environment import SHARED
+from callboard.stack.folder import DataFolder
+from callboard.stack.process import Program
+from callboard.stack.ready import http_answers, key_exists
+from callboard.stack.running import Running
+
+__all__ = ["Application", "default_workers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """How the application's processes run on this machine."""
+
+    folder: DataFolder
+    host: str
+    port: int
+    flower_port: int
+    workers: int  # child processes of the worker
+    environment: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where the API answers on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def flower_url(self) -> str:
+        """Where Flower answers."""
+        return f"http://127.0.0.1:{self.flower_port}"
+
+    def running(self) -> Running:
+        """What the other commands need to know of it."""
+        return Running(
+            pid=os.getpid(),
+            url=self.url,
+            flower_url=self.flower_url,
+            environment={
+                name: self.environment[name] for name in SHARED if name in self.environment
+            },
+        )
+
+    def web(self) -> Program:
+        """The API under gunicorn."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        flags = ["--bind", f"{host}:{self.port}"]
+        if not Path("gunicorn.conf.py").exists():
+            flags += ["--worker-class", "gevent", "--worker-connections", "4000"]
+            flags += ["--no-control-socket"]
+        return self._program(
+            "web",
+            ["gunicorn", "api:create_app()", *flags],
+            ready=lambda: http_answers(f"{self.url}/readyz"),
+        )
+
+    def worker(self, queues: Iterable[str]) -> Program:
+        """A Celery worker under a name of its own, so that an old and a new one can overlap."""
+        name = f"callboard-{secrets.token_hex(4)}@{socket.gethostname()}"
+        return self._program(
+            "worker",
+            [
+                *("celery", "-A", "worker", "worker", "--loglevel", "INFO"),
+                *("--hostname", name.replace("%", "%%")),
+                *("--queues", ",".join(queues)),
+                *("--concurrency", str(self.workers)),
+                *("--without-mingle", "--without-gossip"),  # a second of asking for neighbours
+            ],
+            ready=lambda: key_exists(self._redis_url, presence.WORKER + name),
+        )
+
+    def beat(self) -> Program:
+        """The Celery beat, which fires schedules."""
+        return self._program(
+            "beat",
+            ["celery", "-A", "worker", "beat"],
+            ready=lambda: key_exists(self._redis_url, f"{presence.BEAT}*"),
+        )
+
+    def flower(self) -> Program:
+        """Flower, on 127.0.0.1 whatever the API's host is: it asks nobody for a password."""
+        flags = ["--address=127.0.0.1", f"--port={self.flower_port}"]
+        if not Path("flowerconfig.py").exists():
+            flags += ["--read_only=True", "--max_tasks=10000"]
+        return self._program(
+            "flower",
+            ["celery", "-A", "worker", "flower", *flags],
+            ready=lambda: http_answers(f"{self.flower_url}/healthcheck"),
+        )
+
+    @property
+    def _redis_url(self) -> str:
+        return self.environment["REDIS_URL"]
+
+    def _program(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        ready: Callable[[], bool],
+    ) -> Program:
+        return Program(
+            name=name,
+            command=[sys.executable, "-m", *command],
+            log=self.folder.log(name),
+            ready=ready,
+            environment={**self.environment, "PYTHONUNBUFFERED": "1"},
+        )
+
+
+def default_workers() -> int:
+    """Child processes of the worker when nobody says: one per core, two at least."""
+    return max(2, os.cpu_count() or 1)

@@ -1,0 +1,116 @@
+"""`callboard up`: the whole stack on this machine, from nothing to a printed call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from callboard.preflight import Declared, preflight
+from callboard.stack.banner import banner
+from callboard.stack.environment import development_environment
+from callboard.stack.folder import DataFolder
+from callboard.stack.ports import require_free
+from callboard.stack.programs import Application
+from callboard.stack.reload import Reloader, watched
+from callboard.stack.running import announced
+from callboard.stack.secantus import start_mongodb
+from callboard.stack.secrets import keep_secrets
+from callboard.stack.supervisor import ProcessFailed, StopAsked, Supervisor, stop_signals
+from callboard.stack.valkey import start_valkey
+
+__all__ = ["UpOptions", "up"]
+
+READY_TIMEOUT = 60.0  # seconds: a cold disk and a slow machine
+_NOT_STARTED = {"REDIS_URL": "redis://127.0.0.1/0", "MONGODB_URI": "mongodb://127.0.0.1/callboard"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What the user asked for."""
+
+    host: str
+    port: int
+    flower_port: int
+    data_dir: Path
+    workers: int
+    reload: bool
+    show: Callable[[str, str], None] | None  # takes (process, line); None: quiet
+    tell: Callable[[str], None]  # takes what is always printed
+
+
+def up(options: UpOptions) -> None:
+    """Start everything, tell how to call it, look after it until Ctrl-C.
+
+    Raises `CallboardError` with one message for what keeps it from starting and for a process
+    that died; nothing is left running then.
+    """
+    folder = DataFolder(options.data_dir)
+    folder.create()
+    with folder.locked(), suppress(StopAsked):
+        require_free(options.host, options.port, "--port")
+        require_free("127.0.0.1", options.flower_port, "--flower-port")
+        environment = development_environment(os.environ, keep_secrets(folder))
+        supervisor = Supervisor(show=options.show)
+        # in this order: a Ctrl-C while it stops must not cut the stop off
+        with stop_signals(supervisor), supervisor:
+            servers = _start_servers(supervisor, folder, environment)
+            declared = preflight({**_NOT_STARTED, **environment})  # while the servers start
+            supervisor.grace = _stop_grace(environment)
+            environment |= {name: wait() for name, wait in servers.items()}
+            application = Application(
+                folder=folder,
+                host=options.host,
+                port=options.port,
+                flower_port=options.flower_port,
+                workers=options.workers,
+                environment=environment,
+            )
+            _run(supervisor, application, declared, options)
+
+
+def _stop_grace(environment: Mapping[str, str]) -> float:
+    """Seconds between SIGTERM and SIGKILL: a worker needs a moment after its own grace."""
+    return float(environment["CALLBOARD_STOP_GRACE"]) + 2.0
+
+
+def _start_servers(
+    supervisor: Supervisor, folder: DataFolder, environment: Mapping[str, str]
+) -> dict[str, Callable[[], str]]:
+    """Start the servers that the user has not named; variable -> waits, then says its value."""
+    secrets = keep_secrets(folder)
+    servers: dict[str, Callable[[], str]] = {}
+    if "REDIS_URL" not in environment:
+        valkey = start_valkey(supervisor, folder, secrets.redis_password)
+        servers["REDIS_URL"] = lambda: valkey.wait().url
+    if "MONGODB_URI" not in environment:
+        mongodb = start_mongodb(supervisor, folder, secrets.mongodb_password)
+        servers["MONGODB_URI"] = lambda: mongodb.wait().uri
+    return servers
+
+
+def _run(
+    supervisor: Supervisor, application: Application, declared: Declared, options: UpOptions
+) -> None:
+    """Start the application's processes, tell that they are ready, look after them."""
+    web = supervisor.start(application.web())
+    worker = supervisor.start(application.worker(declared.queues))
+    beat = supervisor.start(application.beat())
+    flower = supervisor.start(application.flower())
+    supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
+    with ExitStack() as stack:
+        stack.enter_context(announced(application.folder, application.running()))
+        options.tell(banner(application, declared.actions))
+        if not options.reload:
+            supervisor.watch()
+        changes = stack.enter_context(watched(declared.folder))
+        reloader = Reloader(
+            supervisor, application, web=web, worker=worker, beat=beat, tell=options.tell
+        )
+        while True:
+            try:
+                supervisor.watch(lambda: reloader.reload() if changes.take() else None)
+            except ProcessFailed as failure:
+                reloader.survive(failure)

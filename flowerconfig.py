@@ -1,0 +1,12 @@
+"""Flower's settings. `celery -A worker flower` reads this file from the working directory."""
+
+# Flower asks nobody for a password. To reach it from elsewhere, put a proxy that does in front,
+# or set FLOWER_BASIC_AUTH and give --address.
+address = "127.0.0.1"
+port = 5555
+
+read_only = True  # look, do not touch: no shutdown, no revoke, no pool changes
+
+max_tasks = 10_000  # kept in memory
+max_workers = 1_000
+purge_offline_workers = 60  # seconds: every deploy brings workers under new names

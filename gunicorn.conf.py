@@ -1,0 +1,37 @@
+"""gunicorn's settings for the API. gunicorn reads this file from the working directory.
+
+On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): worker processes.
+"""
+
+import os
+import sys
+
+from callboard.errors import ConfigurationError
+from callboard.preflight import preflight
+
+# Loopback, unless a platform says which port it forwards to.
+bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
+
+# A call holds a connection while its run is executed: a greenlet each, not a process each.
+worker_class = "gevent"
+worker_connections = 4000
+
+# Callers who wait get their result, or are cut off with the rest of the stack.
+graceful_timeout = int(float(os.environ.get("CALLBOARD_STOP_GRACE") or 20))
+keepalive = 75  # seconds: more than the 60 after which common load balancers let go
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - no disk there
+
+control_socket_disable = True  # one path per user: two applications would share it
+
+accesslog = None  # the API logs calls itself, without headers
+errorlog = "-"
+
+
+def on_starting(server: object) -> None:
+    """Tell a mistake in the settings or the actions once, instead of once per worker."""
+    if os.environ.get("CALLBOARD_ENV") == "development":
+        return  # `callboard up` has looked
+    try:
+        preflight(os.environ)
+    except ConfigurationError as error:
+        sys.exit(str(error))

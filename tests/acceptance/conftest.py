@@ -1,0 +1,40 @@
+"""Fixtures: the real `callboard up`, called over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_stack import Stack, started
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for all tests that only call it."""
+    with started(tmp_path_factory.mktemp("up")) as stack:
+        stack.wait_ready()
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def app_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack that runs the actions of ``app/``, beside this file."""
+    here = str(Path(__file__).parent)
+    folder = tmp_path_factory.mktemp("app")
+    with started(folder, CALLBOARD_ACTIONS="app", PYTHONPATH=here) as stack:
+        stack.wait_ready()
+        yield stack
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Start a stack of the test's own: ``start("--reload", cwd=folder)``."""
+    with ExitStack() as stacks:
+
+        def run(*flags: str, **options: Any) -> Stack:
+            return stacks.enter_context(started(tmp_path, *flags, **options))
+
+        yield run

@@ -1,0 +1,208 @@
+"""`callboard up` as a user meets it: the first call, Ctrl-C, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from local_stack import STOP, Stack
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
+ONE_ACTION = """
+from callboard import action, ok
+
+@action
+def greet(ctx):
+    return ok("{greeting}")
+"""
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Path:
+    """An application of one action, in a folder that holds nothing else."""
+    folder = tmp_path / "application"
+    (folder / "actions").mkdir(parents=True)
+    (folder / "actions" / "__init__.py").touch()
+    (folder / "actions" / "greetings.py").write_text(ONE_ACTION.format(greeting="hello"))
+    return folder
+
+
+def _gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"  # ended; nobody has asked for its exit code yet
+
+
+def _users(stack: Stack) -> int:
+    with stack.database() as database:
+        return database["users"].count_documents({})
+
+
+def _ended(stack: Stack) -> str:
+    """What it printed, once it has ended by itself with exit code 1 and one clear message."""
+    assert stack.process.wait(timeout=30) == 1, stack.printed
+    assert not re.search("^Traceback", stack.printed, re.MULTILINE)  # of its own
+    assert stack.printed.count("callboard: ") == 1
+    return stack.printed
+
+
+# The calls
+
+
+@pytest.fixture
+def event(stack: Stack) -> str:
+    """An event to invite somebody to."""
+    with stack.database() as database:
+        fields = {"data": {"attendeeIds": []}, "createdBy": "alice"}
+        database["events"].replace_one({"_id": "evt_1"}, fields, upsert=True)
+    return "evt_1"
+
+
+def test_invite_attendee_adds_an_attendee(stack, event):
+    answer = stack.call("inviteAttendee", {"eventId": event, "attendeeId": "usr_2"})
+    assert answer.status_code == 200
+    assert answer.json() == {"success": True, "data": {"recordId": event}}
+
+
+def test_invite_attendee_requires_auth(stack, event):
+    answer = stack.call("inviteAttendee", {"eventId": event, "attendeeId": "usr_2"}, as_user=None)
+    assert answer.status_code == 401
+    assert answer.json() == {"success": False, "error": "Unauthorized"}
+
+
+def test_the_printed_call_can_be_pasted(stack):
+    (line,) = [line for line in stack.printed.splitlines() if line.startswith("curl ")]
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+    assert '"success":true' in done.stdout.replace(" ", "")
+
+
+def test_flower_answers_on_this_machine_only(stack):
+    assert stack.announced["flower_url"].startswith("http://127.0.0.1:")
+    assert httpx.get(f"{stack.announced['flower_url']}/healthcheck").status_code == 200
+
+
+@pytest.mark.parametrize("arguments", ["call ensureUserRow", "doctor"])
+def test_other_commands_find_the_running_stack(stack, arguments):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "callboard.cli", *shlex.split(arguments)),
+            *("--data-dir", stack.data_dir),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_secrets_are_in_no_log_and_on_no_command_line(stack):
+    secret = stack.announced["environment"]["SECRET_KEY"]
+    logs = [path.read_text() for path in (stack.data_dir / "log").iterdir()]
+    assert not [text for text in [*logs, *stack.descendants().values()] if secret in text]
+
+
+# The end
+
+
+def test_a_restart_keeps_records_and_secrets_and_a_stop_leaves_no_process(start, eventually):
+    secrets = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stack: Stack = start()
+        stack.wait_ready()
+        secrets.append(stack.announced["environment"]["SECRET_KEY"])
+        assert _users(stack) == len(secrets) - 1
+        assert stack.call("ensureUserRow", as_user=f"user-{number}").json()["success"]
+        processes = stack.descendants()
+        assert len(processes) >= 6
+        assert stack.stop(number) < STOP
+        assert stack.process.returncode == 0
+        assert "Traceback" not in stack.printed
+        eventually(lambda processes=processes: all(map(_gone, processes)), within=2)
+    assert secrets[0] == secrets[1]
+
+
+def test_a_killed_up_leaves_no_process(start, eventually):
+    stack = start()
+    stack.wait_ready()
+    processes = stack.descendants()
+    stack.process.kill()
+    eventually(lambda: all(map(_gone, processes)), within=15)
+
+
+@pytest.mark.parametrize("name", ["celery -A worker worker", "valkey-server"])
+def test_one_death_stops_the_rest_and_is_told(start, eventually, name):
+    stack: Stack = start()
+    stack.wait_ready()
+    processes = stack.descendants()
+    victim = next(pid for pid, command in processes.items() if name in command)
+    os.kill(victim, signal.SIGKILL)
+    assert "was killed by SIGKILL" in _ended(stack)
+    eventually(lambda: all(map(_gone, processes)), within=2)
+
+
+# What keeps it from starting
+
+
+@pytest.mark.parametrize("option", ["--port", "--flower-port"])
+def test_a_port_in_use_is_told(start, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = _ended(start(option, port))
+    assert f"Port {port}" in told
+    assert option in told
+
+
+def test_a_damaged_data_folder_is_told(start, tmp_path):
+    (tmp_path / "data" / "valkey" / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "data" / "valkey" / "appendonlydir" / "appendonly.aof.manifest").write_text("x\n")
+    assert f"move {tmp_path / 'data' / 'valkey'} away" in _ended(start())
+
+
+def test_an_import_error_is_told_with_file_and_line(start, application):
+    broken = application / "actions" / "greetings.py"
+    broken.write_text("import nothing_of_this_name\n")
+    assert f"{broken}:1: cannot import actions.greetings" in _ended(start(cwd=application))
+
+
+def test_a_wrong_setting_is_told(start):
+    assert "CALLBOARD_WAIT" in _ended(start(CALLBOARD_WAIT="soon"))
+
+
+# --reload
+
+
+def test_a_changed_action_answers_without_a_restart(start, application, eventually):
+    stack: Stack = start("--reload", cwd=application)
+    stack.wait_ready()
+    assert stack.call("greet").json()["data"] == "hello"
+    file = application / "actions" / "greetings.py"
+    file.write_text(ONE_ACTION.format(greeting="good day"))
+    eventually(_answers(stack, "good day"), within=30)
+    eventually(lambda: "Worker exiting" in stack.printed)  # of the old API
+    eventually(_answers(stack, "good day"), within=30)
+    # what does not import is told, and the old code runs on
+    file.write_text("this is no Python\n")
+    eventually(lambda: "Not reloaded, the old code runs on" in stack.printed, within=30)
+    assert stack.call("greet").json()["data"] == "good day"
+
+
+def _answers(stack: Stack, greeting: str) -> Callable[[], bool]:
+    def ask() -> bool:
+        try:
+            return stack.call("greet").json().get("data") == greeting
+        except httpx.TransportError:  # it hit the API worker that was about to go
+            return False
+
+    return ask

@@ -1,0 +1,101 @@
+"""`Client` and `callboard call`, against an HTTP server that answers what the test says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from callboard import Client, fail, ok
+from callboard.cli import main
+from callboard.errors import ServiceUnavailable
+from callboard.stack.ports import free_port
+
+
+class Upstream:
+    """Answers each POST with ``status`` and ``body``, and keeps the requests."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.status = 200
+        self.body = b'{"success": true, "data": {"n": 1}}'
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.requests.append((self.path, dict(self.headers), body))
+            self.send_response(state.status)
+            self.send_header("Run-Id", "run-1")
+            self.send_header("Content-Length", str(len(state.body)))
+            self.end_headers()
+            self.wfile.write(state.body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: pytest shows what matters."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        state = Upstream(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield state
+        server.shutdown()
+        thread.join()
+
+
+def test_a_success_is_a_result(upstream):
+    assert Client(upstream.url, "t").call("doIt", {"a": 1}) == ok({"n": 1})
+    path, headers, body = upstream.requests[0]
+    assert (path, headers["Authorization"], body) == (
+        "/api/actions/doIt",
+        "Bearer t",
+        {"a": 1},
+    )
+
+
+def test_a_refusal_is_a_failure(upstream):
+    upstream.status, upstream.body = 401, b'{"success": false, "error": "Unauthorized"}'
+    assert Client(upstream.url).call("doIt") == fail("Unauthorized")
+
+
+def test_the_wait_is_a_preference(upstream):
+    Client(upstream.url, "t").call("doIt", wait=3)
+    assert upstream.requests[0][1]["Prefer"] == "wait=3"
+
+
+def test_a_reply_knows_its_run(upstream):
+    assert Client(upstream.url, "t").send("doIt", respond_async=True).run_id == "run-1"
+    assert upstream.requests[0][1]["Prefer"] == "respond-async"
+
+
+def test_something_else_than_callboard_is_told(upstream):
+    upstream.status, upstream.body = 502, b"<html>Bad gateway</html>"
+    with pytest.raises(ServiceUnavailable, match="answered 502 without an envelope"):
+        Client(upstream.url, "t").call("doIt")
+
+
+def test_nothing_there_is_told():
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        Client(f"http://127.0.0.1:{free_port()}", "t").call("doIt")
+
+
+def test_the_command_prints_the_envelope(upstream, tmp_path):
+    command = ["call", "doIt", '{"a": 1}', "--url", upstream.url, "--token", "t"]
+    done = CliRunner().invoke(main, [*command, "--data-dir", str(tmp_path)])
+    assert (done.exit_code, json.loads(done.output)) == (0, {"success": True, "data": {"n": 1}})
+
+
+def test_the_command_exits_with_1_on_a_failure(upstream, tmp_path):
+    upstream.body = b'{"success": false, "error": "No such event"}'
+    command = ["call", "doIt", "--url", upstream.url, "--token", "t"]
+    done = CliRunner().invoke(main, [*command, "--data-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert json.loads(done.output)["error"] == "No such event"
