@@ -1,0 +1,1 @@
+"""Callboard beside its peers: the same two jobs, one load generator, one table."""

@@ -1,0 +1,17 @@
+"""The two jobs as Callboard actions."""
+
+from benchmarks.jobs import COLLECTION, DATA, DONE, random_record_id
+from callboard import ActionContext, ActionResult, action, ok
+
+
+@action
+def noop(ctx: ActionContext) -> ActionResult[str]:
+    """Do nothing."""
+    return ok(DONE)
+
+
+@action
+def upsert(ctx: ActionContext) -> ActionResult[str]:
+    """Upsert one record."""
+    ctx.tools.create(COLLECTION, DATA, random_record_id()).unwrap()
+    return ok(DONE)

@@ -1,0 +1,94 @@
+"""The goals that Callboard has set itself, and whether a run of the benchmark meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.results import Figures, Results
+from benchmarks.stacks import CELERY_GET, OURS, REDIS_LIST, STACKS
+
+__all__ = ["Goal", "goals"]
+
+BUSY = 16  # callers at which throughput counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """One goal: ``value`` at least or at most ``target``."""
+
+    text: str
+    value: float
+    target: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether it is reached."""
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def goals(results: Results, job: str) -> list[Goal]:
+    """The goals that the measured stacks allow to judge."""
+    quiet, busy = (results.figures(OURS.key, job, callers) for callers in (1, BUSY))
+    if quiet is None or busy is None:
+        return []
+    return [*_against_peers(results, job, quiet, busy), *_against_floor(results, job, quiet, busy)]
+
+
+def _against_peers(results: Results, job: str, quiet: Figures, busy: Figures) -> Iterator[Goal]:
+    peers = [stack for stack in STACKS if stack.kind == "peer"]
+    loaded = {
+        peer.name: found.calls_per_second
+        for peer in peers
+        if (found := results.figures(peer.key, job, BUSY))
+    }
+    if loaded:
+        best = max(loaded, key=lambda name: loaded[name])
+        yield Goal(
+            text=f"throughput at {BUSY} callers, against the best peer ({best})",
+            value=busy.calls_per_second / loaded[best],
+            target=1.0,
+            at_least=True,
+        )
+    alone = {
+        peer.name: found.p50_ms for peer in peers if (found := results.figures(peer.key, job, 1))
+    }
+    if alone:
+        best = min(alone, key=lambda name: alone[name])
+        yield Goal(
+            text=f"p50 at 1 caller, against the best peer ({best})",
+            value=quiet.p50_ms / alone[best],
+            target=1.0,
+            at_least=False,
+        )
+    if celery := results.figures(CELERY_GET.key, job, BUSY):
+        yield Goal(
+            text=f"throughput at {BUSY} callers, against plain Celery",
+            value=busy.calls_per_second / celery.calls_per_second,
+            target=3.5,
+            at_least=True,
+        )
+
+
+def _against_floor(results: Results, job: str, quiet: Figures, busy: Figures) -> Iterator[Goal]:
+    if floor := results.figures(REDIS_LIST.key, job, BUSY):
+        yield Goal(
+            text=f"throughput at {BUSY} callers, against the bare Redis list",
+            value=busy.calls_per_second / floor.calls_per_second,
+            target=0.5,
+            at_least=True,
+        )
+    if floor := results.figures(REDIS_LIST.key, job, 1):
+        yield Goal(
+            text="p50 at 1 caller, against the bare Redis list",
+            value=quiet.p50_ms / floor.p50_ms,
+            target=3.0,
+            at_least=False,
+        )
+    yield Goal(
+        text=f"p99 against p50, at {BUSY} callers",
+        value=busy.p99_ms / busy.p50_ms,
+        target=3.0,
+        at_least=False,
+    )

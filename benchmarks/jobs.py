@@ -1,0 +1,79 @@
+"""The two jobs that every stack runs: nothing, and one durable upsert."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from pymongo import AsyncMongoClient, MongoClient, WriteConcern
+
+__all__ = [
+    "COLLECTION",
+    "DATA",
+    "DONE",
+    "JOBS",
+    "noop",
+    "noop_async",
+    "random_record_id",
+    "upsert",
+    "upsert_async",
+]
+
+COLLECTION = "players"
+DATA = {"displayName": "x", "score": 0}
+DONE = "done"  # what a job returns; a response without it is wrong
+RECORDS = 1000  # so that callers seldom meet at one record, and the collection stays small
+DURABLE = WriteConcern("majority", j=True)
+
+Document = dict[str, Any]
+
+
+def noop() -> str:
+    """Do nothing."""
+    return DONE
+
+
+def upsert() -> str:
+    """Upsert one record, acknowledged by a majority and journaled."""
+    _client().get_default_database()[COLLECTION].with_options(write_concern=DURABLE).update_one(
+        {"_id": random_record_id()}, {"$set": DATA}, upsert=True
+    )
+    return DONE
+
+
+async def noop_async() -> str:
+    """`noop` for a worker that runs an event loop."""
+    return DONE
+
+
+async def upsert_async() -> str:
+    """`upsert` for a worker that runs an event loop."""
+    database = _async_client().get_default_database()
+    await (
+        database[COLLECTION]
+        .with_options(write_concern=DURABLE)
+        .update_one({"_id": random_record_id()}, {"$set": DATA}, upsert=True)
+    )
+    return DONE
+
+
+JOBS: Mapping[str, Callable[[], str]] = {"noop": noop, "upsert": upsert}
+
+
+def random_record_id() -> str:
+    """The id of one of `RECORDS` records."""
+    return f"player-{random.randrange(RECORDS)}"
+
+
+@cache
+def _client() -> MongoClient[Document]:
+    """Opened by the first job, after a worker has forked."""
+    return MongoClient(os.environ["MONGODB_URI"])
+
+
+@cache
+def _async_client() -> AsyncMongoClient[Document]:
+    return AsyncMongoClient(os.environ["MONGODB_URI"])

@@ -1,0 +1,53 @@
+"""Callboard, as `callboard up` runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from benchmarks.stacks.base import HOST, Request, Site, Stack
+from callboard.preflight import preflight
+from callboard.stack.environment import development_environment
+from callboard.stack.process import Program
+from callboard.stack.programs import Application, default_workers
+from callboard.stack.secrets import keep_secrets
+from callboard.stack.tokens import mint_token
+
+__all__ = ["OURS"]
+
+
+def _programs(site: Site) -> Sequence[Program]:
+    environment = {
+        **os.environ,
+        **development_environment({}, keep_secrets(site.folder)),
+        **site.environment,
+        "CALLBOARD_ACTIONS": "benchmarks.actions_bench",
+    }
+    application = Application(
+        folder=site.folder,
+        host=HOST,
+        port=site.port,
+        flower_port=0,  # not started
+        workers=default_workers(),
+        environment=environment,
+    )
+    return [application.worker(preflight(environment).queues), application.web()]
+
+
+def _request(site: Site, job: str) -> Request:
+    token = mint_token("bench", keep_secrets(site.folder).jwt_secret)
+    return Request(path=f"/api/actions/{job}", headers={"Authorization": f"Bearer {token}"})
+
+
+OURS = Stack(
+    key="callboard",
+    name="Callboard",
+    kind="ours",
+    settings=(
+        "the API and the worker of `callboard up` with its defaults (gunicorn gevent, 1 process; "
+        "celery prefork, a child per core); every call verifies a JWT, seals its params and "
+        "keeps a run record"
+    ),
+    programs=_programs,
+    request=_request,
+)

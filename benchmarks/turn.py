@@ -1,0 +1,132 @@
+"""One turn: a stack is started fresh, warmed up, measured and stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.cpu import cpu_seconds, per_call
+from benchmarks.jobs import DONE
+from benchmarks.load import Load, LoadResult
+from benchmarks.results import CALLERS, JOB_NAMES, Measurement
+from benchmarks.servers import Database, Watched, start_redis
+from benchmarks.stacks import Site, Stack
+from benchmarks.stacks.base import HOST
+from callboard.errors import CallboardError
+from callboard.stack.folder import DataFolder
+from callboard.stack.ports import free_port
+
+__all__ = ["Plan", "take_turn"]
+
+START_TIMEOUT = 30.0  # seconds until the first right answer
+PROBE_TIMEOUT = 1.0  # seconds for one try of it
+WARM_CALLERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long everything takes, in seconds."""
+
+    seconds: float  # counted, per measurement
+    lead_in: float = 0.3  # before that
+    warm_up: float = 1.0  # per job, after the start
+
+
+def take_turn(stack: Stack, database: Database, plan: Plan, number: int) -> Iterator[Measurement]:
+    """Measure one stack in round ``number``; yields each measurement as it is made.
+
+    Raises `ProcessFailed` where a process of it dies, `CallboardError` where it never answers.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as path,
+        database.fresh(f"bench_{stack.key}") as mongodb_uri,
+        Watched() as supervisor,
+    ):
+        folder = DataFolder(Path(path))
+        folder.create()
+        site = Site(
+            folder=folder,
+            redis_url=start_redis(supervisor, folder),
+            mongodb_uri=mongodb_uri,
+            port=free_port(),
+        )
+        for program in stack.programs(site):
+            supervisor.start(program)
+        yield from _Turn(stack, site, supervisor, database, plan).measurements(number)
+
+
+class _Turn:
+    """A stack whose processes have been started."""
+
+    def __init__(
+        self, stack: Stack, site: Site, supervisor: Watched, database: Database, plan: Plan
+    ) -> None:
+        self._stack = stack
+        self._site = site
+        self._supervisor = supervisor
+        self._processes = [*supervisor.running, *database.processes]
+        self._plan = plan
+
+    def measurements(self, number: int) -> Iterator[Measurement]:
+        for job in JOB_NAMES:
+            self._wait_for_answer(job)
+            self._run_load(job, WARM_CALLERS, self._plan.warm_up)
+        for job in JOB_NAMES:
+            for callers in CALLERS:
+                yield self._measure(number, job, callers)
+
+    def _wait_for_answer(self, job: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._stack.answers(self._site, job, PROBE_TIMEOUT):
+            self._supervisor.tick()
+            if time.monotonic() > deadline:
+                logs = "\n".join(
+                    line for process in self._processes for line in process.last_lines(10)
+                )
+                raise CallboardError(f"{self._stack.name} does not answer {job!r}.\n{logs}")
+
+    def _measure(self, number: int, job: str, callers: int) -> Measurement:
+        before = cpu_seconds(self._processes)
+        load = self._run_load(job, callers, self._plan.seconds)
+        after = cpu_seconds(self._processes)
+        return Measurement(
+            round=number,
+            stack=self._stack.key,
+            job=job,
+            callers=callers,
+            load=load,
+            cpu_ms=per_call(before, after, max(load.all_calls, 1)),
+        )
+
+    def _run_load(self, job: str, callers: int, seconds: float) -> LoadResult:
+        """Run the generator, in a process of its own, while all processes are watched."""
+        load = Load(
+            host=HOST,
+            port=self._site.port,
+            request=self._stack.request(self._site, job).as_bytes().decode(),
+            expect=DONE,
+            callers=callers,
+            seconds=seconds,
+            lead_in=self._plan.lead_in,
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as generator:
+            assert generator.stdin is not None  # a pipe, as asked for above
+            assert generator.stdout is not None
+            with generator.stdin as given:
+                json.dump(asdict(load), given)
+            while generator.poll() is None:
+                self._supervisor.tick()
+            if generator.returncode:
+                raise CallboardError(f"{self._stack.name}: the load generator failed.")
+            return LoadResult(**json.loads(generator.stdout.read()))
