@@ -147,7 +147,7 @@ for i = 2, #ARGV, 2 do
     told[#told + 1] = redis.call('HEXISTS', run, 'cancel') == 1 and 'cancel' or 'held'
   else
     local status = redis.call('HGET', run, 'status')
-    told[#told + 1] = (status == 'running' or status == 'queued') and 'taken' or 'ended'
+    told[#told + 1] = (status == 'running' and 'taken') or (status == 'queued' and 'queued') or 'ended'
   end
 end
 return told
@@ -336,7 +336,8 @@ class Runs:
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
         """Extend the claims on ``(run id, holder)`` pairs.
 
-        Answers for each pair: held, cancel (held, and to be stopped), taken or ended.
+        Answers for each pair: held, cancel (held, and to be stopped), taken (by another holder),
+        queued or ended.
         """
         flat = [part for pair in held for part in pair]
         return _text(self._call("renew", [OPEN], [int(lease * 1000), *flat]))

@@ -51,6 +51,7 @@ class Held:
     pid: int
     holder: str  # what the claim's holder begins with
     stop_at: float  # time.monotonic seconds: when the handler is stopped
+    renewed: bool = False  # the record has named our child as the holder
     canceled: bool = False
 
 
@@ -159,17 +160,27 @@ class Keeper:
         for held, state in zip(in_hand, states, strict=True):
             if state == "cancel" and not held.canceled:
                 self._stop_softly(held)
-            elif state == "taken":
-                self._kill(held)
+            elif state in ("held", "cancel") and not held.renewed:
+                with self._lock:
+                    self._update(held, renewed=True)
+            elif state == "taken" and held.renewed:
+                with self._lock:
+                    if self._held.get(held.run_id) is held:
+                        self._kill(held)
+
+    def _update(self, held: Held, **changes: Any) -> bool:
+        """Note something about a run, if it is still in hand. The lock is held."""
+        in_hand = self._held.get(held.run_id) is held
+        if in_hand:
+            self._held[held.run_id] = replace(held, **changes)
+        return in_hand
 
     def _stop_softly(self, held: Held) -> None:
         """Raise in the handler; `_stop_overdue` does the rest if it does not end."""
         stop_at = min(held.stop_at, time.monotonic() + CANCEL_SECONDS)
-        with self._lock:
-            if self._held.get(held.run_id) is held:
-                self._held[held.run_id] = replace(held, canceled=True, stop_at=stop_at)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(held.pid, STOP_SIGNAL)
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._update(held, canceled=True, stop_at=stop_at):
+                os.kill(held.pid, STOP_SIGNAL)
 
     def _stop_overdue(self) -> None:
         now = time.monotonic()
