@@ -10,7 +10,7 @@ from api.calls import MAX_BODY_BYTES, calls
 from api.health import health
 from api.runs import runs
 from api.services import Services
-from callboard.log import configure_logging
+from callboard.log import configure_logging, line_logger
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
 
@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
     app.extensions["callboard"] = Services.build(settings, registry or get_registry())
     errors.install(app)
-    audit.install(app)
+    audit.install(app, line_logger(development=settings.development))
     for blueprint in (calls, runs, health):
         app.register_blueprint(blueprint)
     if settings.trusted_proxies:

@@ -6,8 +6,8 @@ No parameter, no header and no token is ever part of it.
 from __future__ import annotations
 
 import time
+from typing import Any
 
-import structlog
 from flask import Flask, Response, g, request
 
 __all__ = ["install"]
@@ -15,9 +15,8 @@ __all__ = ["install"]
 _CALL = "calls.call"  # the endpoint of the call path
 
 
-def install(app: Flask) -> None:
-    """Log each call when its response is ready."""
-    log = structlog.get_logger("callboard.calls")
+def install(app: Flask, log: Any) -> None:
+    """Log each call to ``log`` when its response is ready."""
 
     @app.before_request
     def start() -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 
@@ -26,6 +27,7 @@ __all__ = ["Replies", "Waiter"]
 
 RUN_ID_LENGTH = 36
 CATCH_UP_SECONDS = 5.0
+SILENCE_SECONDS = 15.0  # a connection that answers no PING for so long is dead
 RECONNECT_SECONDS = 0.2
 
 
@@ -103,26 +105,37 @@ class Replies:
 
     def _read(self) -> None:
         while True:
+            line = self._redis.connection_pool.make_connection()
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    channel.subscribe(self.channel)
-                    channel.parse_response(timeout=1.5)  # the confirmation
-                    self._subscribed.set()
-                    self._listen(channel)
+                line.connect()
+                line.send_command("SUBSCRIBE", self.channel)
+                self._listen(line)
             except (redis.RedisError, OSError, BrokerUnavailable):
                 self._subscribed.clear()
                 time.sleep(RECONNECT_SECONDS)
+            finally:
+                line.disconnect()
 
-    def _listen(self, channel: redis.client.PubSub) -> None:
-        next_catch_up = 0.0
+    def _listen(self, line: Any) -> None:
+        """Hand out what is published, as long as the server answers now and then."""
+        catch_up_at, silent_at = 0.0, time.monotonic() + SILENCE_SECONDS
         while True:
-            if time.monotonic() >= next_catch_up:
+            now = time.monotonic()
+            if now >= catch_up_at and self._subscribed.is_set():
+                line.send_command("PING")
                 self._catch_up()
-                next_catch_up = time.monotonic() + CATCH_UP_SECONDS
-            told = channel.get_message(timeout=1.0)
-            if told is not None and told["type"] == "message":
-                content: bytes = told["data"]
-                self._tell(content[:RUN_ID_LENGTH].decode(), content[RUN_ID_LENGTH:])
+                catch_up_at = now + CATCH_UP_SECONDS
+            try:
+                kind, *told = line.read_response(disconnect_on_error=False, push_request=True)
+            except redis.TimeoutError:
+                if now > silent_at:
+                    raise
+                continue
+            silent_at = now + SILENCE_SECONDS
+            if kind == b"message":
+                self._tell(told[1][:RUN_ID_LENGTH].decode(), told[1][RUN_ID_LENGTH:])
+            elif kind == b"subscribe":
+                self._subscribed.set()
 
     def _catch_up(self) -> None:
         """Look up what a lost publish would have told."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,12 +14,100 @@ from redis.retry import Retry as Reconnect
 from callboard.errors import BrokerUnavailable
 from callboard.settings import Settings
 
-__all__ = ["connect", "guarded"]
+__all__ = ["BatchingRedis", "connect", "guarded"]
 
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
 
-def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
+class _Request:
+    """A packed command on its way to Redis, and its reply."""
+
+    __slots__ = ("_wake", "leads", "packed", "reply")
+
+    def __init__(self, packed: list[bytes]) -> None:
+        self.packed = packed
+        self.reply: Any = None
+        self.leads = False  # told to send the next batch
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def wait(self) -> None:
+        self._wake.acquire()
+
+    def wake(self) -> None:
+        self._wake.release()
+
+
+class BatchingRedis(redis.Redis):
+    """A client whose scripts share one connection: those that come together are sent together.
+
+    The first thread (or greenlet) to come sends what has gathered and reads the replies; the
+    first of those who came meanwhile is next. Nobody takes a connection from a pool, and under
+    load several calls share a system call.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._guard = threading.Lock()
+        self._gathered: list[_Request] = []
+        self._sending = False
+        self._line: Any = None  # the connection
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's; scripts go in batches."""
+        if args[0] != "EVALSHA":
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        if self._line is None:
+            self._line = self.connection_pool.make_connection()
+        request = _Request(self._line.pack_command(*args))
+        with self._guard:
+            self._gathered.append(request)
+            request.leads, self._sending = not self._sending, True
+        if not request.leads:
+            request.wait()
+        if request.leads:
+            self._lead()
+        if isinstance(request.reply, Exception):
+            raise request.reply
+        return request.reply
+
+    def _lead(self) -> None:
+        """Send a batch, hand out its replies, pass the lead on."""
+        with self._guard:
+            batch, self._gathered = self._gathered, []
+        self._exchange(batch)
+        with self._guard:
+            self._sending = bool(self._gathered)
+            if self._sending:
+                self._gathered[0].leads = True
+                self._gathered[0].wake()
+        for request in batch[1:]:
+            request.wake()
+
+    def _exchange(self, batch: list[_Request]) -> None:
+        """Set each reply; on a broken connection all are sent once more, on a new one."""
+        for last in (False, True):
+            try:
+                self._line.send_packed_command([part for r in batch for part in r.packed])
+                for request in batch:
+                    request.reply = self._read()
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                self._line.disconnect()
+                for request in batch:
+                    request.reply = error
+                if last or isinstance(error, redis.TimeoutError):
+                    return
+            else:
+                return
+
+    def _read(self) -> Any:
+        try:
+            return self._line.read_response()
+        except redis.ResponseError as error:
+            return error
+
+
+def connect(settings: Settings, *, max_connections: int = 64) -> BatchingRedis:
     """A client with a pool of its own; it connects on first use.
 
     A command that meets a dead connection is sent once more on a new one, so every command
@@ -33,7 +123,7 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
         retry_on_error=[redis.ConnectionError],
         client_name="callboard",
     )
-    return redis.Redis(connection_pool=pool)
+    return BatchingRedis(connection_pool=pool)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "line_logger"]
 
 
 def configure_logging(*, development: bool = False) -> None:
@@ -32,5 +32,20 @@ def configure_logging(*, development: bool = False) -> None:
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("INFO"),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def line_logger(*, development: bool = False) -> Any:
+    """A logger for one line per call: cheap to write, ``key=value`` or JSON."""
+    renderer: Any = (
+        structlog.processors.LogfmtRenderer(key_order=["timestamp", "event"], drop_missing=True)
+        if development
+        else structlog.processors.JSONRenderer()
+    )
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
+        wrapper_class=structlog.make_filtering_bound_logger("INFO"),
         cache_logger_on_first_use=True,
     )

@@ -23,6 +23,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidTag
@@ -107,6 +108,7 @@ def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 
+@lru_cache(maxsize=1024)  # a run is sealed and opened in one process, a moment apart
 def _cipher(secret: bytes, run_id: str) -> AESGCM:
     return AESGCM(_derive(secret, run_id.encode(), b"callboard seal 1"))
 

@@ -75,7 +75,7 @@ class Application:
         return self._program(
             "worker",
             [
-                *("celery", "-A", "worker", "worker", "--loglevel", "INFO"),
+                *("celery", "-A", "worker", "worker"),
                 *("--hostname", name.replace("%", "%%")),
                 *("--queues", ",".join(queues)),
                 *("--concurrency", str(self.workers)),
