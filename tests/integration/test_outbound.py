@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from local_http import served
 
 from callboard import ok
 from callboard.action import action
-from callboard.registry import Registry
+from callboard.registry import Registry, discover
 from callboard.runs import Claim
 from callboard.seal import Call
 from callboard.settings import Settings
@@ -263,3 +264,20 @@ class TestFetch:
 def test_an_upstream_is_https_outside_loopback(url: str, outbound: Any) -> None:
     with pytest.raises(ValueError, match="UPSTREAMS"):
         outbound(UPSTREAMS=f"platform={url}")
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"),
+    [
+        (200, {"success": True, "data": ["mine"]}),
+        (403, {"success": False, "error": "Upstream 403"}),
+    ],
+)
+def test_the_example_lists_the_callers_apps(
+    outbound: Any, upstream: Upstream, status: int, answered: dict[str, Any]
+) -> None:
+    upstream.status, upstream.body = status, ["mine"]
+    context = SimpleNamespace(fetch=outbound().fetch)
+    list_my_apps = discover("actions").get("listMyApps")
+    assert list_my_apps.handler(context).envelope() == answered
+    assert upstream.asked[0]["headers"]["authorization"] == f"Bearer {CALLER}"
