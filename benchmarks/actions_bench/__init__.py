@@ -15,3 +15,9 @@ def upsert(ctx: ActionContext) -> ActionResult[str]:
     """Upsert one record."""
     ctx.tools.create(COLLECTION, DATA, random_record_id()).unwrap()
     return ok(DONE)
+
+
+@action(queue="held")
+def held(ctx: ActionContext) -> ActionResult[str]:
+    """Do nothing, on a queue whose worker is started late."""
+    return ok(DONE)

@@ -6,24 +6,25 @@ import os
 from collections.abc import Sequence
 
 from benchmarks.stacks.base import HOST, Request, Site, Stack
-from callboard.preflight import preflight
+from callboard.action import DEFAULT_QUEUE
 from callboard.stack.environment import development_environment
 from callboard.stack.process import Program
 from callboard.stack.programs import Application, default_workers
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.tokens import mint_token
 
-__all__ = ["OURS"]
+__all__ = ["OURS", "application"]
 
 
-def _programs(site: Site) -> Sequence[Program]:
+def application(site: Site) -> Application:
+    """The processes of Callboard at this site."""
     environment = {
         **os.environ,
         **development_environment({}, keep_secrets(site.folder)),
         **site.environment,
         "CALLBOARD_ACTIONS": "benchmarks.actions_bench",
     }
-    application = Application(
+    return Application(
         folder=site.folder,
         host=HOST,
         port=site.port,
@@ -31,7 +32,10 @@ def _programs(site: Site) -> Sequence[Program]:
         workers=default_workers(),
         environment=environment,
     )
-    return [application.worker(preflight(environment).queues), application.web()]
+
+
+def _programs(site: Site) -> Sequence[Program]:
+    return [application(site).worker([DEFAULT_QUEUE]), application(site).web()]
 
 
 def _request(site: Site, job: str) -> Request:
