@@ -4,7 +4,11 @@ On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): wo
 """
 
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
 from callboard.errors import ConfigurationError
 from callboard.preflight import preflight
@@ -23,6 +27,14 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 control_socket_disable = True  # one path per user: two applications would share it
 
+# Where the processes keep what they count for /metrics; whoever is asked adds it up. A folder of
+# this master's own, unless PROMETHEUS_MULTIPROC_DIR names one; a reload keeps it.
+METRICS = "callboard-metrics-"
+MINE = f"{METRICS}{os.getpid()}-"
+_folder = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or METRICS).name
+if _folder.startswith(METRICS) and not _folder.startswith(MINE):  # none, or the master's before
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=MINE, dir=worker_tmp_dir)
+
 accesslog = None  # the API logs calls itself, without headers
 errorlog = "-"
 
@@ -35,3 +47,17 @@ def on_starting(server: object) -> None:
         preflight(os.environ)
     except ConfigurationError as error:
         sys.exit(str(error))
+
+
+def child_exit(server: object, worker: Any) -> None:
+    """What a process that is gone had counted still counts; what it measured does not."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(server: object) -> None:
+    """Remove the folder of the metrics."""
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if folder.name.startswith(MINE):
+        shutil.rmtree(folder, ignore_errors=True)

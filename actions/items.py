@@ -14,5 +14,5 @@ def process_pending_items(ctx: ActionContext) -> ActionResult:
 
 @action
 def heartbeat(ctx: ActionContext) -> ActionResult:
-    """Note that the schedules run; see ``schedules.py``."""
+    """Note that the schedules run: one fires it each minute, see ``schedules.py``."""
     return ctx.tools.create("settings", {"lastRun": ctx.run_id}, "global")

@@ -3,5 +3,6 @@
 from callboard import Schedule
 
 SCHEDULES = [
-    Schedule("heartbeat", "heartbeat", every_minutes=1),
+    Schedule("heartbeat", "heartbeat", every_minutes=1, catch_up="none"),
+    Schedule("digest", "dailyDigest", cron="0 9 * * *", timezone="America/New_York"),
 ]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import audit, errors
+from api import audit, cors, errors, metrics
 from api.calls import MAX_BODY_BYTES, calls
+from api.console import console
+from api.documentation import docs, openapi
 from api.health import health
+from api.run_list import run_list
 from api.runs import runs
+from api.schedules import schedules
 from api.services import Services
 from callboard.log import configure_logging, line_logger
 from callboard.registry import Registry, get_registry
@@ -29,8 +33,12 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.extensions["callboard"] = Services.build(settings, registry or get_registry())
     errors.install(app)
     audit.install(app, line_logger(development=settings.development))
-    for blueprint in (calls, runs, health):
+    for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
+    if settings.serves("metrics"):
+        metrics.install(app)
+    if settings.cors_origins:
+        cors.install(app, settings.cors_origins)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

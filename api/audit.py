@@ -24,7 +24,7 @@ def install(app: Flask, log: Any) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        if request.endpoint == _CALL:
+        if request.endpoint == _CALL and request.method == "POST":  # and no preflight
             log.info(
                 "call",
                 run_id=response.headers.get("Run-Id"),

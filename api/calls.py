@@ -16,7 +16,7 @@ from api.identity import Identity
 from api.preferences import Preferences, read_preferences
 from api.services import services
 from callboard.action import Action
-from callboard.errors import BadRequest, Forbidden, Unauthorized, UnknownAction
+from callboard.errors import BadRequest
 from callboard.outcome import Outcome
 from callboard.seal import Call
 
@@ -34,6 +34,7 @@ def call(name: str) -> Response:
     params = _read_params()
     preferences = read_preferences(request.headers.get("Prefer"))
     idempotency = _idempotency(identity, action, params)
+    services().limit_rate(identity)
     action.validate(params)
     return _run(action, identity, params, preferences, idempotency)
 
@@ -47,17 +48,9 @@ def identify() -> Identity | None:
 
 def _permitted(name: str, identity: Identity | None) -> Action:
     """The action, if this caller may call it."""
-    try:
-        action = services().registry.get(name)
-    except UnknownAction:
-        if identity is None:
-            raise Unauthorized("no token", token_given=False) from None
-        raise
-    if identity is None and not action.anonymous:
-        raise Unauthorized("no token", token_given=False)
-    if action.owner_only and (identity is None or not services().is_owner(identity)):
-        raise Forbidden("Forbidden: owner only")
-    return action
+    at_hand = services()
+    caller = identity.subject if identity else None
+    return at_hand.registry.permitted(name, caller, at_hand.settings.owner_user_id)
 
 
 def _read_params() -> dict[str, Any]:
@@ -135,6 +128,8 @@ def _run(
         if accepted.run_id == run_id:
             sealed = replies.result(run_id, waiter, deadline)
         else:
+            # who can write to Redis could point a key of his at another caller's run
+            at_hand.visible_run(accepted.run_id, identity)
             sealed = at_hand.wait_for_end(accepted.run_id, deadline)
     if sealed is None:
         response = _not_ended(accepted.run_id, preferences)

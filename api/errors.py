@@ -19,6 +19,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.Forbidden: 403,
     errors.UnknownAction: 404,
     errors.NotFound: 404,
+    errors.NotRetryable: 409,
     errors.InvalidParams: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,

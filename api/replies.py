@@ -63,6 +63,8 @@ class Replies:
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         self._subscribed = threading.Event()
+        self._closed = threading.Event()
+        self._line: Any = None  # the subscribed connection
         self.channel = f"callboard:reply:{uuid.uuid4().hex}"
 
     def __len__(self) -> int:
@@ -103,23 +105,31 @@ class Replies:
                     self._reader.start()
         self._subscribed.wait(1.0)
 
+    def close(self) -> None:
+        """End the reader; whoever still waits is told nothing more."""
+        self._closed.set()
+        if self._line is not None:
+            self._line.disconnect()  # wakes the reader
+        if self._reader is not None:
+            self._reader.join()
+
     def _read(self) -> None:
-        while True:
-            line = self._redis.connection_pool.make_connection()
+        while not self._closed.is_set():
+            line = self._line = self._redis.connection_pool.make_connection()
             try:
                 line.connect()
                 line.send_command("SUBSCRIBE", self.channel)
                 self._listen(line)
-            except (redis.RedisError, OSError, BrokerUnavailable):
+            except (redis.RedisError, OSError, ValueError, BrokerUnavailable):
                 self._subscribed.clear()
-                time.sleep(RECONNECT_SECONDS)
+                self._closed.wait(RECONNECT_SECONDS)
             finally:
                 line.disconnect()
 
     def _listen(self, line: Any) -> None:
         """Hand out what is published, as long as the server answers now and then."""
         catch_up_at, silent_at = 0.0, time.monotonic() + SILENCE_SECONDS
-        while True:
+        while not self._closed.is_set():
             now = time.monotonic()
             if now >= catch_up_at and self._subscribed.is_set():
                 line.send_command("PING")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request, stream_with_context
@@ -14,9 +14,14 @@ from api.calls import identify
 from api.errors import envelope
 from api.identity import Identity
 from api.preferences import whole_seconds
+from api.run_view import shown
 from api.services import services
+from callboard.action import Action
+from callboard.errors import NotRetryable
+from callboard.history import PastRun
 from callboard.outcome import Outcome
 from callboard.runs import RunRecord
+from callboard.seal import CALL_LIFETIME, Call
 
 __all__ = ["runs"]
 
@@ -29,71 +34,82 @@ runs = Blueprint("runs", __name__)
 def show(run_id: str) -> Response:
     """One run, at once or (``?wait=N``) when it has ended or N seconds are over."""
     identity = identify()
-    record = services().visible_run(run_id, identity)
+    run = services().visible_run(run_id, identity)
     wait = whole_seconds("wait", request.args.get("wait", "0"))
-    if wait and record.outcome is None:
+    if wait and run.ended is None:
         deadline = time.monotonic() + min(wait, services().settings.max_wait)
         services().wait_for_end(run_id, deadline)
-        record = services().visible_run(run_id, identity)
-    return envelope({"success": True, "data": _shown(record)}, 200)
+        run = services().visible_run(run_id, identity)
+    return _answer(run)
 
 
 @runs.post("/api/runs/<run_id>/cancel")
 def cancel(run_id: str) -> Response:
     """Cancel a run: a queued one never starts, a running one is stopped, an ended one stays."""
     identity = identify()
-    record = services().visible_run(run_id, identity)
-    outcome = Outcome.canceled(run_id)
-    services().runs.cancel(run_id, record.action, outcome, record.call.reply)
-    return envelope(
-        {"success": True, "data": _shown(services().visible_run(run_id, identity))}, 200
-    )
+    run = services().visible_run(run_id, identity)
+    if isinstance(run, RunRecord):
+        outcome = Outcome.canceled(run_id)
+        services().runs.cancel(run_id, run.action, outcome, run.call.reply)
+        run = services().visible_run(run_id, identity)
+    return _answer(run)
+
+
+@runs.post("/api/runs/<run_id>/retry")
+def retry(run_id: str) -> Response:
+    """Start a run that ended `Worker lost`, or else retryable, again under its id; owner only."""
+    identity = identify()
+    at_hand = services()
+    at_hand.require_owner(identity)
+    run = at_hand.visible_run(run_id, identity)
+    if not isinstance(run, RunRecord):
+        raise NotRetryable("What the run was called with is no longer kept; call the action again")
+    call = _call_again(at_hand.registry.get(run.action), run.call)
+    if not at_hand.runs.retry(run, call):
+        raise NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
+    return _answer(at_hand.visible_run(run_id, identity))
+
+
+def _call_again(action: Action, call: Call) -> Call:
+    """The call, good for another day.
+
+    Not that of a transaction: after the second day its marker is gone, and with it the proof
+    of what was committed.
+    """
+    now = time.time()
+    if not action.transaction:
+        return replace(call, expires=now + CALL_LIFETIME)
+    if call.expires < now:
+        raise NotRetryable("A transaction can be retried for a day only; call the action again")
+    return call
 
 
 @runs.get("/api/runs/<run_id>/events")
 def events(run_id: str) -> Response:
     """Server-sent events: the run at each change of status or progress, until its end."""
     identity = identify()
-    record = services().visible_run(run_id, identity)
-    stream = stream_with_context(_events(record, identity))
+    run = services().visible_run(run_id, identity)
+    stream = stream_with_context(_events(run, identity))
     return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _events(record: RunRecord, identity: Identity | None) -> Iterator[str]:
+def _events(run: RunRecord | PastRun, identity: Identity | None) -> Iterator[str]:
     at_hand = services()
-    with at_hand.replies.expect(record.id) as waiter:
-        at_hand.runs.watch(record.id, at_hand.replies.channel)
+    with at_hand.replies.expect(run.id) as waiter:
+        at_hand.runs.watch(run.id, at_hand.replies.channel)
         told: dict[str, Any] = {}
         while True:
-            record = at_hand.visible_run(record.id, identity)
-            shown = _shown(record)
-            if shown != told:
-                kind = "progress" if told.get("status") == shown["status"] else "status"
-                yield f"event: {kind}\ndata: {json.dumps(shown)}\n\n"
-                told = shown
-            if record.outcome is not None:
+            run = at_hand.visible_run(run.id, identity)
+            told_now = shown(run)
+            if told_now != told:
+                kind = "progress" if told.get("status") == told_now["status"] else "status"
+                yield f"event: {kind}\ndata: {json.dumps(told_now)}\n\n"
+                told = told_now
+            if run.ended is not None:
                 return
             if not waiter.wait(KEEP_ALIVE_SECONDS):
                 yield ": still running\n\n"
 
 
-def _shown(record: RunRecord) -> dict[str, Any]:
-    return {
-        "runId": record.id,
-        "action": record.action,
-        "status": record.status,
-        "result": record.outcome and record.outcome.envelope(),
-        "progress": record.progress and json.loads(record.progress),
-        "attempts": record.attempt,
-        "enqueuedAt": _iso(record.enqueued),
-        "startedAt": _iso(record.started),
-        "completedAt": _iso(record.ended),
-        "createdBy": record.call.caller,
-    }
-
-
-def _iso(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _answer(run: RunRecord | PastRun) -> Response:
+    return envelope({"success": True, "data": shown(run)}, 200)

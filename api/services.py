@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,15 +10,22 @@ import redis
 from flask import current_app
 
 from api.identity import Identity, Verifier
+from api.limits import RateLimit
 from api.replies import Replies
+from callboard import store
 from callboard.broker import connect
-from callboard.errors import NotFound
+from callboard.errors import Forbidden, NotFound, Unauthorized
+from callboard.history import History, PastRun
+from callboard.live import Live
 from callboard.registry import Registry
+from callboard.run_list import RunList
 from callboard.runs import RunRecord, Runs
 from callboard.seal import Sealer
 from callboard.settings import Settings
 
 __all__ = ["Services", "services"]
+
+_RUN_ID = re.compile(r"[0-9a-f-]{36}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +38,17 @@ class Services:
     redis: redis.Redis
     runs: Runs
     replies: Replies
+    history: History
+    run_list: RunList
+    rate_limit: RateLimit | None
 
     @classmethod
     def build(cls, settings: Settings, registry: Registry) -> Services:
         """All of it, from the settings."""
         client = connect(settings)
-        runs = Runs(client, Sealer(settings.secret_keys))
+        sealer = Sealer(settings.secret_keys)
+        runs = Runs(client, sealer)
+        history = History(store.database, sealer)
         return cls(
             settings=settings,
             registry=registry,
@@ -43,28 +56,56 @@ class Services:
             redis=client,
             runs=runs,
             replies=Replies(client, runs),
+            history=history,
+            run_list=RunList(runs=runs, live=Live(client, sealer), history=history),
+            rate_limit=(
+                RateLimit(settings.rate_limit, client, sealer) if settings.rate_limit else None
+            ),
         )
+
+    def close(self) -> None:
+        """End what was started on the way; for servers that outlive an application."""
+        self.replies.close()
+        self.redis.close()
 
     def is_owner(self, identity: Identity) -> bool:
         """Whether this caller is the application's owner; nobody is while it is unset."""
         owner = self.settings.owner_user_id
         return owner is not None and identity.subject == owner
 
+    def limit_rate(self, identity: Identity | None) -> None:
+        """Count a call; raises `RateLimited` for a caller who calls too often."""
+        if self.rate_limit:
+            self.rate_limit.check(identity)
+
     def status_of(self, run_id: str) -> str:
         """The status of a run that was just accepted."""
         record = self.runs.read(run_id)
         return record.status if record else "queued"
 
-    def visible_run(self, run_id: str, identity: Identity | None) -> RunRecord:
+    def require_owner(self, identity: Identity | None) -> None:
+        """Raises `Unauthorized` or `Forbidden` for everyone but the owner."""
+        if identity is None:
+            raise Unauthorized("no token", token_given=False)
+        if not self.is_owner(identity):
+            raise Forbidden("Forbidden: owner only")
+
+    def visible_run(self, run_id: str, identity: Identity | None) -> RunRecord | PastRun:
         """The run, if this caller may see it: its own, or any as the owner.
 
         An anonymous run is readable by its id, which is random. Raises `NotFound`.
         """
-        record = self.runs.read(run_id)
-        mine = record and record.call.caller in (None, identity and identity.subject)
-        if record is None or not (mine or (identity and self.is_owner(identity))):
+        run = self._run(run_id)
+        mine = run and run.caller in (None, identity and identity.subject)
+        if run is None or not (mine or (identity and self.is_owner(identity))):
             raise NotFound(f"No run {run_id[:64]!r}, or none that you may see")
-        return record
+        return run
+
+    def _run(self, run_id: str) -> RunRecord | PastRun | None:
+        """From its record or, once that has expired, from the history."""
+        if not _RUN_ID.fullmatch(run_id):
+            return None
+        return self.runs.read(run_id) or self.history.find(run_id)
 
     def wait_for_end(self, run_id: str, deadline: float) -> bytes | None:
         """The sealed result of a run that another request started; None at the deadline.

@@ -71,6 +71,12 @@ class BatchingRedis(redis.Redis):
             raise request.reply
         return request.reply
 
+    def close(self) -> None:
+        """Close all connections."""
+        if self._line is not None:
+            self._line.disconnect()
+        super().close()
+
     def _lead(self) -> None:
         """Send a batch, hand out its replies, pass the lead on."""
         with self._guard:

@@ -10,6 +10,7 @@ CallboardError
 │   ├── UnknownAction
 │   ├── InvalidParams       the params do not fit the action's model
 │   ├── KeyReused           an idempotency key was used with another body
+│   ├── NotRetryable        the run did not end in a way that is worth another try
 │   ├── RateLimited
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
@@ -83,6 +84,10 @@ class InvalidParams(RunRefused):
 
 class KeyReused(RunRefused):
     """An idempotency key came back with another body."""
+
+
+class NotRetryable(RunRefused):
+    """The run cannot be started again."""
 
 
 class RateLimited(RunRefused):

@@ -68,6 +68,11 @@ class Outcome:
         parsed: dict[str, Any] = json.loads(self.body)
         return parsed
 
+    @property
+    def error(self) -> str | None:
+        """The failure that the body tells; None for a success."""
+        return None if self.status == "succeeded" else str(self.envelope().get("error"))
+
 
 def _failure(error: str, run_id: str) -> bytes:
     return json.dumps({"success": False, "error": error, "runId": run_id}).encode()

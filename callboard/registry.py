@@ -15,8 +15,9 @@ from typing import Any
 
 from callboard.action import Action
 from callboard.collection import Collection
-from callboard.errors import ConfigurationError, UnknownAction
+from callboard.errors import ConfigurationError, Forbidden, Unauthorized, UnknownAction
 from callboard.schedule import Schedule
+from callboard.schedule_check import check_schedules
 
 __all__ = ["Registry", "discover", "get_registry"]
 
@@ -44,12 +45,30 @@ class Registry:
             raise UnknownAction(f"Unknown action {name[:64]!r}.{hint}")
         return found
 
+    def permitted(self, name: str, caller: str | None, owner: str | None) -> Action:
+        """The action, if ``caller`` (None: an anonymous one) may call it.
+
+        ``owner``: the application's owner; nobody is while it is None. Raises `Unauthorized`,
+        `UnknownAction` (which an anonymous caller does not learn) and `Forbidden`.
+        """
+        try:
+            action = self.get(name)
+        except UnknownAction:
+            if caller is None:
+                raise Unauthorized("no token", token_given=False) from None
+            raise
+        if caller is None and not action.anonymous:
+            raise Unauthorized("no token", token_given=False)
+        if action.owner_only and (owner is None or caller != owner):
+            raise Forbidden("Forbidden: owner only")
+        return action
+
 
 def discover(module_name: str) -> Registry:
     """Import the actions package, each of its modules, and collect what they declare.
 
     Raises `ConfigurationError` with file and line: a module that does not import, two actions
-    of one name, a declaration of the wrong type.
+    of one name, a declaration of the wrong type, a schedule that cannot work.
     """
     modules = list(_import_all(module_name))
     actions: dict[str, Action] = {}
@@ -62,12 +81,15 @@ def discover(module_name: str) -> Registry:
             f"{module_name}: holds no action. Decorate a function with @callboard.action in a "
             f"module of it, or name another package in CALLBOARD_ACTIONS."
         )
-    return Registry(
+    registry = Registry(
         actions=actions,
         schedules=tuple(_declared(modules, module_name, "schedules", "SCHEDULES", list)),
         integrations=_declared(modules, module_name, "integrations", "INTEGRATIONS", dict),
         collections=_declared(modules, module_name, "collections", "COLLECTIONS", dict),
     )
+    if registry.schedules:
+        check_schedules(registry, str(sys.modules[f"{module_name}.schedules"].__file__))
+    return registry
 
 
 def _add(actions: dict[str, Action], new: Action) -> None:
@@ -126,7 +148,7 @@ def _declared(modules: list[ModuleType], package: str, module: str, name: str, k
 
 @cache
 def get_registry() -> Registry:
-    """The registry of this process, from CALLBOARD_ACTIONS.
+    """The registry of this process, from CALLBOARD_ACTIONS; `ConfigurationError` as `discover`.
 
     The working directory comes first on the import path, as under ``python -m``, so that the
     application's own ``actions`` folder is found by every command.
@@ -135,4 +157,11 @@ def get_registry() -> Registry:
 
     if "" not in sys.path and "." not in sys.path:
         sys.path.insert(0, "")
-    return discover(get_settings().actions)
+    settings = get_settings()
+    registry = discover(settings.actions)
+    if registry.schedules and settings.owner_user_id is None:
+        raise ConfigurationError(
+            f"{settings.actions}.schedules: schedules run as the owner: set OWNER_USER_ID "
+            f"(or take SCHEDULES away)"
+        )
+    return registry

@@ -50,6 +50,7 @@ class Call:
     jwt: str | None = field(default=None, repr=False)
     params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     scheduled: bool = False  # run by a schedule, as the owner
+    acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
     reply: str | None = None  # the channel on which an API process waits
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
 

@@ -119,6 +119,24 @@ def _public_key(value: str) -> str:
     return pem
 
 
+def _rate_limit(value: str) -> str:
+    from limits import parse_many
+
+    try:
+        parse_many(value)
+    except ValueError as error:
+        raise ValueError('must look like 100/minute, or "10/second; 100/minute"') from error
+    return value
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Exact origins, as a browser sends them."""
+    for value in values:
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value):
+            raise ValueError(f"{value!r:.80} is not an origin such as https://app.example.com")
+    return values
+
+
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 Url = Annotated[str, AfterValidator(_https_url)]
 
@@ -131,51 +149,100 @@ class Settings(BaseSettings):
     """All settings; each field names its environment variable."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        frozen=True,
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,  # for the table in docs/settings.md
     )
 
     # Where things are
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = _variable("REDIS_URL", ...)
+    """The broker: `redis://[:password@]host:port/0`, or `rediss://` for TLS."""
     mongodb_uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = _variable("MONGODB_URI", ...)
-    actions: str = _variable("CALLBOARD_ACTIONS", "actions")  # an importable module or package
+    """The database: `mongodb://...` or `mongodb+srv://...`; its path names it."""
+    actions: str = _variable("CALLBOARD_ACTIONS", "actions")
+    """The actions package: an importable module."""
     env: Literal["production", "development"] = _variable("CALLBOARD_ENV", "production")
+    """`callboard up` sets `development`; nothing else should."""
 
     # Secrets and identity
     secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] = _variable("SECRET_KEY", ...)
+    """Seals what a run carries. Keys of 32 characters or more: the first seals, all open."""
     jwt_secret: Annotated[SecretStr, AfterValidator(_jwt_secret)] | None = _variable("JWT_SECRET")
+    """Verifies HS256 tokens; 32 bytes or more."""
     jwt_public_key: Annotated[str, AfterValidator(_public_key)] | None = _variable("JWT_PUBLIC_KEY")
+    """Verifies ES256, RS256 or EdDSA tokens: PEM, also with literal `\\n`."""
     jwt_jwks_url: Url | None = _variable("JWT_JWKS_URL")
+    """The issuer's key set; https outside loopback."""
     jwt_algorithms: CommaList = _variable("JWT_ALGORITHMS", ())
+    """Narrows the algorithms that the kind of key allows."""
     jwt_issuer: str | None = _variable("JWT_ISSUER")
+    """What `iss` must be. Unset: not checked."""
     jwt_audience: str | None = _variable("JWT_AUDIENCE")
+    """What `aud` must be or hold. Unset: not checked."""
     jwt_authorized_parties: CommaList = _variable("JWT_AUTHORIZED_PARTIES", ())
-    jwt_leeway: Annotated[float, Field(ge=0, le=300)] = _variable("JWT_LEEWAY", 5.0)  # seconds
+    """What `azp` may be, if it is there; `*` is one or more characters but `/`."""
+    jwt_leeway: Annotated[float, Field(ge=0, le=300)] = _variable("JWT_LEEWAY", 5.0)
+    """Seconds by which clocks may differ."""
     owner_user_id: Annotated[str, Field(max_length=255)] | None = _variable("OWNER_USER_ID")
+    """The owner's `sub`. Unset: `owner_only` refuses everyone, no schedule may exist."""
     app_owner_jwt: SecretStr | None = _variable("APP_OWNER_JWT")
+    """The token that pays for integrations billed to `developer`."""
 
     # What actions may reach
     integrations_url: Url | None = _variable("INTEGRATIONS_URL")
+    """The gateway behind `ctx.tools.integration`; https outside loopback."""
     upstreams: Annotated[dict[str, str], NoDecode, BeforeValidator(_upstreams)] = Field(
         default_factory=dict, validation_alias="UPSTREAMS"
     )
+    """What `ctx.fetch` may reach: `name=https://host`, comma-separated."""
 
     # How calls wait and runs live (seconds)
     wait: Annotated[float, Field(gt=0)] = _variable("CALLBOARD_WAIT", 45.0)
+    """Seconds that a call waits for its result unless it says otherwise."""
     max_wait: Annotated[float, Field(gt=0)] = _variable("CALLBOARD_MAX_WAIT", 120.0)
+    """Seconds that a call may ask to wait."""
     recovery: Annotated[float, Field(ge=3, le=600)] = _variable("CALLBOARD_RECOVERY", 15.0)
+    """Seconds after which a silent worker's run is another's."""
     stop_grace: Annotated[float, Field(ge=0)] = _variable("CALLBOARD_STOP_GRACE", 20.0)
+    """Seconds that runs get to end when a process is told to stop."""
     result_ttl: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_RESULT_TTL", 300)
+    """Seconds that an ended run stays in Redis; then it is in the history alone."""
 
     # Limits and the edge
-    max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)  # messages
-    rate_limit: str | None = _variable("CALLBOARD_RATE_LIMIT")  # such as "100/minute"
-    cors_origins: CommaList = _variable("CALLBOARD_CORS_ORIGINS", ())
-    trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)  # hops
+    max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
+    """Messages in one queue; above it calls get 503."""
+    rate_limit: Annotated[str, AfterValidator(_rate_limit)] | None = _variable(
+        "CALLBOARD_RATE_LIMIT"
+    )
+    """Calls per caller, such as `100/minute` or `10/second; 100/minute`. Unset: off."""
+    cors_origins: Annotated[CommaList, AfterValidator(_origins)] = _variable(
+        "CALLBOARD_CORS_ORIGINS", ()
+    )
+    """Browser origins that may call, comma-separated, such as `https://app.example.com`."""
+    trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)
+    """Proxies in front of the API whose `X-Forwarded-*` headers are believed."""
+
+    # What else is served; unset: in development only
+    metrics: bool | None = _variable("CALLBOARD_METRICS")
+    """Serve `/metrics`. Unset: in development only."""
+    openapi: bool | None = _variable("CALLBOARD_OPENAPI")
+    """Serve `/api/openapi.json`. Unset: in development only."""
+    docs: bool | None = _variable("CALLBOARD_DOCS")
+    """Serve `/docs`. Unset: in development only."""
+    console: bool | None = _variable("CALLBOARD_CONSOLE")
+    """Serve the console at `/`. Unset: in development only."""
 
     @property
     def development(self) -> bool:
         """Whether `callboard up` started this process."""
         return self.env == "development"
+
+    def serves(self, page: Literal["metrics", "openapi", "docs", "console"]) -> bool:
+        """Whether the API shows this page."""
+        chosen: bool | None = getattr(self, page)
+        return self.development if chosen is None else chosen
 
     @property
     def secret_keys(self) -> tuple[str, ...]:

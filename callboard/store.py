@@ -7,14 +7,21 @@ is killed loses writes that it had acknowledged.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
+from callboard.errors import DatabaseUnavailable
 from callboard.settings import get_settings
 
-__all__ = ["close_database", "connect", "database"]
+__all__ = ["close_database", "connect", "database", "guarded", "open_database"]
+
+TIMEOUT = 1.5  # seconds for Callboard's own operations: a request must be refused within 2 s
 
 Client = MongoClient[dict[str, Any]]
 
@@ -33,6 +40,12 @@ def database() -> Database[dict[str, Any]]:
         uri = get_settings().mongodb_uri.get_secret_value()
         client = _clients.setdefault(process, connect(uri))
     return client.get_default_database()
+
+
+def open_database(uri: str) -> None:
+    """Have `database` mean this one in this process, whatever the settings say."""
+    close_database()
+    _clients[os.getpid()] = connect(uri)
 
 
 def close_database() -> None:
@@ -55,3 +68,15 @@ def connect(uri: str) -> Client:
         tz_aware=True,
         uuidRepresentation="standard",
     )
+
+
+@contextmanager
+def guarded(seconds: float = TIMEOUT) -> Iterator[None]:
+    """Bound Callboard's own operations and turn each failure into `DatabaseUnavailable`."""
+    try:
+        with pymongo.timeout(seconds):
+            yield
+    except PyMongoError as error:
+        raise DatabaseUnavailable(
+            f"The database is not available ({type(error).__name__}). Try again shortly."
+        ) from error

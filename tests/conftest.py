@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -92,3 +94,22 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """A client of the empty Redis."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., str]:
+    """The path of a program that a test cannot do without: ``program("node")``.
+
+    Without it the test is skipped; in CI, which installs it, the test fails.
+    """
+
+    def find(*names: str) -> str:
+        for name in names:
+            if path := shutil.which(name):
+                return path
+        reason = f"needs {' or '.join(names)}, which this machine does not have"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find

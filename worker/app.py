@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
 from kombu.entity import Queue
 
-from callboard.errors import ConfigurationError
 from callboard.log import configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
+from worker.eviction import EvictionStep
+from worker.historian import HistorianStep
 from worker.indexes import check_indexes
-from worker.keeper import KeeperStep
+from worker.keeper import POOL, KeeperStep
 from worker.preparation import DatabaseStep
 from worker.services import Services
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
-
-POOL = "prefork"  # the only pool whose handlers can be stopped from outside
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
@@ -33,7 +32,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     configure_logging(development=settings.development)
     app = Celery("callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False)
     app.conf.update(_configuration(settings, registry))
-    app.steps["worker"].update((KeeperStep, DatabaseStep))
+    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
     app.services = Services(settings, registry)
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:
@@ -74,6 +73,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,
+        "worker_max_memory_per_child": 1_000_000,  # KiB: a child that grew is replaced
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "beat_scheduler": "worker.scheduler:ActionScheduler",
@@ -81,13 +81,3 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
     }
-
-
-@signals.celeryd_init.connect
-def _refuse_other_pools(instance: Any = None, options: Any = None, **_: Any) -> None:
-    pool = (options or {}).get("pool") or POOL
-    name = getattr(pool, "__module__", str(pool))
-    if POOL not in name:
-        raise ConfigurationError(
-            f"The pool {name!r} cannot stop a handler at its time limit. Start without --pool."
-        )

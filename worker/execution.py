@@ -27,10 +27,19 @@ from callboard.results import ActionResult
 from callboard.runs import Claim
 from callboard.seal import Call
 from worker.context import build_context
+from worker.fire import close_fire, take_fire
 from worker.services import Services
 from worker.transaction import Transaction, kill_session, run_in_transaction
 
-__all__ = ["MAX_LOST", "RunFailed", "execute", "install_stop_signal"]
+__all__ = [
+    "MAX_LOST",
+    "Attempt",
+    "RunEnded",
+    "RunFailed",
+    "execute",
+    "install_stop_signal",
+    "result_of",
+]
 
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 DATABASE_RETRY_SECONDS = 1.0
@@ -89,7 +98,8 @@ def execute(services: Services, action: Action, run_id: str) -> None:
     deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
     attempt = Attempt(run_id, action, holder, claim, call, deadline)
     outcome = _refused_again(services, attempt) or _handled(services, attempt)
-    _finish(services, run_id, action, holder, outcome, call.reply)
+    if _finish(services, run_id, action, holder, outcome, call.reply):
+        close_fire(attempt, outcome)
     if outcome.code != 200:
         raise RunFailed(outcome.envelope()["error"]) from None
 
@@ -117,7 +127,9 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
     run_id, action = attempt.run_id, attempt.action
     try:
         with _stoppable():
-            return Outcome.of(_result(services, attempt), run_id)
+            if not take_fire(attempt):
+                return Outcome.canceled(run_id)
+            return Outcome.of(result_of(services, attempt), run_id)
     except HandlerStopped:
         return Outcome.canceled(run_id)
     except RunEnded as end:
@@ -135,8 +147,12 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
         return Outcome.failed("Action failed", run_id)
 
 
-def _result(services: Services, attempt: Attempt) -> object:
-    """What the handler returns; in a transaction if the action wants one."""
+def result_of(services: Services, attempt: Attempt) -> object:
+    """What the handler returns; in a transaction if the action wants one.
+
+    Raises what the handler raises, `RunEnded` for what cannot be a result, and
+    `ServiceUnavailable`.
+    """
 
     on_session = _note_session(services, attempt)
 
@@ -204,9 +220,12 @@ def _finish(
     holder: str,
     outcome: Outcome,
     reply: str | None,
-) -> None:
-    if not _insist(lambda: services.runs.finish(run_id, action.name, holder, outcome, reply)):
-        _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
+) -> bool:
+    """End the run; False if it is no longer ours."""
+    if _insist(lambda: services.runs.finish(run_id, action.name, holder, outcome, reply)):
+        return True
+    _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
+    return False
 
 
 def _insist(write: Callable[[], bool]) -> bool:

@@ -5,6 +5,9 @@ canceled, sends lost wake-ups again, and shows that the worker lives. It has a R
 connection of its own and lives until the pool has drained, through reconnects of Celery's
 consumer and through a graceful stop. A stop of a handler is always the same two steps: end
 the run in its record, then kill the child; Celery's pool replaces it.
+
+A claim that cannot be renewed lapses, and another worker may take the run: so a second thread,
+which asks nobody, kills the child before that.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -27,16 +31,18 @@ from callboard.errors import CallboardError
 from callboard.outcome import Outcome
 from callboard.runs import Runs
 from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
-from worker.processes import die_with_parent
+from worker.processes import bound_memory, die_with_parent
 from worker.services import Services
 from worker.transaction import kill_session
 
-__all__ = ["Held", "Keeper", "KeeperStep"]
+__all__ = ["POOL", "Held", "Keeper", "KeeperStep"]
 
+POOL = "prefork"  # the only pool whose handlers can be stopped from outside
 TURN_SECONDS = 0.25
 CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
 POOL_SECONDS = 0.5
 ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
+FENCE_SECONDS = 0.3  # before its claim lapses, a child is killed
 EXIT_SECONDS = 1.0  # what Celery may take to exit after the last run was handed back
 
 _log = structlog.get_logger("callboard.worker")
@@ -51,8 +57,14 @@ class Held:
     pid: int
     holder: str  # what the claim's holder begins with
     stop_at: float  # time.monotonic seconds: when the handler is stopped
+    lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
     renewed: bool = False  # the record has named our child as the holder
     canceled: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """A run may be delivered twice: the child that finds it claimed is another entry."""
+        return self.run_id, self.pid
 
 
 class Keeper:
@@ -63,7 +75,7 @@ class Keeper:
         self._presence = presence.WORKER + hostname
         self._redis = services.connect()
         self._runs = Runs(self._redis, services.sealer)
-        self._held: dict[str, Held] = {}
+        self._held: dict[tuple[str, int], Held] = {}
         self._lock = threading.Lock()  # a child is never killed for a run it has just ended
         self._wake = threading.Event()
         self._stopped = False
@@ -79,16 +91,17 @@ class Keeper:
             pid=pid,
             holder=self._services.holder(pid),
             stop_at=since + action.timeout,
+            lapses_at=since + self._services.settings.recovery,
         )
         with self._lock:
-            self._held[run_id] = held
+            self._held[held.key] = held
         if action.timeout < TURN_SECONDS:
             self._wake.set()
 
-    def released(self, run_id: str) -> Held | None:
-        """The run is out of the child's hands."""
+    def released(self, run_id: str, pid: int | None) -> Held | None:
+        """The run is out of the child's hands; ``pid`` is None if no child had it."""
         with self._lock:
-            return self._held.pop(run_id, None)
+            return self._held.pop((run_id, pid), None) if pid else None
 
     def child_died(self, held: Held) -> None:
         """Queue the run again, or end it if that happened too often."""
@@ -100,8 +113,14 @@ class Keeper:
                 self._end(held, Outcome.failed("Worker lost", held.run_id, retryable=True))
 
     def hand_back(self, held: Held) -> None:
-        """Queue the run again; its child was stopped by us, so it does not count as lost."""
+        """Queue the run again; its child was stopped by us, so it does not count as lost.
+
+        A handler that must not start twice ends here.
+        """
         with self._tolerant():
+            if held.action.on_worker_lost == "fail":
+                self._end(held, Outcome.failed("Worker lost", held.run_id, retryable=True))
+                return
             self._kill_session(held.run_id)
             self._runs.requeue(held.run_id, held.holder)
 
@@ -115,12 +134,14 @@ class Keeper:
         self._stopped = True
         self._wake.set()
 
-    # The thread
+    # The threads
 
     def start(self) -> None:
-        """Show a sign of life and start the thread."""
-        self._show_alive()
+        """Show a sign of life and start the threads."""
+        with self._tolerant():
+            self._show_alive()
         threading.Thread(target=self._run, name="keeper", daemon=True).start()
+        threading.Thread(target=self._fence, name="fence", daemon=True).start()
 
     def _run(self) -> None:
         while not self._stopped:
@@ -130,6 +151,17 @@ class Keeper:
             self._wake.clear()
         with self._tolerant():
             presence.forget(self._redis, self._presence)
+
+    def _fence(self) -> None:
+        """Kill in time the children whose claims could not be renewed."""
+        while not self._stopped:
+            lapsing = time.monotonic() + FENCE_SECONDS
+            for held in self._snapshot():
+                with self._lock:
+                    if held.lapses_at <= lapsing and self._update(held, lapses_at=float("inf")):
+                        _log.warning("claim not renewed", run_id=held.run_id, pid=held.pid)
+                        self._kill(held)
+            time.sleep(FENCE_SECONDS / 3)
 
     def _pause(self) -> float:
         soonest = [held.stop_at for held in self._snapshot()]
@@ -156,23 +188,25 @@ class Keeper:
         if not in_hand:
             return
         pairs = [(held.run_id, held.holder) for held in in_hand]
-        states = self._runs.renew(pairs, self._services.settings.recovery)
+        lease = self._services.settings.recovery
+        lapses_at = time.monotonic() + lease
+        states = self._runs.renew(pairs, lease)
         for held, state in zip(in_hand, states, strict=True):
             if state == "cancel" and not held.canceled:
                 self._stop_softly(held)
-            elif state in ("held", "cancel") and not held.renewed:
+            elif state in ("held", "cancel"):
                 with self._lock:
-                    self._update(held, renewed=True)
+                    self._update(held, renewed=True, lapses_at=lapses_at)
             elif state == "taken" and held.renewed:
                 with self._lock:
-                    if self._held.get(held.run_id) is held:
+                    if self._held.get(held.key) is held:
                         self._kill(held)
 
     def _update(self, held: Held, **changes: Any) -> bool:
         """Note something about a run, if it is still in hand. The lock is held."""
-        in_hand = self._held.get(held.run_id) is held
+        in_hand = self._held.get(held.key) is held
         if in_hand:
-            self._held[held.run_id] = replace(held, **changes)
+            self._held[held.key] = replace(held, **changes)
         return in_hand
 
     def _stop_softly(self, held: Held) -> None:
@@ -197,12 +231,12 @@ class Keeper:
             else Outcome.failed(timed_out, held.run_id)
         )
         with self._lock:
-            if self._held.get(held.run_id) is not held:
+            if self._held.get(held.key) is not held:
                 return
             if self._end(held, outcome):
                 _log.warning("run stopped", run_id=held.run_id, why=outcome.envelope()["error"])
                 self._kill(held)
-            del self._held[held.run_id]
+            del self._held[held.key]
 
     def _end(self, held: Held, outcome: Outcome) -> bool:
         """Finish the run in the child's place, its open transaction first."""
@@ -231,7 +265,7 @@ class Keeper:
 
     def _end_of_grace(self) -> None:
         for held in self._snapshot():
-            if self.released(held.run_id):
+            if self.released(*held.key):
                 self._kill(held)
                 self.hand_back(held)
         deadline = time.monotonic() + EXIT_SECONDS
@@ -271,10 +305,14 @@ class KeeperStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        pool = worker.pool_cls.__module__
+        if POOL not in pool:  # not from a signal: Celery logs what a receiver raises and goes on
+            sys.exit(f"callboard: The pool {pool!r} cannot stop a handler. Start without --pool.")
         worker.app.keeper = Keeper(worker.app.services, worker.hostname)
 
 
 @signals.worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
     die_with_parent()
+    bound_memory()
     install_stop_signal()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
 import signal
 import sys
+from pathlib import Path
 
-__all__ = ["die_with_parent"]
+__all__ = ["bound_memory", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -18,3 +21,25 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def bound_memory(share: float = 0.75) -> None:
+    """Let this process have at most ``share`` of the machine's (or the container's) memory.
+
+    A handler that wants more gets a MemoryError, which ends its run; without the bound the
+    kernel would end some process of its own choice.
+    """
+    limit = int(_memory() * share)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _memory() -> int:
+    """Bytes: the physical memory, or what the control group allows if that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(allowed)) if allowed.isdecimal() else physical

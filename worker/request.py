@@ -24,21 +24,21 @@ class RunRequest(Request):
 
     def acknowledge(self) -> None:
         """The child is done with it, well or not."""
-        self._keeper.released(self.id)
+        self._keeper.released(self.id, self.worker_pid)
         super().acknowledge()
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
         """The child raised, or died."""
-        held = self._keeper.released(self.id)
+        held = self._keeper.released(self.id, self.worker_pid)
         if held and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
             self._keeper.child_died(held)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """A cold shutdown: the child is stopped, the run goes back to its queue."""
-        held = self._keeper.released(self.id)
+        held = self._keeper.released(self.id, self.worker_pid)
         super().cancel(pool, signal="KILL", emit_retry=False)
         if held:
             self._keeper.hand_back(held)

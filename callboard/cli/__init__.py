@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from callboard.cli.call import call
+from callboard.cli.client import client
 from callboard.cli.doctor import doctor
+from callboard.cli.runs import runs
+from callboard.cli.schedules import schedules
 from callboard.cli.token import token
 from callboard.cli.up import up
 from callboard.errors import CallboardError
@@ -33,5 +36,5 @@ def main() -> None:
     """Callboard runs server actions: Python functions that clients call over HTTP."""
 
 
-for _command in (up, token, call, doctor):
+for _command in (up, token, call, client, doctor, runs, schedules):
     main.add_command(_command)

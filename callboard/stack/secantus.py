@@ -105,7 +105,9 @@ def _program(folder: DataFolder, server: MongodbServer) -> Program:
         f"storage_path = {json.dumps(str(data))}\n"  # a JSON string is a TOML string
         f'log_level = "WARNING"\n'
         f"[storage]\n"
-        f'cache_size = "256M"\n',
+        f'cache_size = "256M"\n'
+        # without it a kill takes transactions back that were committed with `j: true`
+        f"sync_on_commit = true\n",
     )
     access = [] if server.password is None else ["--auth"]
     return Program(

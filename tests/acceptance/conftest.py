@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, open_page  # noqa: F401 - fixtures
 from local_stack import Stack, started
 
 

@@ -244,6 +244,20 @@ def test_a_seal_moved_to_another_run_ends_that_run_and_leaks_nothing(
     assert open_stack.call("echo").status_code == 200
 
 
+def test_an_idempotency_key_that_was_redirected_tells_nobody_elses_result(
+    open_stack: Stack, broker: redis.Redis
+) -> None:
+    theirs = open_stack.call("echo", as_user="bob", **{"Idempotency-Key": "theirs"})
+    before = set(broker.keys("callboard:idempotency:*"))
+    open_stack.call("echo", as_user="mallory", **{"Idempotency-Key": "mine"})
+    (mine,) = set(broker.keys("callboard:idempotency:*")) - before
+    _, digest = broker.get(mine).split()  # type: ignore[union-attr]
+    broker.set(mine, theirs.headers["Run-Id"].encode() + b" " + digest)
+    told = open_stack.call("echo", as_user="mallory", **{"Idempotency-Key": "mine"})
+    assert told.status_code == 404
+    assert "bob" not in told.text
+
+
 def test_an_expired_call_ends_as_such(open_stack: Stack, broker: redis.Redis) -> None:
     environment = open_stack.announced["environment"]
     runs = Runs(broker, Sealer((environment["SECRET_KEY"],)))

@@ -8,8 +8,8 @@ from local_stack import Stack
 
 @pytest.mark.parametrize(
     "deed",
-    ["sys_exit", "recursion", "memory_error", "hostile", "keyboard_interrupt", "generator_exit",
-     "exception"],
+    ["sys_exit", "recursion", "memory_error", "memory_bomb", "hostile", "keyboard_interrupt",
+     "generator_exit", "exception"],
 )  # fmt: skip
 def test_whatever_is_raised_is_action_failed(app_stack: Stack, deed: str) -> None:
     response = app_stack.call("poison", {"deed": deed})

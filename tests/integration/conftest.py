@@ -1,19 +1,34 @@
-"""Fixtures: a database of the test's own, and tools on it."""
+"""Fixtures: a database of the test's own, tools on it, runs and their history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
+from ended_runs import ACTIONS, SEALER
+from flask import Flask
+from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
+from scheduled_app import ScheduledApp
 
+from api import create_app
+from callboard import store
+from callboard.history import History
+from callboard.registry import Registry
 from callboard.results import ActionResult, ok
+from callboard.runs import Runs
+from callboard.settings import Settings, get_settings
 from callboard.stack.secantus import MongodbServer
 from callboard.store import connect
+from worker.historian import Historian
 from worker.tools import Tools
+
+JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"  # that of `make_token`
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +66,94 @@ def make_tools(database: Database[dict[str, Any]]) -> Callable[..., Tools]:
 @pytest.fixture
 def tools(make_tools: Callable[..., Tools]) -> Tools:
     return make_tools()
+
+
+@pytest.fixture
+def runs(redis_client: redis.Redis) -> Runs:
+    return Runs(redis_client, SEALER)
+
+
+@pytest.fixture
+def history(database: Database[dict[str, Any]]) -> History:
+    return History(lambda: database, SEALER)
+
+
+@pytest.fixture
+def make_historian(
+    redis_client: redis.Redis, redis_url: str, history: History
+) -> Iterator[Callable[..., Historian]]:
+    """Historians as workers have them, not started: ``make_historian()``."""
+    clients: list[redis.Redis] = []
+
+    def make(history: History = history) -> Historian:
+        def connect() -> redis.Redis:
+            clients.append(redis.Redis.from_url(redis_url))
+            return clients[-1]
+
+        services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect)
+        return Historian(services, history)
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def historian(make_historian: Callable[..., Historian]) -> Historian:
+    return make_historian()
+
+
+@pytest.fixture
+def variables(redis_url: str, mongodb_uri: str) -> dict[str, str]:
+    """The settings of `app`."""
+    return {
+        "REDIS_URL": redis_url,
+        "MONGODB_URI": mongodb_uri,
+        "SECRET_KEY": "k" * 40,
+        "JWT_SECRET": "test-secret-of-more-than-thirty-two-bytes",
+        "OWNER_USER_ID": "owner",
+    }
+
+
+@pytest.fixture
+def app(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[ScheduledApp]:
+    """An application with schedules, whose clock the test moves."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    yield ScheduledApp(get_settings())
+    store.close_database()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def api(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, mongodb_uri: str
+) -> Iterator[Callable[..., FlaskClient]]:
+    """Builds the API on the test's servers: ``api(MONGODB_URI=...)``."""
+
+    def build(**changes: str) -> FlaskClient:
+        given = {
+            "REDIS_URL": redis_url,
+            "MONGODB_URI": mongodb_uri,
+            "SECRET_KEY": "k" * 40,
+            "JWT_SECRET": JWT_SECRET,
+            "OWNER_USER_ID": "owner",
+            **changes,
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        get_settings.cache_clear()
+        registry = Registry(actions={action.name: action for action in ACTIONS})
+        built.append(create_app(Settings(), registry))
+        return built[-1].test_client()
+
+    built: list[Flask] = []
+    yield build
+    for app in built:
+        app.extensions["callboard"].close()
+    store.close_database()
+    get_settings.cache_clear()
 
 
 def echo(endpoint: str, data: Any = None) -> ActionResult:

@@ -22,3 +22,5 @@ def served(app: Any) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+        if services := getattr(app, "extensions", {}).get("callboard"):
+            services.close()

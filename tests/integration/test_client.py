@@ -18,11 +18,15 @@ from callboard.stack.ports import free_port
 
 
 class Upstream:
-    """Answers each POST with ``status`` and ``body``, and keeps the requests."""
+    """Answers each POST with ``status`` and ``body``, and keeps the requests.
+
+    ``first``: what the first requests get instead: a status, or None to hang up.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.status = 200
+        self.first: list[int | None] = []
         self.body = b'{"success": true, "data": {"n": 1}}'
         self.requests: list[tuple[str, dict[str, str], Any]] = []
 
@@ -33,7 +37,12 @@ def upstream() -> Iterator[Upstream]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.requests.append((self.path, dict(self.headers), body))
-            self.send_response(state.status)
+            status = state.first.pop(0) if state.first else state.status
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Retry-After", "0")
             self.send_header("Run-Id", "run-1")
             self.send_header("Content-Length", str(len(state.body)))
             self.end_headers()
@@ -85,6 +94,38 @@ def test_something_else_than_callboard_is_told(upstream):
 def test_nothing_there_is_told():
     with pytest.raises(ServiceUnavailable, match="does not answer"):
         Client(f"http://127.0.0.1:{free_port()}", "t").call("doIt")
+
+
+def test_a_call_is_tried_again_under_one_key(upstream):
+    upstream.first = [503, None, 429]
+    assert Client(upstream.url, "t", retries=3).call("doIt") == ok({"n": 1})
+    keys = [headers["Idempotency-Key"] for _, headers, _ in upstream.requests]
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
+
+
+def test_the_last_try_counts(upstream):
+    upstream.status, upstream.body = 503, b'{"success": false, "error": "The queue is full"}'
+    assert Client(upstream.url, "t", retries=1).call("doIt") == fail("The queue is full")
+    assert len(upstream.requests) == 2
+
+
+def test_nothing_is_tried_again_unasked(upstream):
+    upstream.status, upstream.body = 503, b'{"success": false, "error": "The queue is full"}'
+    Client(upstream.url, "t").call("doIt")
+    assert len(upstream.requests) == 1
+    assert "Idempotency-Key" not in upstream.requests[0][1]
+
+
+def test_a_failure_is_not_tried_again(upstream):
+    upstream.status, upstream.body = 422, b'{"success": false, "error": "Invalid params"}'
+    Client(upstream.url, "t", retries=3).call("doIt", idempotency_key="order-1")
+    assert [headers["Idempotency-Key"] for _, headers, _ in upstream.requests] == ["order-1"]
+
+
+def test_retries_need_a_token():
+    with pytest.raises(ValueError, match="need a token"):
+        Client("http://127.0.0.1", retries=1)
 
 
 def test_the_command_prints_the_envelope(upstream, tmp_path):

@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from callboard import ActionResult, action, ok
+from callboard.ended import ENDED
 from callboard.errors import BrokerUnavailable, KeyReused, QueueFull
 from callboard.outcome import Outcome
-from callboard.runs import OPEN, Accepted, Runs
+from callboard.run_scripts import OPEN
+from callboard.runs import Accepted, Runs
 from callboard.seal import Call, Sealer
 
 LEASE = 5.0  # seconds
@@ -22,11 +24,6 @@ LEASE = 5.0  # seconds
 @action("work")
 def work(ctx: Any) -> ActionResult:
     return ok()
-
-
-@pytest.fixture
-def runs(redis_client: redis.Redis) -> Runs:
-    return Runs(redis_client, Sealer(("k" * 40,)))
 
 
 Accept = Callable[..., str]
@@ -186,7 +183,7 @@ class TestRenew:
 
 
 class TestFinish:
-    def test_the_result_is_stored_published_and_expires(
+    def test_the_result_is_stored_published_and_left_for_the_history(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
     ) -> None:
         run_id = accept()
@@ -200,7 +197,8 @@ class TestFinish:
         assert told["data"][:36].decode() == run_id
         assert runs.open_result(run_id, "work", told["data"][36:]) == done(run_id)
         assert runs.results([run_id]).keys() == {run_id}
-        assert 0 < redis_client.pttl(f"callboard:run:{run_id}") <= 60_000
+        assert redis_client.pttl(f"callboard:run:{run_id}") == -1
+        assert [entry.decode()[:36] for entry in redis_client.lrange(ENDED, 0, -1)] == [run_id]
         assert redis_client.zscore(OPEN, run_id) is None
 
     def test_only_the_holder_finishes_and_only_once(self, runs: Runs, accept: Accept) -> None:

@@ -39,6 +39,7 @@ _DEEDS: dict[str, Callable[[], Any]] = {
     "sys_exit": lambda: sys.exit(3),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "recursion": lambda: _recurse(0),
+    "memory_bomb": lambda: bytearray(2**36),
     "memory_error": lambda: _raise(MemoryError("canary-exception")),
     "hostile": _hostile,
     "keyboard_interrupt": lambda: _raise(KeyboardInterrupt()),

@@ -1,0 +1,3 @@
+"""Who pays for an integration: ``developer`` (the default, the owner) or ``user`` (the caller)."""
+
+INTEGRATIONS = {"openai": "developer"}

@@ -1,0 +1,142 @@
+// The runs: a list with filters, and a page for each with its timeline.
+
+import { ask, follow } from "./api.js";
+import { actionsOf, applicationDocument } from "./application.js";
+import { badge, between, element, json, moment, note, problem, show, table } from "./elements.js";
+
+const STATUSES = ["queued", "running", "succeeded", "failed", "canceled"];
+
+/** A run as it stands: status, progress, timeline, result. */
+export function runCard(run) {
+  const ended = Boolean(run.completedAt);
+  return element("article", { class: "run" },
+    element("p", { class: "line" }, badge(run.status), " ",
+      element("a", { href: `#/runs/${run.runId}` }, run.runId),
+      ended ? null : cancelButton(run)),
+    progressOf(run, ended), timeline(run), resultOf(run));
+}
+
+function progressOf(run, ended) {
+  if (ended || !run.progress) return null;
+  const { fraction, message } = run.progress;
+  const percent = `${Math.round(fraction * 100)} %`;
+  return element("div", { class: "progress" },
+    element("progress", { max: 1, value: fraction, "aria-label": "Progress" }, percent),
+    element("span", {}, message ? `${percent} · ${message}` : percent));
+}
+
+function cancelButton(run) {
+  const cancel = async (event) => {
+    event.target.disabled = true;
+    try {
+      await ask(`/api/runs/${run.runId}/cancel`, { method: "POST" });
+    } catch (error) {
+      event.target.after(problem(error));
+    }
+  };
+  return element("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel");
+}
+
+/** When the run was enqueued, started and ended, and how long each part took. */
+function timeline(run) {
+  const attempts = run.attempts > 1 ? ` (start ${run.attempts} of the handler)` : "";
+  const steps = [
+    ["Enqueued", run.enqueuedAt, null],
+    [`Started${attempts}`, run.startedAt, between(run.enqueuedAt, run.startedAt)],
+    [`Ended: ${run.status}`, run.completedAt,
+      between(run.startedAt ?? run.enqueuedAt, run.completedAt)],
+  ];
+  const rows = steps.filter(([, time]) => time).map(([name, time, took]) =>
+    element("li", {}, element("span", { class: "step" }, name), " ", moment(time),
+      took ? element("span", { class: "kind" }, ` after ${took}`) : null));
+  return element("ol", { class: "timeline", "aria-label": "Timeline" }, ...rows);
+}
+
+function resultOf(run) {
+  if (!run.result) return null;
+  if (run.result.success) return element("div", {}, element("h3", {}, "Result"), json(run.result.data));
+  return element("div", {}, element("h3", {}, "Error"),
+    element("p", { class: "error" }, run.result.error));
+}
+
+export async function runView(target, runId, signal) {
+  const place = element("div", { "aria-live": "polite" });
+  show(target,
+    element("p", { class: "back" }, element("a", { href: "#/runs" }, "← Runs")),
+    element("h2", {}, "Run"), place);
+  try {
+    await follow(runId, (run) => show(place,
+      element("dl", {},
+        element("dt", {}, "Action"), element("dd", {}, run.action),
+        element("dt", {}, "Caller"), element("dd", {}, run.createdBy ?? "anonymous")),
+      runCard(run)), signal);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    show(place, error.status === 404
+      ? note("There is no such run.", "It may have expired, or belong to somebody else.")
+      : problem(error));
+  }
+}
+
+export async function runsView(target, _, signal) {
+  const names = actionsOf(await applicationDocument()).map((action) => action.name);
+  const action = filter("Action", "filter-action", names);
+  const status = filter("Status", "filter-status", STATUSES);
+  const list = element("div", { "aria-live": "polite" });
+  const load = () => firstPage(list, new URLSearchParams(
+    Object.entries({ action: action.select.value, status: status.select.value })
+      .filter(([, value]) => value)), signal);
+  action.select.addEventListener("change", load);
+  status.select.addEventListener("change", load);
+  show(target, element("h2", {}, "Runs"),
+    element("div", { class: "filters" }, action.row, status.row,
+      element("button", { type: "button", class: "quiet", onclick: load }, "Refresh")),
+    list);
+  await load();
+}
+
+function filter(title, id, values) {
+  const select = element("select", { id }, element("option", { value: "" }, "all"),
+    ...values.map((value) => element("option", { value }, value)));
+  return { select, row: element("div", { class: "field" }, element("label", { for: id }, title), select) };
+}
+
+async function firstPage(list, query, signal) {
+  const rows = [];
+  const page = async (after) => {
+    const asked = new URLSearchParams(query);
+    if (after) asked.set("after", after);
+    try {
+      const data = await ask(`/api/runs?${asked}`, { signal });
+      rows.push(...data.runs.map(row));
+      showPage(list, rows, data.after && (() => page(data.after)), query);
+    } catch (error) {
+      if (error.name !== "AbortError") show(list, problem(error));
+    }
+  };
+  await page(null);
+}
+
+function showPage(list, rows, more, query) {
+  if (rows.length === 0 && !more) {
+    show(list, String(query)
+      ? note("No run fits these filters.", "Choose “all” to see every run.")
+      : note("No runs yet.", element("a", { href: "#/actions" }, "Call an action"),
+        " and it shows up here."));
+    return;
+  }
+  show(list, table(["Action", "Status", "Caller", "Enqueued", "Took", "Run"], rows),
+    more ? element("button", { type: "button", class: "quiet", onclick: more }, "Older runs") : null);
+}
+
+function row(run) {
+  return [
+    run.action,
+    element("span", { title: run.error ?? "" }, badge(run.status)),
+    run.createdBy ?? "anonymous",
+    moment(run.enqueuedAt),
+    between(run.startedAt, run.completedAt),
+    element("a", { href: `#/runs/${run.runId}`, "aria-label": `Run ${run.runId}` },
+      run.runId.slice(0, 8)),
+  ];
+}

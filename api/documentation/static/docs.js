@@ -1,0 +1,11 @@
+// Shows the document in Swagger UI. The token that "Authorize" takes stays in memory.
+SwaggerUIBundle({
+  url: document.getElementById("swagger").dataset.document,
+  dom_id: "#swagger",
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: "BaseLayout",
+  deepLinking: true,
+  persistAuthorization: false,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+});

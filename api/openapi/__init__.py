@@ -1,0 +1,39 @@
+"""The OpenAPI 3.1 document: what the actions of a registry look like over HTTP.
+
+``components``: the parts that many operations share. ``actions``: one operation per action,
+from its model, its docstring and its options. ``endpoints``: the fixed rest of the API.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from api.openapi.actions import action_paths
+from api.openapi.components import COMPONENTS
+from api.openapi.endpoints import ENDPOINTS, TAGS
+from callboard.registry import Registry
+
+__all__ = ["build_document"]
+
+_DESCRIPTION = (
+    'Server actions. Every JSON body is `{"success": true, "data": ...}` or '
+    '`{"success": false, "error": "..."}`.'
+)
+
+
+def build_document(registry: Registry) -> dict[str, Any]:
+    """The document of this application, ready for JSON."""
+    paths, schemas = action_paths(registry)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Callboard",
+            "version": version("callboard"),
+            "description": _DESCRIPTION,
+        },
+        "servers": [{"url": "/"}],
+        "tags": TAGS,
+        "paths": {**paths, **ENDPOINTS},
+        "components": {**COMPONENTS, "schemas": {**schemas, **COMPONENTS["schemas"]}},
+    }

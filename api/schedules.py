@@ -1,0 +1,138 @@
+"""``/api/schedules``: what runs by itself. For the owner only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from api.calls import identify
+from api.errors import envelope
+from api.services import services
+from callboard import store
+from callboard.errors import BadRequest, NotFound
+from callboard.fires import KEPT_ROWS, Fire, Fires
+from callboard.publisher import Publisher
+from callboard.schedule import Schedule
+from callboard.schedules import Schedules, State
+from callboard.timing import fires_after
+
+__all__ = ["schedules"]
+
+DEFAULT_LIMIT = 100  # fires in a history
+
+schedules = Blueprint("schedules", __name__)
+
+
+@schedules.before_request
+def _owner_only() -> None:
+    services().require_owner(identify())
+
+
+@schedules.get("/api/schedules")
+def show_all() -> Response:
+    """Every declared schedule, with its last and its next fire."""
+    states = _states().states()
+    declared = services().registry.schedules
+    return _answer({"schedules": [_shown(entry, states.get(entry.name)) for entry in declared]})
+
+
+@schedules.get("/api/schedules/<name>/history")
+def history(name: str) -> Response:
+    """The last fires of a schedule (``?limit=``, 1..1000), newest first.
+
+    The fires of a schedule that was taken out of the code stay until they expire.
+    """
+    fires = Fires(store.database).history(name, _limit(request.args.get("limit")))
+    if not fires:
+        _declared(name)
+    return _answer({"fires": [_shown_fire(fire) for fire in fires]})
+
+
+@schedules.post("/api/schedules/<name>/trigger")
+def trigger(name: str) -> Response:
+    """Run the schedule's action now: 202, with the run to look at."""
+    schedule, at_hand = _declared(name), services()
+    publisher = Publisher(at_hand.settings, at_hand.registry, at_hand.runs, Fires(store.database))
+    run_id = publisher.trigger(schedule, datetime.now(UTC))
+    data = {"runId": run_id, "status": at_hand.status_of(run_id)}
+    body = {"success": True, "data": data}
+    return envelope(body, 202, Location=f"/api/runs/{run_id}", Run_Id=run_id)
+
+
+@schedules.post("/api/schedules/<name>/pause")
+def pause(name: str) -> Response:
+    """Fire no more until it is resumed."""
+    schedule = _declared(name)
+    _states().pause(schedule, datetime.now(UTC))
+    return _answer(_shown(schedule, _states().states().get(name)))
+
+
+@schedules.post("/api/schedules/<name>/resume")
+def resume(name: str) -> Response:
+    """Fire again, from now on."""
+    schedule = _declared(name)
+    _states().resume(schedule, datetime.now(UTC))
+    return _answer(_shown(schedule, _states().states().get(name)))
+
+
+def _states() -> Schedules:
+    return Schedules(store.database)
+
+
+def _declared(name: str) -> Schedule:
+    for schedule in services().registry.schedules:
+        if schedule.name == name:
+            return schedule
+    raise NotFound(f"No schedule {name[:64]!r}")
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= KEPT_ROWS:
+        raise BadRequest(f"limit takes 1..{KEPT_ROWS}, not {text[:40]!r}")
+    return int(text)
+
+
+def _answer(data: dict[str, Any]) -> Response:
+    return envelope({"success": True, "data": data}, 200)
+
+
+def _shown(schedule: Schedule, state: State | None) -> dict[str, Any]:
+    """``state``: None while no beat has seen the schedule."""
+    paused = state.paused if state else schedule.paused
+    following = None if paused else next(fires_after(schedule, datetime.now(UTC)))
+    return {
+        "name": schedule.name,
+        "action": schedule.action,
+        "everyMinutes": schedule.every_minutes,
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "params": dict(schedule.params),
+        "catchUp": schedule.catch_up,
+        "overlap": schedule.overlap,
+        "paused": paused,
+        "lastFire": _iso(state.last_fire if state else None),
+        "nextFire": _iso(following),
+    }
+
+
+def _shown_fire(fire: Fire) -> dict[str, Any]:
+    return {
+        "schedule": fire.schedule,
+        "plannedAt": _iso(fire.planned),
+        "manual": fire.manual,
+        "outcome": fire.outcome,
+        "runId": fire.run_id if fire.ran else None,
+        "startedAt": _iso(fire.started),
+        "completedAt": _iso(fire.completed),
+        "attempts": fire.attempts,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

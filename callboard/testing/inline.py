@@ -1,0 +1,147 @@
+"""Actions in this process: the handler, its params, its tools and a real database.
+
+What a call checks before a run exists is checked here, too; the queue, the time limit and the
+lease of a run are not there. For those see `callboard.testing.live`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from callboard import store
+from callboard.context import ActionTools
+from callboard.registry import Registry, discover
+from callboard.results import ActionResult
+from callboard.seal import Call
+from callboard.settings import Settings
+from callboard.stack.folder import DataFolder
+from callboard.stack.secantus import start_mongodb
+from callboard.stack.supervisor import Supervisor
+from callboard.stack.tokens import mint_token
+
+__all__ = ["InlineCall", "InlineStack"]
+
+OWNER = "owner"  # unless OWNER_USER_ID names another one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineCall:
+    """Calls actions for one test."""
+
+    settings: Settings
+    registry: Registry
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    """What handlers reported, in order: ``{"fraction": 0.5, "message": "half"}``."""
+
+    def __call__(
+        self,
+        action: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        as_user: str | None = "alice",
+        claims: Mapping[str, Any] | None = None,
+    ) -> ActionResult[Any]:
+        """Call an action and return its handler's result, as it looks after JSON.
+
+        ``as_user``: the caller; None for an anonymous one. ``claims``: of its token, besides
+        ``sub``. A call that is refused raises what the API would answer: `Unauthorized`,
+        `Forbidden`, `UnknownAction`, `InvalidParams`. What the handler raises is raised here,
+        after the retries (without their delays) that the action asks for.
+        """
+        known = self.registry.permitted(action, as_user, self.settings.owner_user_id)
+        body = json.loads(json.dumps(dict(params or {}), allow_nan=False))
+        known.validate(body)
+        made = Call(
+            caller=as_user,
+            claims={"sub": as_user, **(claims or {})} if as_user is not None else {},
+            jwt=as_user and self.token(as_user, **(claims or {})),
+            params=body,
+        )
+        result: ActionResult[Any] = _worker().run_inline(
+            self.settings, self.registry, known, made, self.progress
+        )
+        return result
+
+    def token(self, sub: str = "alice", **claims: Any) -> str:
+        """A token for this caller, as a handler sees it in ``ctx.caller_jwt``."""
+        return mint_token(sub, _secret(self.settings), claims=claims)
+
+    @property
+    def tools(self) -> ActionTools:
+        """The tools of a run of the owner: to arrange records, and to look at them."""
+        tools: ActionTools = _worker().inline_tools(self.settings)
+        return tools
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        """The database, past all tools."""
+        return store.database()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineStack:
+    """What the calls of all tests share."""
+
+    settings: Settings
+    registry: Registry
+
+    @classmethod
+    @contextmanager
+    def started(cls, folder: Path, environment: Mapping[str, str]) -> Iterator[InlineStack]:
+        """Start an embedded database; it ends with the block.
+
+        The settings are those of the environment; the database and the secrets are its own.
+        """
+        data = DataFolder(folder)
+        data.create()
+        with Supervisor() as supervisor:
+            server = start_mongodb(supervisor, data, secrets.token_hex(16)).wait()
+            settings = _settings(server.uri, environment)
+            stack = cls(settings=settings, registry=discover(settings.actions))
+            store.open_database(server.uri)
+            try:
+                _worker().prepare(stack.registry)
+                yield stack
+            finally:
+                store.close_database()
+
+    @contextmanager
+    def fresh(self) -> Iterator[InlineCall]:
+        """For one test: the database is empty before it, with its indexes."""
+        database = store.database()
+        for name in database.list_collection_names():
+            database[name].delete_many({})
+        yield InlineCall(settings=self.settings, registry=self.registry)
+
+
+def _settings(uri: str, environment: Mapping[str, str]) -> Settings:
+    given = {
+        "REDIS_URL": "redis://127.0.0.1:1/0",  # nothing connects to it
+        "MONGODB_URI": uri,
+        "SECRET_KEY": secrets.token_hex(32),
+        "JWT_SECRET": secrets.token_hex(32),
+        "OWNER_USER_ID": environment.get("OWNER_USER_ID") or OWNER,
+    }
+    return Settings(**given)  # type: ignore[arg-type]  # by the variables' names
+
+
+def _secret(settings: Settings) -> str:
+    assert settings.jwt_secret is not None  # noqa: S101 - `_settings` gave one
+    return settings.jwt_secret.get_secret_value()
+
+
+def _worker() -> Any:
+    """The part of the worker that runs a handler in this process.
+
+    By its name: `callboard` does not import `worker`, except where a test brings them together.
+    """
+    return importlib.import_module("worker.inline")

@@ -1,0 +1,212 @@
+"""The console, in a real browser, against the real stack."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from local_stack import Stack
+from playwright.sync_api import Page, expect
+
+HOSTILE = "<img src=x onerror=document.title=1>"
+
+
+@pytest.fixture
+def console(open_page: Callable[..., Page]) -> Callable[..., Page]:
+    """Sign in: ``console(stack, "#/runs", as_user="owner")``."""
+
+    def sign_in(stack: Stack, view: str = "", *, as_user: str = "alice", **options) -> Page:
+        page = open_page(f"{stack.url}/{view}", **options)
+        page.get_by_label("Token").fill(stack.token(as_user))
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("navigation")).to_be_visible()
+        return page
+
+    return sign_in
+
+
+def run_action(page: Page) -> None:
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def test_a_bad_token_is_told_and_not_kept(app_stack, open_page):
+    page = open_page(app_stack.url)
+    page.get_by_label("Token").fill("not-a-token")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not accepted")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_token_stays_in_the_tab(app_stack, console):
+    page = console(app_stack)
+    expect(page.locator("#caller")).to_have_text("alice")
+    assert page.evaluate("[sessionStorage.length, localStorage.length]") == [1, 0]
+    assert page.context.cookies() == []
+    assert "ey" not in page.url
+    page.reload()
+    expect(page.get_by_role("heading", name="Actions")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_nothing_of_the_application_is_shown_before_a_sign_in(app_stack, open_page):
+    page = open_page(app_stack.url)
+    expect(page.get_by_label("Token")).to_be_visible()
+    assert "orderTickets" not in page.content()
+
+
+def test_a_form_is_made_from_the_model(app_stack, console):
+    page = console(app_stack, "#/actions/orderTickets")
+    expect(page.get_by_label("event")).to_have_attribute("maxlength", "40")
+    expect(page.get_by_label("tickets")).to_have_attribute("type", "number")
+    expect(page.get_by_label("tickets")).to_have_attribute("required", "")
+    expect(page.get_by_label("price")).to_have_value("9.5")
+    expect(page.get_by_label("seat").locator("option")).to_have_count(3)
+    page.get_by_label("event").fill("evt_1")
+    page.get_by_label("tickets").fill("2")
+    page.get_by_label("guests").fill('[{"name": "Ada"}]')
+    run_action(page)
+    expect(page.locator(".badge")).to_have_text("succeeded")
+    expect(page.locator("pre")).to_contain_text('"total": 19')
+
+
+def test_what_the_server_finds_wrong_is_told_beside_the_field(app_stack, console):
+    page = console(app_stack, "#/actions/orderTickets")
+    page.get_by_label("event").fill("evt_1")
+    page.get_by_label("tickets").fill("2")
+    page.get_by_label("guests").fill('[{"age": 3}]')
+    run_action(page)
+    expect(page.locator("#param-guests-error")).to_have_text("Field required")
+    expect(page.get_by_label("guests")).to_be_focused()
+    page.get_by_label("guests").fill("[")
+    run_action(page)
+    expect(page.locator("#param-guests-error")).to_contain_text("not JSON")
+
+
+def test_progress_and_result_are_shown_live(app_stack, console):
+    page = console(app_stack, "#/actions/slow")
+    page.get_by_label("Params").fill('{"seconds": 4}')
+    run_action(page)
+    expect(page.locator(".badge")).to_have_text("running")
+    expect(page.locator(".progress")).to_contain_text(re.compile(r"\d0 % · step \d"))
+    expect(page.locator(".badge")).to_have_text("succeeded")
+    expect(page.locator("pre")).to_contain_text('"attempt": 1')
+
+
+def test_a_running_run_is_canceled(app_stack, console):
+    page = console(app_stack, "#/actions/slow")
+    page.get_by_label("Params").fill('{"seconds": 30}')
+    run_action(page)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".badge")).to_have_text("canceled")
+
+
+def test_a_failure_is_told(app_stack, console):
+    page = console(app_stack, "#/actions/refuse")
+    run_action(page)
+    expect(page.locator(".run .error")).to_have_text("Event not found")
+
+
+def test_hostile_text_is_shown_as_text(app_stack, console):
+    page = console(app_stack, "#/actions/echo")
+    page.get_by_label("Params").fill(json.dumps({"text": HOSTILE}))
+    run_action(page)
+    expect(page.locator("pre")).to_contain_text(HOSTILE)
+    assert page.locator("pre img").count() == 0
+    assert page.title() == "Callboard"
+
+
+def test_runs_are_listed_filtered_and_opened(app_stack, console):
+    app_stack.call("refuse", as_user="lister")
+    app_stack.call("echo", as_user="lister")
+    page = console(app_stack, "#/runs", as_user="lister")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_label("Status").select_option("failed")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Status").select_option("canceled")
+    expect(page.locator(".note")).to_contain_text("No run fits these filters.")
+    page.get_by_label("Status").select_option("")
+    page.get_by_label("Action").select_option("echo")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("tbody a").click()
+    expect(page.get_by_role("list", name="Timeline").locator("li")).to_have_count(3)
+    expect(page.locator("pre")).to_contain_text('"userId": "lister"')
+
+
+def test_an_empty_list_says_what_to_do(app_stack, console):
+    page = console(app_stack, "#/runs", as_user="newcomer")
+    expect(page.locator(".note")).to_contain_text("No runs yet.")
+
+
+def test_the_owner_looks_after_the_schedules(stack, console):
+    page = console(stack, "#/schedules", as_user="owner")
+    heartbeat = page.locator("li", has_text="every minute")
+    expect(heartbeat).to_contain_text(re.compile(r"\(in .+\)"))
+    page.get_by_role("button", name="Pause heartbeat").click()
+    expect(heartbeat).to_contain_text("none while it is paused")
+    page.get_by_role("button", name="Resume heartbeat").click()
+    page.get_by_role("button", name="Trigger heartbeat").click()
+    expect(heartbeat.get_by_role("status")).to_contain_text("Started run")
+    heartbeat.get_by_role("link", name="History").click()
+    expect(page.locator("tbody")).to_contain_text("(by hand)")
+
+
+def test_others_are_told_that_schedules_are_the_owners(stack, console):
+    page = console(stack, "#/schedules")
+    expect(page.locator(".note")).to_contain_text("Schedules are for the owner.")
+
+
+def test_an_application_without_schedules_says_so(app_stack, console):
+    page = console(app_stack, "#/schedules", as_user="owner")
+    expect(page.locator(".note")).to_contain_text("There are no schedules yet.")
+
+
+def test_the_keyboard_is_enough(app_stack, open_page):
+    """Sign in, choose an action, run it: Tab, Enter and letters only."""
+    page = open_page(app_stack.url)
+    page.keyboard.press("Tab")  # "Skip to content"
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text(app_stack.token())
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="echo")).to_be_visible()
+    while page.evaluate("document.activeElement.textContent") != "echo":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Params")).to_be_visible()
+    while page.evaluate("document.activeElement.textContent") != "Run":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".badge")).to_have_text("succeeded")
+
+
+@pytest.mark.parametrize("view", ["", "#/actions/orderTickets", "#/runs", "#/schedules"])
+def test_a_phone_is_wide_enough(app_stack, console, view):
+    phone = {"width": 360, "height": 640}
+    page = console(app_stack, view, as_user="owner", viewport=phone)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_it_is_light_or_dark_as_the_system_is(app_stack, open_page):
+    brightness = "Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
+    assert open_page(app_stack.url, color_scheme="light").evaluate(brightness) > 200
+    assert open_page(app_stack.url, color_scheme="dark").evaluate(brightness) < 60
+
+
+def test_swagger_ui_authorizes_and_calls(app_stack, open_page):
+    page = open_page(f"{app_stack.url}/docs")
+    page.get_by_role("button", name="Authorize").click()
+    dialog = page.locator(".auth-container")
+    dialog.locator("input").fill(app_stack.token("alice"))
+    dialog.get_by_role("button", name="Apply credentials").click()
+    dialog.get_by_role("button", name="Close").click()
+    operation = page.locator(".opblock", has_text="/api/actions/orderTickets")
+    operation.locator(".opblock-summary-control").click()
+    operation.locator("textarea").fill('{"event": "evt_1", "tickets": 2}')
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table")
+    expect(answer.locator("tbody .response-col_status").first).to_contain_text("200")
+    expect(answer.locator("tbody .response-col_description").first).to_contain_text("19")

@@ -1,0 +1,271 @@
+"""Processes die, stop and lose their connections; what callers were told stays true."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from chaos.intervals import Interval, read_intervals
+from chaos.stack import API, BROKER, CHILDREN, DATABASE, WORKERS, Stack, children, running_stack
+
+from callboard.stack.tokens import mint_token
+
+LEASE = 5.0  # seconds
+RECOVERY = LEASE + 5.0  # seconds in which a run goes on after its worker was killed
+LONG = LEASE + 2.0  # seconds: a run that outlives its first lease
+
+Call = Callable[..., httpx.Response]
+Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An API and two workers, all of which may be killed."""
+    folder = tmp_path_factory.mktemp("recovery")
+    variables = {"CALLBOARD_RECOVERY": f"{LEASE:g}"}
+    with running_stack(folder, fsync="always", **variables) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(two_workers: Stack) -> Iterator[Stack]:
+    """The stack, ready again whatever the test before has killed."""
+    two_workers.wait_ready()
+    yield two_workers
+    assert not two_workers.problems
+
+
+@pytest.fixture
+def call(stack: Stack) -> Call:
+    """Call an action: ``call("appendLine", {"key": "k", "amount": 1}, Prefer="wait=5")``."""
+    token = mint_token("alice", stack.environment["JWT_SECRET"])
+
+    def post(action: str, params: Any, **headers: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}", **headers}
+        url = f"{stack.url}/api/actions/{action}"
+        return httpx.post(url, json=params, headers=headers, timeout=60)
+
+    return post
+
+
+@pytest.fixture
+def begin(call: Call) -> Callable[..., str]:
+    """Start runs that take their time: ``begin("key", seconds=5)`` answers the run id."""
+
+    def start(key: str, seconds: float = LONG) -> str:
+        response = call("longRun", {"key": key, "seconds": seconds}, Prefer="respond-async")
+        assert response.status_code == 202
+        return response.headers["Run-Id"]
+
+    return start
+
+
+def record(stack: Stack, run_id: str) -> dict[str, str]:
+    """The run record as it is in Redis, without what is sealed."""
+    names = ("status", "holder", "attempt", "lost")
+    with stack.redis() as client:
+        values = client.hmget(f"callboard:run:{run_id}", names)
+    return {name: (value or b"0").decode() for name, value in zip(names, values, strict=True)}
+
+
+def ended(stack: Stack, run_id: str) -> bool:
+    return record(stack, run_id)["status"] in ("succeeded", "failed", "canceled")
+
+
+def worker_of(stack: Stack, run_id: str) -> str:
+    """The worker that has the run in hand; "" for none."""
+    holder = record(stack, run_id)["holder"].split(":")
+    pid = int(holder[1]) if len(holder) == 3 else 0
+    return next((name for name in WORKERS if pid in children(stack.pid(name))), "")
+
+
+def executions(stack: Stack, run_id: str) -> list[Interval]:
+    return [each for each in read_intervals(stack.intervals, {}) if each.run_id == run_id]
+
+
+def rows(stack: Stack, collection: str, key: str) -> int:
+    with stack.database() as database:
+        return database[collection].count_documents({"data.key": key})
+
+
+def test_a_run_of_a_killed_worker_goes_on_with_another(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = begin("killed")
+    eventually(lambda: worker_of(stack, run_id))
+    first = worker_of(stack, run_id)
+    killed_at = time.monotonic()
+    stack.kill(first)
+    eventually(lambda: record(stack, run_id)["attempt"] == "2", within=RECOVERY)
+    assert time.monotonic() - killed_at < RECOVERY
+    eventually(lambda: ended(stack, run_id), within=LONG + 5)
+    assert record(stack, run_id) | {"holder": ""} == {
+        "status": "succeeded", "holder": "", "attempt": "2", "lost": "1",
+    }  # fmt: skip
+    assert rows(stack, "long_runs", "killed") == 1
+
+
+def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    long = begin("handed-back", seconds=10)
+    eventually(lambda: worker_of(stack, long))
+    short = [begin(f"short-{number}", seconds=1.5) for number in range(2 * CHILDREN - 1)]
+    eventually(lambda: all(worker_of(stack, run_id) for run_id in short))
+    stopped = worker_of(stack, long)
+    assert stopped in [worker_of(stack, run_id) for run_id in short]
+    stack.roll(stopped)
+    eventually(lambda: all(ended(stack, run_id) for run_id in [long, *short]), within=30)
+    assert [record(stack, run_id)["attempt"] for run_id in short] == ["1"] * len(short)
+    assert record(stack, long)["attempt"] == "2"
+    assert record(stack, long)["lost"] == "0"
+
+
+def test_a_worker_that_loses_every_connection_keeps_its_run(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = begin("cut-off")
+    for seconds in (1, 2, 4):
+        eventually(lambda: _executed_for(stack, run_id) > seconds)  # noqa: B023 - used at once
+        with stack.redis() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+    eventually(lambda: ended(stack, run_id), within=LONG + 5)
+    assert record(stack, run_id)["status"] == "succeeded"
+    assert record(stack, run_id)["attempt"] == "1"
+    assert len(executions(stack, run_id)) == 1
+
+
+def _executed_for(stack: Stack, run_id: str) -> float:
+    return sum(each.end - each.start for each in executions(stack, run_id))
+
+
+def test_a_worker_that_was_paused_longer_than_its_lease_lets_go(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = begin("paused")
+    eventually(lambda: worker_of(stack, run_id))
+    paused = stack.pid(worker_of(stack, run_id))
+    frozen = [paused, *children(paused)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: record(stack, run_id)["attempt"] == "2", within=RECOVERY)
+    finally:
+        thawed_at = time.monotonic()
+        for pid in reversed(frozen):
+            os.kill(pid, signal.SIGCONT)
+    eventually(lambda: ended(stack, run_id), within=LONG + 5)
+    first, second = executions(stack, run_id)
+    assert first.end < thawed_at + 1
+    assert (second.pid in frozen, record(stack, run_id)["status"]) == (False, "succeeded")
+    assert rows(stack, "long_runs", "paused") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_queued_runs_survive_a_restart_of_the_broker(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually, number: signal.Signals
+) -> None:
+    runs = [begin(f"queued-{number}-{index}", seconds=2) for index in range(3 * CHILDREN)]
+    eventually(lambda: "queued" in [record(stack, run_id)["status"] for run_id in runs])
+    (stack.restart if number == signal.SIGTERM else stack.kill)(BROKER)
+    eventually(lambda: stack.ready(BROKER))
+    eventually(lambda: all(ended(stack, run_id) for run_id in runs), within=30)
+    assert {record(stack, run_id)["status"] for run_id in runs} == {"succeeded"}
+    assert [rows(stack, "long_runs", f"queued-{number}-{i}") for i in range(len(runs))] == [1] * 6
+
+
+@pytest.mark.parametrize("action", ["appendLine", "transfer"])
+def test_runs_outlast_a_database_that_is_away(stack: Stack, call: Call, action: str) -> None:
+    accounts = {"source": "one", "target": "two"}
+    call("openAccounts", dict.fromkeys(accounts.values(), 10))
+    with ThreadPoolExecutor(1) as pool:
+        with stack.without(DATABASE):
+            params = {"key": f"away-{action}", "amount": 1, **accounts}
+            waiting = pool.submit(call, action, params)
+            early = call(action, params | {"key": f"early-{action}"}, Prefer="wait=3")
+        response = waiting.result()
+    assert (early.status_code, early.json()["success"]) == (504, False)
+    assert (response.status_code, response.json()["success"]) == (200, True)
+    collection = {"appendLine": "ledger", "transfer": "transfers"}[action]
+    assert rows(stack, collection, f"away-{action}") == 1
+
+
+def test_a_broker_that_is_full_refuses_and_recovers(
+    stack: Stack, call: Call, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    params = {"key": "full", "amount": 1}
+    in_hand = begin("in-hand", seconds=2)
+    eventually(lambda: worker_of(stack, in_hand))
+    with stack.redis() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            asked_at = time.monotonic()
+            refused = call("putProfile", params)
+            seconds = time.monotonic() - asked_at
+            eventually(lambda: rows(stack, "long_runs", "in-hand"))
+        finally:
+            client.config_set("maxmemory", 0)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert seconds < 2
+    assert call("putProfile", params).json()["success"]
+    eventually(lambda: ended(stack, in_hand), within=RECOVERY + 5)
+    assert record(stack, in_hand)["status"] == "succeeded"
+    assert rows(stack, "long_runs", "in-hand") == 1
+
+
+def test_an_api_that_is_asked_to_stop_answers_who_waits(
+    stack: Stack, call: Call, eventually: Eventually
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(call, "longRun", {"key": "api-stop", "seconds": 1.5})
+        eventually(lambda: rows(stack, "long_runs", "api-stop") or _one_in_hand(stack))
+        stack.restart(API)
+        response = waiting.result()
+    assert response.status_code == 200
+    assert response.json()["success"]
+
+
+def _one_in_hand(stack: Stack) -> bool:
+    with stack.redis() as client:
+        return bool(client.zcard("callboard:open"))
+
+
+def start_worker(stack: Stack, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Start a worker that is expected to refuse."""
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "worker", *flags],
+        env={"PATH": "", **stack.environment},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_a_pool_that_cannot_stop_a_handler_is_refused(stack: Stack, pool: str) -> None:
+    done = start_worker(stack, "--pool", pool)
+    assert done.returncode != 0
+    assert "cannot stop a handler. Start without --pool." in done.stderr
+
+
+def test_a_broker_that_throws_keys_away_is_refused(stack: Stack) -> None:
+    with stack.redis() as client:
+        client.config_set("maxmemory", 10**9, "maxmemory-policy", "allkeys-lru")
+        try:
+            done = start_worker(stack)
+        finally:
+            client.config_set("maxmemory", 0, "maxmemory-policy", "noeviction")
+    assert done.returncode != 0
+    assert "maxmemory 1000000000 and maxmemory-policy allkeys-lru" in done.stderr

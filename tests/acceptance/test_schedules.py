@@ -1,0 +1,112 @@
+"""Schedules with the real beat and the real clock: each planned fire once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+from local_stack import Stack
+
+SCHEDULES = 20  # all due at the same moment, so that a kill is likely to hit in between
+A_MINUTE = 75.0  # seconds until a fire and its run are over, whenever a test begins
+
+ACTIONS = """
+from callboard import action, ok
+
+@action
+def tick(ctx):
+    ctx.db["starts"].insert_one({"run": ctx.run_id})
+    return ok()
+"""
+DECLARED = f"""
+from callboard import Schedule
+
+SCHEDULES = [Schedule(f"tick-{{n}}", "tick", every_minutes=1) for n in range({SCHEDULES})]
+"""
+
+Eventually = Callable[..., None]
+
+
+def history(stack: Stack, name: str) -> list[dict[str, Any]]:
+    """The fires of a schedule, as the owner is told; newest first."""
+    headers = {"Authorization": f"Bearer {stack.token('owner')}"}
+    response = httpx.get(f"{stack.url}/api/schedules/{name}/history", headers=headers)
+    fires: list[dict[str, Any]] = response.json()["data"]["fires"]
+    return fires
+
+
+def test_the_heartbeat_updates_its_record_each_minute(stack: Stack, eventually: Eventually) -> None:
+    eventually(
+        lambda: any(fire["outcome"] == "succeeded" for fire in history(stack, "heartbeat")),
+        within=A_MINUTE,
+    )
+    fires = history(stack, "heartbeat")
+    assert all(fire["plannedAt"].endswith(":00.000Z") for fire in fires)
+    with stack.database() as database:
+        record = database["settings"].find_one({"_id": "global"})
+    assert record is not None
+    assert record["updatedBy"] == "owner"
+    assert record["data"]["lastRun"] in [fire["runId"] for fire in fires]
+
+
+def test_three_beats_of_which_two_are_killed_fire_once(
+    start: Callable[..., Stack], tmp_path: Path, eventually: Eventually
+) -> None:
+    application = tmp_path / "application"
+    (application / "actions").mkdir(parents=True)
+    (application / "actions" / "__init__.py").write_text(ACTIONS)
+    (application / "actions" / "schedules.py").write_text(DECLARED)
+    stack = start(cwd=application)
+    stack.wait_ready()
+    with ExitStack() as others:
+        beats = [others.enter_context(beat(stack, application)) for _ in range(2)]
+        eventually(lambda: beats_seen(stack) == 3, within=30)
+        boundary = (time.time() // 60 + 1) * 60
+        for process in beats:
+            at = boundary + random.uniform(0, 1)
+            eventually(lambda at=at: time.time() >= at, within=A_MINUTE)
+            process.kill()
+        with stack.database() as database:
+            due = {"plannedAt": {"$gte": datetime.fromtimestamp(boundary, UTC)}}
+            ended = {**due, "outcome": {"$ne": None}}
+            eventually(lambda: database["_fires"].count_documents(ended) >= SCHEDULES, within=30)
+            fires = list(database["_fires"].find(due))
+            starts = Counter(row["run"] for row in database["starts"].find())
+    assert {fire["outcome"] for fire in fires} == {"succeeded"}
+    assert len({fire["schedule"] for fire in fires}) == SCHEDULES
+    assert {fire["_id"]: 1 for fire in fires}.items() <= starts.items()
+    assert set(starts.values()) == {1}
+
+
+@contextmanager
+def beat(stack: Stack, application: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One more beat of the stack's application."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "worker", "beat"],
+        cwd=application,
+        env={**os.environ, **stack.announced["environment"]},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+
+
+def beats_seen(stack: Stack) -> int:
+    with redis.Redis.from_url(stack.announced["environment"]["REDIS_URL"]) as broker:
+        return len(list(broker.scan_iter("callboard:beat:*")))

@@ -1,0 +1,63 @@
+// What an application does with its client; a mistake throws. Run by test_clients.py.
+
+import { CallboardError, Client, type Models } from "./callboard.js";
+
+const [url, token] = process.argv.slice(2) as [string, string];
+
+function check(holds: boolean, what: string): void {
+  if (!holds) throw new Error(`not so: ${what}`);
+}
+
+const client = new Client({ url, token: () => token, retries: 2 });
+
+// The data has the type that the handler's annotation says.
+const ordered = await client.call("orderTickets", { event: "evt_1", tickets: 2, gift: true });
+check(ordered.success, "an order succeeds");
+if (ordered.success) {
+  const total: number = ordered.data.total;
+  check(total === 19, "two tickets cost 19");
+}
+
+// A wrong call is an error of the compiler ...
+// @ts-expect-error no such action
+await client.call("orderTicket", {});
+// @ts-expect-error tickets is a number
+const wrong = await client.call("orderTickets", { event: "evt_1", tickets: "two" });
+// @ts-expect-error event and tickets are required
+await client.call("orderTickets");
+// ... and a failure at run time.
+check(!wrong.success && wrong.issues?.[0]?.path === "tickets", "the issue names the field");
+
+// Without a model any object will do, and none.
+check((await client.call("echo")).success, "no params");
+check((await client.call("echo", { any: ["thing"] })).success, "any params");
+
+// Submit, watch, wait.
+const runId = await client.submit("slow", { seconds: 1 });
+const seen: Models.Run[] = [];
+for await (const run of client.events(runId)) seen.push(run);
+check(seen.some((run) => run.progress !== null), "progress is seen");
+check(seen.at(-1)?.status === "succeeded", "the end is seen");
+check((await client.wait<"slow">(runId)).success, "the result is there");
+
+// One key, one run.
+const first = await client.submit("echo", { n: 1 }, { idempotencyKey: `key-${runId}` });
+const second = await client.submit("echo", { n: 1 }, { idempotencyKey: `key-${runId}` });
+check(first === second, "the same run");
+
+// Cancel.
+const long = await client.submit("slow", { seconds: 30 });
+await client.cancel(long);
+const canceled = await client.wait(long, { timeout: 20 });
+check(!canceled.success && canceled.error === "Canceled", "it is canceled");
+
+// What cannot be told by a result is thrown.
+const errorOf = (promise: Promise<unknown>) => promise.then(() => null, (error: unknown) => error);
+const unknown = await errorOf(client.run("00000000-0000-0000-0000-000000000000"));
+check(unknown instanceof CallboardError && unknown.status === 404, "an unknown run throws");
+const nobody = await errorOf(new Client({ url }).submit("orderTickets", { event: "e", tickets: 1 }));
+check(nobody instanceof CallboardError && nobody.status === 401, "a submit without a token throws");
+const away = await errorOf(new Client({ url: "http://127.0.0.1:9" }).call("echo"));
+check(away instanceof CallboardError && away.status === 0, "no server throws");
+
+console.log("all is so");

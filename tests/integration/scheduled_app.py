@@ -1,0 +1,106 @@
+"""An application with schedules, on the real servers and a clock that the test moves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.exceptions import Retry
+
+from callboard import ActionContext, ActionResult, Schedule, action, ok, store
+from callboard.broker import connect
+from callboard.fires import Fire, Fires
+from callboard.publisher import Publisher
+from callboard.registry import Registry
+from callboard.schedules import Schedules
+from callboard.settings import Settings, get_settings
+from callboard.stack.ports import free_port
+from worker.beat import Beat
+from worker.execution import RunFailed, execute
+from worker.services import Services
+
+MINUTE = timedelta(minutes=1)
+
+
+@action
+def work(ctx: ActionContext) -> ActionResult:
+    ctx.log.info("works")
+    STARTED.append(ctx.run_id)
+    return ok()
+
+
+STARTED: list[str] = []  # the handlers' starts; emptied by `ScheduledApp`
+
+
+@dataclass
+class Clock:
+    """The time, as the test says. It begins at a full hour near the real one."""
+
+    moment: datetime = field(
+        default_factory=lambda: datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    )
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, **step: float) -> None:
+        """By minutes, seconds, ..."""
+        self.moment += timedelta(**step)
+
+
+class ScheduledApp:
+    """Beats and a worker of an application whose one action is `work`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.redis = connect(settings)
+        self.schedules = Schedules(store.database)
+        self.fires = Fires(store.database)
+        STARTED.clear()
+
+    def services(self, *schedules: Schedule) -> Services:
+        return Services(self.settings, Registry(actions={"work": work}, schedules=schedules))
+
+    def beat(self, *schedules: Schedule) -> Beat:
+        """A beat that has started: it has seen its schedules."""
+        beat = Beat(self.services(*schedules), "beat", now=self.clock)
+        beat.turn()
+        return beat
+
+    def publisher(self, *schedules: Schedule) -> Publisher:
+        services = self.services(*schedules)
+        return Publisher(self.settings, services.registry, services.runs, self.fires)
+
+    def queued(self) -> list[str]:
+        """The run ids in the queue, the next one first."""
+        messages = reversed(self.redis.lrange("callboard", 0, -1))
+        return [json.loads(text)["headers"]["id"] for text in messages]
+
+    def work(self) -> list[str]:
+        """Run what is queued, as a worker's child does; the handlers that started."""
+        services, before = self.services(), len(STARTED)
+        while message := self.redis.rpop("callboard"):
+            run_id = json.loads(message)["headers"]["id"]
+            with contextlib.suppress(RunFailed, Retry):  # what Flower would show
+                execute(services, work, run_id)
+        return STARTED[before:]
+
+    def history(self, name: str = "s") -> list[Fire]:
+        """Oldest first."""
+        return self.fires.history(name, 1000)[::-1]
+
+    def outcomes(self, name: str = "s") -> list[str | None]:
+        return [fire.outcome for fire in self.history(name)]
+
+    def move_database_away(self, monkeypatch: Any) -> None:
+        """Nothing answers any more where MONGODB_URI points."""
+        monkeypatch.setenv("MONGODB_URI", f"mongodb://127.0.0.1:{free_port()}/away")
+        store.close_database()
+        get_settings.cache_clear()
+
+    def rows(self) -> Any:
+        return store.database()["_fires"]

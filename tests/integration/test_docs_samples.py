@@ -1,0 +1,184 @@
+"""Every action that a page for users shows does what the page says, on a real database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from doc_pages import ROOT, write_package
+from flask import Flask
+from local_http import served
+
+from callboard import store
+from callboard.errors import StopHandler
+from callboard.outcome import Outcome
+from callboard.registry import Registry, discover
+from callboard.runs import Claim
+from callboard.seal import Call
+from callboard.settings import get_settings
+from worker.context import build_context
+from worker.execution import Attempt
+from worker.services import Services
+from worker.tools import Tools
+from worker.transaction import run_in_transaction
+
+OURS = ("actions", "identity", "index", "migrating", "scaling", "tools", "transactions")
+
+ITEMS = {
+    "a": {"price": 12, "status": "new"},
+    "b": {"price": 10, "status": "open"},
+    "c": {"price": 20, "status": "open"},
+    "d": {"price": 11, "status": "pending"},
+}
+INVITE = {"eventId": "evt_1", "attendeeId": "usr_2"}
+EVENT = {"evt_1": {"attendeeIds": ["usr_1"]}}
+ACCOUNTS = {"x": {"points": 5}, "y": {"points": 1}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One call of a page's action."""
+
+    action: str  # "page: name"
+    params: dict[str, Any] = field(default_factory=dict)
+    seed: dict[str, dict[str, Any]] = field(default_factory=dict)  # collection -> id -> data
+    data: Any = ...  # what it answers; `...`: any data
+    error: str | None = None
+    leaves: tuple[str, str, Any] | None = None  # collection, record id, data afterwards
+
+
+ATTENDED = ("events", "evt_1", {"attendeeIds": ["usr_1", "usr_2"]})
+
+CASES = (
+    Case(action="index: sayHello", params={"name": "Ada"}, data={"text": "Hello, Ada, from alice"}),
+    Case(
+        action="actions: inviteAttendee", params=INVITE, seed={"events": EVENT}, leaves=ATTENDED
+    ),
+    Case(action="actions: inviteAttendee", params=INVITE, error="Record not found"),
+    Case(action="actions: countEvents", seed={"events": EVENT}, data={"events": 1}),
+    Case(action="actions: countEvents", params={"drafts": True}, error="Drafts are not counted"),
+    Case(action="actions: myName", seed={"users": {"alice": {"name": "Alice"}}}, data="Alice"),
+    Case(action="actions: myName", error="Record not found"),
+    Case(action="actions: fetchPrices", leaves=("prices", "today", {"path": "prices"})),
+    Case(action="identity: listMyApps", data={"path": "api/apps"}),
+    Case(
+        action="migrating: inviteAttendee", params=INVITE, seed={"events": EVENT}, leaves=ATTENDED
+    ),
+    Case(action="scaling: exportEverything", seed={"events": EVENT}, data={"events": 1}),
+    Case(action="tools: cheapItems", seed={"items": ITEMS}, data=["b", "a"]),
+    Case(action="tools: processItems", seed={"items": ITEMS}, data={"processed": 1},
+         leaves=("items", "d", {"price": 11, "status": "processed"})),
+    Case(action="tools: itemsByStatus", seed={"items": ITEMS},
+         data={"new": 1, "open": 2, "pending": 1}),
+    Case(
+        action="transactions: transferPoints",
+        params={"source": "x", "target": "y", "points": 3},
+        seed={"accounts": ACCOUNTS},
+        data={"left": 2},
+        leaves=("accounts", "y", {"points": 4}),
+    ),
+    Case(
+        action="transactions: transferPoints",
+        params={"source": "x", "target": "y", "points": 6},
+        seed={"accounts": ACCOUNTS},
+        error="Not enough points",
+        leaves=("accounts", "y", {"points": 1}),
+    ),
+    Case(
+        action="transactions: bookSeat",
+        params={"seat": "1A"},
+        seed={"seats": {"1A": {}}},
+        leaves=("seats", "1A", {"takenBy": "alice"}),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Registry]]:
+    """What each page declares, by the page's name."""
+    folder = tmp_path_factory.mktemp("pages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield {name: discover(write_package(ROOT / "docs" / f"{name}.md", folder)) for name in OURS}
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    """An upstream that answers every path with itself."""
+    app = Flask("upstream")
+    app.add_url_rule("/<path:path>", view_func=lambda path: {"path": path})
+    with served(app) as url:
+        yield url
+
+
+@pytest.fixture
+def run(
+    variables: dict[str, str], upstream: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Any]]:
+    """Run an action as a worker does, short of the run record: ``run(registry, name, params)``."""
+    given = {**variables, "UPSTREAMS": f"shop={upstream},platform={upstream}"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+
+    def run(registry: Registry, name: str, params: dict[str, Any]) -> Any:
+        action = registry.get(name)
+        attempt = Attempt(
+            run_id="0" * 32,
+            action=action,
+            holder="h",
+            claim=Claim(state="claimed", attempt=1),
+            call=Call(caller="alice", jwt="a.b.c", params=params),
+            deadline=time.monotonic() + 10,
+        )
+        services = Services(get_settings(), registry)
+
+        def handler(transaction: Any = None) -> Any:
+            context, _ = build_context(services, attempt, transaction, lambda session: None)
+            return ended(lambda: action.run(context))
+
+        if not action.transaction:
+            return handler()
+        return run_in_transaction(
+            database=store.database, run_id=attempt.run_id, action=name,
+            deadline=attempt.deadline, before_start=lambda session: None, body=handler,
+        )  # fmt: skip
+
+    yield run
+    store.close_database()
+    get_settings.cache_clear()
+
+
+def ended(handler: Callable[[], Any]) -> Any:
+    """What the handler returns, or stopped with."""
+    try:
+        result = handler()
+    except StopHandler as stop:
+        result = stop.result
+    assert Outcome.of(result, "run").code == 200
+    return result
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.action)
+def test_does_what_the_page_says(
+    case: Case, registries: dict[str, Registry], run: Callable[..., Any], tools: Tools
+) -> None:
+    for coll, rows in case.seed.items():
+        for record_id, data in rows.items():
+            tools.create(coll, data, record_id).unwrap()
+    page, name = case.action.split(": ")
+    result = run(registries[page], name, case.params)
+    assert result.error == case.error
+    if case.data is not ...:
+        assert result.data == case.data
+    if case.leaves:
+        coll, record_id, data = case.leaves
+        assert tools.get(coll, record_id).unwrap()["record"]["data"] == data
+
+
+def test_every_action_of_these_pages_has_a_case(registries: dict[str, Registry]) -> None:
+    shown = {f"{page}: {name}" for page, found in registries.items() for name in found.actions}
+    assert shown == {case.action for case in CASES}

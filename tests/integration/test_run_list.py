@@ -1,0 +1,261 @@
+"""``/api/runs`` over live runs and history: whose, in which order, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from ended_runs import end, finish, lost, work
+from flask.testing import FlaskClient
+from pymongo import MongoClient
+
+from callboard.history import RUNS
+from callboard.outcome import Outcome
+from callboard.runs import Runs
+from callboard.seal import Call
+from callboard.stack.ports import free_port
+from worker.historian import Historian
+
+Get = Callable[..., Any]
+
+
+@pytest.fixture
+def get(api: Callable[..., FlaskClient], make_token: Callable[..., str]) -> Get:
+    """GET as somebody, the data of a 200: ``get("/api/runs", "alice", limit=3)``."""
+    client = api()
+
+    def get(path: str, sub: str = "alice", **query: Any) -> Any:
+        headers = {"Authorization": f"Bearer {make_token(sub)}"}
+        response = client.get(path, headers=headers, query_string=query)
+        assert response.status_code == 200, response.get_json()
+        return response.get_json()["data"]
+
+    return get
+
+
+def ids(data: dict[str, Any]) -> list[str]:
+    return [row["runId"] for row in data["runs"]]
+
+
+def queue(runs: Runs, caller: str | None = "alice") -> str:
+    run_id = str(uuid4())
+    runs.accept(run_id, work, Call(caller=caller), max_queue=1000, result_ttl=60)
+    return run_id
+
+
+class TestList:
+    def test_live_runs_and_history_are_one_list(
+        self, get: Get, runs: Runs, historian: Historian
+    ) -> None:
+        past = [end(runs) for _ in range(3)]
+        historian.turn()
+        live = [end(runs), queue(runs)]
+        rows = get("/api/runs")["runs"]
+        assert {row["runId"] for row in rows} == {*past, *live}
+        moments = [row["enqueuedAt"] for row in rows]
+        assert moments == sorted(moments, reverse=True)
+        by_id = {row["runId"]: row for row in rows}
+        assert by_id[live[1]]["status"] == "queued"
+        assert set(by_id[past[0]]) == {
+            "runId", "action", "status", "attempts", "enqueuedAt", "startedAt", "completedAt",
+            "createdBy", "error", "lost",
+        }  # fmt: skip
+
+    def test_a_caller_sees_only_his_own_and_the_owner_all(
+        self, get: Get, runs: Runs, historian: Historian
+    ) -> None:
+        past = {name: end(runs, caller=name) for name in ("alice", "bob", None)}
+        historian.turn()
+        live = {name: queue(runs, caller=name) for name in ("alice", "bob", None)}
+        for name in ("alice", "bob"):
+            assert {*ids(get("/api/runs", name))} == {past[name], live[name]}
+        assert {*ids(get("/api/runs", "owner"))} == {*past.values(), *live.values()}
+        assert ids(get("/api/runs", "nobody")) == []
+
+    def test_pages_hold_each_run_once_while_runs_move_into_the_history(
+        self, get: Get, runs: Runs, historian: Historian
+    ) -> None:
+        expected = [end(runs) for _ in range(40)]
+        historian.turn()
+        expected += [end(runs) for _ in range(40)] + [queue(runs) for _ in range(3)]
+        seen: list[str] = []
+        page = get("/api/runs", limit=7)
+        while True:
+            seen += ids(page)
+            if page["after"] is None:
+                break
+            if len(seen) == 14:
+                historian.turn()
+                queue(runs)
+            page = get("/api/runs", limit=7, after=page["after"])
+        assert sorted(seen) == sorted(expected)
+
+    def test_filters(self, get: Get, runs: Runs, historian: Historian) -> None:
+        gone, failed = end(runs, lost), end(runs, lambda run_id: Outcome.failed("No", run_id))
+        historian.turn()
+        fresh, queued = end(runs, lost), queue(runs)
+        assert {*ids(get("/api/runs", status="failed"))} == {gone, failed, fresh}
+        assert {*ids(get("/api/runs", lost="true"))} == {gone, fresh}
+        assert ids(get("/api/runs", status="queued")) == [queued]
+        assert ids(get("/api/runs", action="other")) == []
+        assert len(ids(get("/api/runs", action="work", limit=3))) == 3
+
+    def test_a_run_that_was_started_again_is_what_it_is_now(
+        self, get: Get, runs: Runs, historian: Historian
+    ) -> None:
+        run_id = end(runs, lost)
+        historian.turn()
+        record = runs.read(run_id)
+        assert record is not None
+        runs.retry(record, record.call)
+        assert [row["status"] for row in get("/api/runs")["runs"]] == ["queued"]
+        assert ids(get("/api/runs", status="failed")) == []
+        finish(runs, run_id)
+        assert [row["status"] for row in get("/api/runs")["runs"]] == ["succeeded"]
+
+    def test_the_index_forgets_a_run_whose_record_is_gone(
+        self, get: Get, runs: Runs, redis_client: redis.Redis
+    ) -> None:
+        run_id = queue(runs)
+        redis_client.delete(f"callboard:run:{run_id}")
+        assert ids(get("/api/runs")) == ids(get("/api/runs", "owner")) == []
+        assert not [*redis_client.scan_iter("callboard:live*")]
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"limit": "0"}, {"limit": "201"}, {"limit": "many"}, {"limit": "-1"},
+            {"status": "done"}, {"action": "no such"}, {"lost": "1"},
+            {"lost": "true", "status": "queued"},
+            {"after": "nonsense"}, {"after": ""}, {"after": "W10"}, {"after": "WzEsMl0"},
+            {"after": "Wy0xLCJ4Il0"}, {"after": "WzFlOTksIngiXQ"}, {"after": "ü"},
+        ],
+    )  # fmt: skip
+    def test_bad_values_are_400(
+        self, api: Callable[..., FlaskClient], make_token: Callable[..., str], query: dict[str, str]
+    ) -> None:
+        headers = {"Authorization": f"Bearer {make_token()}"}
+        response = api().get("/api/runs", headers=headers, query_string=query)
+        assert response.status_code == 400
+        assert next(iter(query)) in response.get_json()["error"]
+
+    def test_nobody_is_401(self, api: Callable[..., FlaskClient]) -> None:
+        assert api().get("/api/runs").status_code == 401
+
+
+class TestOneRun:
+    def test_after_its_record_it_looks_the_same(
+        self, get: Get, runs: Runs, historian: Historian, redis_client: redis.Redis
+    ) -> None:
+        run_id = end(runs)
+        before = get(f"/api/runs/{run_id}")
+        historian.turn()
+        redis_client.delete(f"callboard:run:{run_id}")
+        assert get(f"/api/runs/{run_id}") == before
+        assert get(f"/api/runs/{run_id}", wait=5) == before
+        assert get(f"/api/runs/{run_id}", "owner") == before
+
+    def test_it_stays_its_callers(
+        self,
+        api: Callable[..., FlaskClient],
+        make_token: Callable[..., str],
+        runs: Runs,
+        historian: Historian,
+        redis_client: redis.Redis,
+    ) -> None:
+        mine, anonymous = end(runs), end(runs, caller=None)
+        historian.turn()
+        redis_client.delete(*(f"callboard:run:{run_id}" for run_id in (mine, anonymous)))
+        client = api()
+        bob = {"Authorization": f"Bearer {make_token('bob')}"}
+        assert client.get(f"/api/runs/{mine}", headers=bob).status_code == 404
+        assert client.get(f"/api/runs/{mine}").status_code == 404
+        assert client.get(f"/api/runs/{anonymous}").status_code == 200
+        assert client.get(f"/api/runs/{uuid4()}").status_code == 404
+
+    def test_cancel_and_events_of_a_past_run_change_nothing(
+        self,
+        api: Callable[..., FlaskClient],
+        make_token: Callable[..., str],
+        runs: Runs,
+        historian: Historian,
+        redis_client: redis.Redis,
+    ) -> None:
+        run_id = end(runs)
+        historian.turn()
+        redis_client.delete(f"callboard:run:{run_id}")
+        client, alice = api(), {"Authorization": f"Bearer {make_token()}"}
+        canceled = client.post(f"/api/runs/{run_id}/cancel", headers=alice)
+        assert canceled.get_json()["data"]["status"] == "succeeded"
+        events = client.get(f"/api/runs/{run_id}/events", headers=alice).text
+        assert events.count("event:") == 1
+
+
+class TestRetry:
+    @pytest.fixture
+    def retry(self, api: Callable[..., FlaskClient], make_token: Callable[..., str]) -> Get:
+        client = api()
+
+        def retry(run_id: str, sub: str | None = "owner") -> Any:
+            headers = {"Authorization": f"Bearer {make_token(sub)}"} if sub else {}
+            return client.post(f"/api/runs/{run_id}/retry", headers=headers)
+
+        return retry
+
+    def test_a_lost_run_starts_again_under_its_id(
+        self, retry: Get, runs: Runs, historian: Historian
+    ) -> None:
+        run_id = end(runs, lost)
+        historian.turn()
+        response = retry(run_id)
+        assert (response.status_code, response.get_json()["data"]["status"]) == (200, "queued")
+        finish(runs, run_id)
+
+    def test_it_is_the_owners_alone(self, retry: Get, runs: Runs) -> None:
+        run_id = end(runs, lost)
+        assert retry(run_id, "alice").status_code == 403
+        assert retry(run_id, None).status_code == 401
+        assert retry(str(uuid4())).status_code == 404
+
+    def test_no_other_end_does(
+        self, retry: Get, runs: Runs, historian: Historian, redis_client: redis.Redis
+    ) -> None:
+        done, gone = end(runs), end(runs, lost)
+        historian.turn()
+        redis_client.delete(f"callboard:run:{gone}")
+        for run_id in (done, gone, queue(runs)):
+            assert retry(run_id).status_code == 409
+
+
+def test_without_the_database_the_list_is_503_and_live_runs_are_there(
+    api: Callable[..., FlaskClient], make_token: Callable[..., str], runs: Runs
+) -> None:
+    client = api(MONGODB_URI=f"mongodb://127.0.0.1:{free_port()}/x")
+    headers = {"Authorization": f"Bearer {make_token()}"}
+    refused = client.get("/api/runs", headers=headers)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert client.get(f"/api/runs/{queue(runs)}", headers=headers).status_code == 200
+
+
+def test_ties_in_the_history_are_ordered_by_id(
+    get: Get,
+    runs: Runs,
+    historian: Historian,
+    database_client: MongoClient[Any],
+    database_name: str,
+) -> None:
+    expected = sorted((end(runs) for _ in range(20)), reverse=True)
+    historian.turn()
+    collection = database_client[database_name][RUNS]
+    moment = collection.find_one()["enqueuedAt"]
+    collection.update_many({}, {"$set": {"enqueuedAt": moment}})
+    seen: list[str] = []
+    page = get("/api/runs", limit=6)
+    seen += ids(page)
+    while page["after"]:
+        page = get("/api/runs", limit=6, after=page["after"])
+        seen += ids(page)
+    assert seen == expected

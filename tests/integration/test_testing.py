@@ -1,0 +1,115 @@
+"""The pytest plugin: `call` runs a handler in this process, on an empty database."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pydantic import BaseModel
+
+from callboard import ActionContext, ActionResult, Retry, action, fail, ok
+from callboard.errors import Forbidden, InvalidParams, Unauthorized, UnknownAction
+from callboard.registry import Registry
+from callboard.testing.inline import InlineCall
+
+
+def test_invite_attendee_adds_the_attendee(call):
+    call.tools.create("events", {"attendeeIds": ["usr_1"]}, "evt_1").unwrap()
+    result = call("inviteAttendee", {"eventId": "evt_1", "attendeeId": "usr_2"}, as_user="alice")
+    assert result == ok({"recordId": "evt_1"})
+    event = call.tools.get("events", "evt_1").unwrap()["record"]
+    assert event["data"]["attendeeIds"] == ["usr_1", "usr_2"]
+    assert event["updatedBy"] == "alice"
+
+
+def test_invite_attendee_requires_a_caller(call):
+    with pytest.raises(Unauthorized):
+        call("inviteAttendee", {"eventId": "evt_1", "attendeeId": "usr_2"}, as_user=None)
+
+
+@pytest.mark.parametrize("time_of_day", ["first", "again"])
+def test_every_test_finds_the_database_empty(call, time_of_day):
+    assert call.tools.get("users", "alice") == fail("Record not found")
+    call("ensureUserRow").unwrap()
+    assert call.database["users"].count_documents({}) == 1
+
+
+def test_a_call_takes_milliseconds(call):
+    call("ensureUserRow")
+    started = time.perf_counter()
+    for _ in range(10):
+        call("ensureUserRow").unwrap()
+    assert time.perf_counter() - started < 2.0  # ten of them; a busy machine is no failure
+
+
+def test_the_owner_is_known(call):
+    assert call("recomputeAnalytics", as_user="owner").success
+    assert call("recomputeAnalytics", as_user="alice") == fail("Forbidden: owner only")
+
+
+def test_a_refused_call_raises(call):
+    with pytest.raises(UnknownAction, match="Did you mean 'inviteAttendee'"):
+        call("inviteAtendee")
+    with pytest.raises(InvalidParams, match="eventId"):
+        call("inviteAttendee", {})
+    with pytest.raises(Forbidden):
+        call("dailyDigest", as_user="alice")
+
+
+class Busy(Exception):
+    """Worth another try."""
+
+
+class Amount(BaseModel):
+    cents: int
+
+
+@action(retry=Retry(max_attempts=3, on=(Busy,)))
+def flaky(ctx: ActionContext) -> ActionResult:
+    ctx.progress(ctx.attempt / 10, "trying")
+    if ctx.attempt < ctx.params["succeedsAt"]:
+        raise Busy
+    return ok({"attempt": ctx.attempt, "claims": dict(ctx.claims), "token": bool(ctx.caller_jwt)})
+
+
+@action(transaction=True)
+def pay(ctx: ActionContext, params: Amount) -> ActionResult:
+    ctx.tools.create("payments", {"cents": params.cents}, "one").unwrap()
+    return ok() if params.cents else fail("Nothing to pay")
+
+
+@action
+def tuples(ctx: ActionContext) -> ActionResult:
+    return ok({"pair": (1, 2)})
+
+
+@action
+def forgetful(ctx: ActionContext) -> ActionResult:
+    """Returns nothing."""
+
+
+@pytest.fixture
+def own(call) -> InlineCall:
+    """Calls the actions of this file."""
+    registry = Registry(actions={each.name: each for each in (flaky, pay, tuples, forgetful)})
+    return InlineCall(settings=call.settings, registry=registry)
+
+
+def test_retries_happen_at_once_and_then_the_exception_is_the_tests(own):
+    done = own("flaky", {"succeedsAt": 3}, claims={"role": "x"}).unwrap()
+    assert done == {"attempt": 3, "claims": {"sub": "alice", "role": "x"}, "token": True}
+    assert [told["fraction"] for told in own.progress] == [0.1, 0.2, 0.3]
+    with pytest.raises(Busy):
+        own("flaky", {"succeedsAt": 4})
+
+
+def test_a_transaction_leaves_nothing_of_a_failure(own):
+    assert own("pay", {"cents": 0}) == fail("Nothing to pay")
+    assert own.database["payments"].count_documents({}) == 0
+    assert own("pay", {"cents": 5}).success
+    assert own.database["payments"].count_documents({}) == 1
+
+
+def test_a_result_looks_as_it_does_after_json(own):
+    assert own("tuples") == ok({"pair": [1, 2]})
+    assert own("forgetful") == fail("Action failed")

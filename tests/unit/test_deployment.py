@@ -1,0 +1,168 @@
+"""The compose file and the manifests, as far as no engine is needed: schemas, and our own rules."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from doc_pages import ROOT
+
+from callboard.settings import Settings
+
+COMPOSE = ROOT / "docker-compose.yml"
+MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+KUBERNETES = "1.34"
+STOP_GRACE = Settings.model_fields["stop_grace"].default  # seconds
+OURS = ("api", "worker", "beat", "flower")
+DATABASES = ("valkey", "mongo")
+
+
+@cache
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def service(name: str) -> dict[str, Any]:
+    return compose()["services"][name]
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def all_of_kind(kind: str) -> list[Any]:
+    found = [one for path in MANIFESTS for one in documents(path) if one["kind"] == kind]
+    return [pytest.param(one, id=one["metadata"]["name"]) for one in found]
+
+
+def seconds(text: str) -> int:
+    return int(re.fullmatch(r"(\d+)s", text)[1])
+
+
+class TestCompose:
+    def test_fits_the_compose_specification(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
+             str(COMPOSE)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_no_secret_has_a_default(self):
+        secrets = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|AUTH|JWT)\w*)(:?[-?+])?([^}]*)\}",
+                             COMPOSE.read_text())  # fmt: skip
+        assert len(secrets) > 8
+        assert all(rule == ":?" or (rule == ":-" and not text) for _, rule, text in secrets)
+
+    def test_a_variable_without_a_default_is_in_the_example_and_empty_there(self):
+        required = set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
+        example = dict(
+            line.split("=", 1)
+            for line in (ROOT / ".env.example").read_text().splitlines()
+            if "=" in line and not line.startswith("#")
+        )
+        assert required <= set(example)
+        assert not any(example.values())
+
+    @pytest.mark.parametrize("name", DATABASES)
+    def test_no_port_of_a_database_is_published(self, name):
+        assert "ports" not in service(name)
+        assert "network_mode" not in service(name)
+
+    @pytest.mark.parametrize("name", DATABASES)
+    def test_data_is_in_named_volumes(self, name):
+        used = {entry.split(":")[0] for entry in service(name)["volumes"]}
+        assert used <= set(compose()["volumes"])
+
+    def test_flower_is_published_to_this_machine_only_and_wants_a_password(self):
+        assert all(port.startswith("127.0.0.1:") for port in service("flower")["ports"])
+        assert ":?" in service("flower")["environment"]["FLOWER_BASIC_AUTH"]
+
+    @pytest.mark.parametrize("name", [*OURS, *DATABASES])
+    def test_has_a_health_check_and_a_stop_grace(self, name):
+        assert service(name)["healthcheck"]["test"]
+        assert seconds(service(name)["stop_grace_period"]) > 0
+
+    @pytest.mark.parametrize("name", ["api", "worker"])
+    def test_what_has_runs_or_callers_gets_longer_than_our_own_grace(self, name):
+        assert seconds(service(name)["stop_grace_period"]) >= STOP_GRACE + 10
+
+    @pytest.mark.parametrize("name", OURS)
+    def test_runs_without_privileges_on_a_read_only_disk(self, name):
+        assert service(name)["read_only"] is True
+        assert service(name)["cap_drop"] == ["ALL"]
+        assert re.search(r"^USER callboard$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+    def test_valkey_keeps_runs(self):
+        configuration = " ".join(service("valkey")["command"])
+        assert "appendonly yes" in configuration
+        assert "maxmemory-policy noeviction" in configuration
+
+    def test_mongo_is_a_replica_set(self):
+        assert "--replSet" in " ".join(service("mongo")["entrypoint"])
+        assert "mongo-init" in service("api")["depends_on"]
+
+
+class TestManifests:
+    @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+    def test_fits_the_schemas_of_kubernetes(self, path):
+        for document in documents(path):
+            if document["apiVersion"].startswith("keda.sh/"):
+                continue  # no schema of it is at hand: see the next test
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+    def test_keda_scales_the_workers_by_a_queue_that_exists(self):
+        (scaled,) = (one.values[0] for one in all_of_kind("ScaledObject"))
+        assert scaled["spec"]["scaleTargetRef"]["name"] == "callboard-worker"
+        (trigger,) = scaled["spec"]["triggers"]
+        assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", "callboard")
+        names = {one.values[0]["metadata"]["name"] for one in all_of_kind("TriggerAuthentication")}
+        assert trigger["authenticationRef"]["name"] in names
+
+    @pytest.mark.parametrize("deployment", all_of_kind("Deployment"))
+    def test_a_pod_is_not_root_and_writes_no_disk(self, deployment):
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert f"--uid {pod['securityContext']['runAsUser']} " in (ROOT / "Dockerfile").read_text()
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+
+    @pytest.mark.parametrize("deployment", all_of_kind("Deployment"))
+    def test_a_pod_gets_longer_to_stop_than_our_own_grace(self, deployment):
+        config = documents(ROOT / "deploy" / "kubernetes" / "config.yaml")[0]["data"]
+        grace = float(config["CALLBOARD_STOP_GRACE"])
+        given = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert given >= grace + 10
+
+    @pytest.mark.parametrize("deployment", all_of_kind("Deployment"))
+    def test_a_pod_has_probes_and_asks_for_what_it_needs(self, deployment):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            assert "livenessProbe" in container
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]["memory"]
+
+    @pytest.mark.parametrize("deployment", all_of_kind("Deployment"))
+    def test_labels_and_selectors_agree(self, deployment):
+        wanted = deployment["spec"]["selector"]["matchLabels"]
+        assert wanted.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+    @pytest.mark.parametrize("secret", all_of_kind("Secret"))
+    def test_no_secret_has_a_value(self, secret):
+        assert not any(secret["stringData"].values())
+
+    @pytest.mark.parametrize("config", [*all_of_kind("ConfigMap"), *all_of_kind("Secret")])
+    def test_variables_are_settings(self, config):
+        known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+        given = {*config.get("data", {}), *config.get("stringData", {})}
+        assert given <= known | {"FLOWER_BASIC_AUTH"}

@@ -1,0 +1,111 @@
+"""The historian: a thread of the worker's main process that moves ended runs into the history.
+
+It has connections of its own and a thread of its own, because the database may hang and the
+keeper must not. Until a run is in the history its record stays in Redis, so nothing is lost
+while the database is away or no worker runs; the next historian goes on where one stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from callboard import store
+from callboard.ended import Ended, EndedRun
+from callboard.errors import CallboardError, SealError
+from callboard.history import WORKER_LOST, Document, History
+from worker.services import Services
+
+__all__ = ["Historian", "HistorianStep"]
+
+TURN_SECONDS = 0.5
+AGAIN_SECONDS = 2.0  # while the database or the broker is away
+MINE_SECONDS = 10  # how long another worker's historian stays idle after this one's last turn
+BATCH = 500  # runs
+LOST_KEPT_SECONDS = 7 * 86_400  # how long a lost run's record stays, for `callboard runs retry`
+
+_log = structlog.get_logger("callboard.worker")
+
+
+class Historian:
+    """Moves ended runs, a batch at a time."""
+
+    def __init__(self, services: Services, history: History) -> None:
+        self._holder = services.worker_id
+        self._ended = Ended(services.connect())
+        self._history = history
+        self._stopped = threading.Event()
+        self._prepared = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="historian", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end; a batch that it has in hand is taken again by another."""
+        self._stopped.set()
+
+    def turn(self) -> int:
+        """Move one batch; returns how many runs. Raises `CallboardError`: then try again."""
+        taken = self._ended.take(self._holder, MINE_SECONDS, BATCH)
+        if not taken:
+            return 0
+        if not self._prepared:
+            self._history.prepare()
+            self._prepared = True
+        documents = self._documents(taken)
+        if documents:
+            again = frozenset(run.run_id for run in taken if b"restarted" in run.values)
+            self._history.write(list(documents.values()), again)
+        lost = {run_id for run_id, row in documents.items() if row["error"] == WORKER_LOST}
+        kept = [(run, LOST_KEPT_SECONDS if run.run_id in lost else 0) for run in taken]
+        return self._ended.settle(kept)
+
+    def _documents(self, taken: Sequence[EndedRun]) -> dict[str, Document]:
+        """By run id; a record that was tampered with is dropped, and told."""
+        documents: dict[str, Document] = {}
+        for run in taken:
+            if not run.values:
+                continue
+            try:
+                documents[run.run_id] = self._history.document(run)
+            except (SealError, KeyError, ValueError, OverflowError) as error:
+                _log.warning("not for the history", run_id=run.run_id, why=type(error).__name__)
+        return documents
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            pause = TURN_SECONDS
+            try:
+                if self.turn() == BATCH:
+                    pause = 0.0
+            except CallboardError as error:
+                _log.warning("historian waits", why=str(error))
+                pause = AGAIN_SECONDS
+            except Exception as error:  # noqa: BLE001 - records that nobody takes would fill Redis
+                _log.error("historian failed", exc_info=error)
+                pause = AGAIN_SECONDS
+            self._stopped.wait(pause)
+
+
+class HistorianStep(bootsteps.StartStopStep):
+    """Starts the historian once the pool runs, and stops it before."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        services = worker.app.services
+        self._historian = Historian(services, History(store.database, services.sealer))
+
+    def start(self, worker: Any) -> None:
+        """Called by Celery."""
+        self._historian.start()
+
+    def stop(self, worker: Any) -> None:
+        """Called by Celery."""
+        self._historian.stop()

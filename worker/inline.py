@@ -1,0 +1,116 @@
+"""A handler in the process that calls it, without queue and run record: for tests.
+
+`callboard.testing` reaches this module by its name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, cast
+
+from callboard import store
+from callboard.action import Action
+from callboard.outcome import Outcome
+from callboard.registry import Registry
+from callboard.results import ActionResult, fail, ok
+from callboard.runs import Claim, Runs
+from callboard.seal import Call
+from callboard.settings import Settings
+from worker.execution import Attempt, RunEnded, result_of
+from worker.indexes import create_indexes
+from worker.services import Services
+from worker.tools import Tools
+
+__all__ = ["inline_tools", "prepare", "run_inline"]
+
+
+class _NoRecord:
+    """Stands where the run records are: nobody else can hold, cancel or watch an inline run."""
+
+    def __init__(self, progress: list[dict[str, Any]]) -> None:
+        self._progress = progress
+
+    def note_session(self, run_id: str, holder: str, session: str) -> bool:
+        return True
+
+    def note_progress(self, run_id: str, action: str, holder: str, content: bytes) -> bool:
+        self._progress.append(json.loads(content))
+        return True
+
+
+class _InlineServices(Services):
+    """The worker's services, without its connections."""
+
+    def __init__(
+        self, settings: Settings, registry: Registry, progress: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(settings, registry)
+        self._record = _NoRecord(progress)
+
+    @property
+    def runs(self) -> Runs:
+        return cast(Runs, self._record)
+
+    @cached_property
+    def handler_env(self) -> Mapping[str, str]:
+        owner = {"OWNER_USER_ID": self.settings.owner_user_id or ""}
+        return MappingProxyType({**super().handler_env, **owner})
+
+
+def prepare(registry: Registry) -> None:
+    """Make the indexes that the application declares, as a worker does at its start."""
+    create_indexes(store.database(), registry.collections)
+
+
+def run_inline(
+    settings: Settings,
+    registry: Registry,
+    action: Action,
+    call: Call,
+    progress: list[dict[str, Any]],
+) -> ActionResult[Any]:
+    """Run the handler now; its result, as it looks after JSON.
+
+    Each progress is appended to ``progress``. Raises what the handler raises, after the
+    retries (without their delays) that the action asks for.
+    """
+    services = _InlineServices(settings, registry, progress)
+    run_id = str(uuid.uuid4())
+    for number in itertools.count(1):
+        deadline = time.monotonic() + action.timeout
+        claim = Claim(state="claimed", attempt=number)
+        attempt = Attempt(run_id, action, "inline", claim, call, deadline)
+        try:
+            return _as_told(result_of(services, attempt), run_id)
+        except RunEnded as end:  # no ActionResult, or no JSON
+            return fail(str(end.outcome.error))
+        except Exception as error:
+            retry = action.retry
+            if not retry or not isinstance(error, retry.on) or number >= retry.max_attempts:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _as_told(result: object, run_id: str) -> ActionResult[Any]:
+    envelope = Outcome.of(result, run_id).envelope()
+    return ok(envelope["data"]) if envelope["success"] else fail(envelope["error"])
+
+
+def inline_tools(settings: Settings) -> Tools:
+    """The tools of a run of the owner that never ends."""
+    return Tools(
+        database=store.database,
+        run_id=str(uuid.uuid4()),
+        user_id=settings.owner_user_id,
+        integration=_no_integration,
+    )
+
+
+def _no_integration(endpoint: str, data: Mapping[str, Any] | None = None) -> ActionResult[Any]:
+    return fail("There are no integrations outside a run")
