@@ -193,7 +193,8 @@ class Client:
             if reply is not None and reply.status not in TRY_AGAIN:
                 return reply
             named = reply.retry_after if reply is not None else None
-            time.sleep(min(named or 0.5 * 2**number, LONGEST_PAUSE))
+            pause = 0.5 * 2**number if named is None else named
+            time.sleep(min(pause, LONGEST_PAUSE))
         return request()
 
     def _run(self, method: str, run_id: str, rest: str, wait: float = 0) -> dict[str, Any]:

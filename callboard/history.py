@@ -24,15 +24,14 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from callboard.ended import EndedRun
 from callboard.errors import DatabaseUnavailable, SealError
 from callboard.live import Position
-from callboard.outcome import Outcome
+from callboard.outcome import WORKER_LOST, Outcome
 from callboard.runs import Status
 from callboard.seal import Call, Kind, Sealer
 
-__all__ = ["RUNS", "WORKER_LOST", "History", "PastRun"]
+__all__ = ["RUNS", "History", "PastRun"]
 
 RUNS = "_runs"
 KEPT_SECONDS = 30 * 86_400
-WORKER_LOST = "Worker lost"  # the error of a run whose workers died too often
 ERROR_LENGTH = 500  # characters
 READ_SECONDS = 2.5  # a request that reads is answered within 3 s, whatever the database does
 WRITE_SECONDS = 5.0

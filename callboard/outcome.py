@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from callboard.results import ActionResult
 
-__all__ = ["MAX_RESULT_BYTES", "Outcome"]
+__all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
 
 MAX_RESULT_BYTES = 1024 * 1024
+WORKER_LOST = "Worker lost"  # the error of a run whose workers died too often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,11 @@ class Outcome:
     def failed(cls, error: str, run_id: str, *, retryable: bool = False) -> Outcome:
         """Callboard ended the run: 500."""
         return cls(code=500, body=_failure(error, run_id), status="failed", retryable=retryable)
+
+    @classmethod
+    def lost(cls, run_id: str) -> Outcome:
+        """Too many workers died with the run: 500, kept for an operator to start it again."""
+        return cls.failed(WORKER_LOST, run_id, retryable=True)
 
     @classmethod
     def unavailable(cls, error: str, run_id: str) -> Outcome:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from callboard.errors import BadRequest
-from callboard.history import WORKER_LOST, History, PastRun
+from callboard.history import History, PastRun
 from callboard.live import Live, Position
+from callboard.outcome import WORKER_LOST
 from callboard.runs import RunRecord, Runs
 
 __all__ = ["RunFilter", "RunList"]

@@ -113,7 +113,7 @@ def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
     if attempt.call.expires < time.time():
         return Outcome.failed("Expired", run_id)
     if claim.lost >= lost_limit(action):
-        return Outcome.failed("Worker lost", run_id, retryable=True)
+        return Outcome.lost(run_id)
     return None
 
 

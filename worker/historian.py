@@ -17,7 +17,8 @@ from celery import bootsteps
 from callboard import store
 from callboard.ended import Ended, EndedRun
 from callboard.errors import CallboardError, SealError
-from callboard.history import WORKER_LOST, Document, History
+from callboard.history import Document, History
+from callboard.outcome import WORKER_LOST
 from worker.services import Services
 
 __all__ = ["Historian", "HistorianStep"]

@@ -110,7 +110,7 @@ class Keeper:
             lost = self._runs.lose(held.run_id, held.holder, limit)
             _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
             if lost >= limit:
-                self._end(held, Outcome.failed("Worker lost", held.run_id, retryable=True))
+                self._end(held, Outcome.lost(held.run_id))
 
     def hand_back(self, held: Held) -> None:
         """Queue the run again; its child was stopped by us, so it does not count as lost.
@@ -119,7 +119,7 @@ class Keeper:
         """
         with self._tolerant():
             if held.action.on_worker_lost == "fail":
-                self._end(held, Outcome.failed("Worker lost", held.run_id, retryable=True))
+                self._end(held, Outcome.lost(held.run_id))
                 return
             self._kill_session(held.run_id)
             self._runs.requeue(held.run_id, held.holder)

@@ -12,7 +12,7 @@ export interface ClientOptions {
   /** Where the API is, such as "https://app.example"; by default this page's own origin. */
   url?: string;
   /** A bearer token, or a function that gives one for each request. */
-  token?: string | (() => string | null | Promise<string | null>);
+  token?: string | (() => string | null | Promise<string | null>) | undefined;
   /**
    * How often a call is tried again that got no answer, 429 or 503 (default 0). Such a call
    * carries an Idempotency-Key, under which the server runs it once; so it needs a token.
@@ -25,7 +25,7 @@ export interface ClientOptions {
 export interface SubmitOptions {
   /** One of your own, 1..255 characters: a second call under it joins the run of the first. */
   idempotencyKey?: string;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CallOptions extends SubmitOptions {
@@ -35,10 +35,13 @@ export interface CallOptions extends SubmitOptions {
 
 /** A request that got no envelope, or was refused where no result can tell it. */
 export class CallboardError extends Error {
-  /** `status`: of the response; 0 where nothing answered. */
-  constructor(message: string, readonly status: number) {
+  /** Of the response; 0 where nothing answered. */
+  readonly status: number;
+
+  constructor(message: string, status: number) {
     super(message);
     this.name = "CallboardError";
+    this.status = status;
   }
 }
 
@@ -93,7 +96,7 @@ export class Client {
    */
   async wait<Name extends ActionName>(
     runId: string,
-    { timeout = Infinity, signal }: { timeout?: number; signal?: AbortSignal } = {},
+    { timeout = Infinity, signal }: { timeout?: number; signal?: AbortSignal | undefined } = {},
   ): Promise<Result<Actions[Name]["data"]>> {
     const deadline = Date.now() + timeout * 1000;
     for (;;) {
@@ -109,22 +112,22 @@ export class Client {
   /** A run as it stands, at once or after up to `wait` seconds. */
   async run(
     runId: string,
-    { wait = 0, signal }: { wait?: number; signal?: AbortSignal } = {},
+    { wait = 0, signal }: { wait?: number; signal?: AbortSignal | undefined } = {},
   ): Promise<Models.Run> {
-    return runOf(await this.#request(`${runPath(runId)}?wait=${wait}`, { signal }));
+    return runOf(await this.#request(`${runPath(runId)}?wait=${wait}`, { signal: signal ?? null }));
   }
 
   /** Cancel a run; how it stands then. */
-  async cancel(runId: string, { signal }: { signal?: AbortSignal } = {}): Promise<Models.Run> {
-    return runOf(await this.#request(`${runPath(runId)}/cancel`, { method: "POST", signal }));
+  async cancel(runId: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Models.Run> {
+    return runOf(await this.#request(`${runPath(runId)}/cancel`, { method: "POST", signal: signal ?? null }));
   }
 
   /** A run at each change of its status or progress, until its end. */
   async *events(
     runId: string,
-    { signal }: { signal?: AbortSignal } = {},
+    { signal }: { signal?: AbortSignal | undefined } = {},
   ): AsyncGenerator<Models.Run, void, undefined> {
-    const response = await this.#fetch(`${runPath(runId)}/events`, { signal });
+    const response = await this.#fetch(`${runPath(runId)}/events`, { signal: signal ?? null });
     if (!response.ok || response.body === null) throw refusal(await replyOf(response));
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
@@ -151,13 +154,13 @@ export class Client {
     options: SubmitOptions = {},
   ): Promise<Reply> {
     const retries = this.#options.retries ?? 0;
-    const key = options.idempotencyKey ?? (retries > 0 ? crypto.randomUUID() : undefined);
+    const key = options.idempotencyKey ?? (retries > 0 ? newKey() : undefined);
     const given = { ...headers, "Content-Type": "application/json" };
     const request: RequestInit = {
       method: "POST",
       body: JSON.stringify(params ?? {}),
       headers: key === undefined ? given : { ...given, "Idempotency-Key": key },
-      signal: options.signal,
+      signal: options.signal ?? null,
     };
     const path = `/api/actions/${encodeURIComponent(action)}`;
     for (let number = 0; number < retries; number++) {
@@ -188,6 +191,13 @@ export class Client {
       throw new CallboardError(`The server does not answer: ${String(error)}`, 0);
     }
   }
+}
+
+function newKey(): string {
+  // crypto.randomUUID is not there on pages without https, nor in Node 18
+  if (globalThis.crypto?.randomUUID) return globalThis.crypto.randomUUID();
+  const digits = Array.from({ length: 3 }, () => Math.random().toString(36).slice(2));
+  return [Date.now().toString(36), ...digits].join("-");
 }
 
 function runPath(runId: string): string {
@@ -221,7 +231,7 @@ function refusal(reply: Reply): CallboardError {
   return new CallboardError(told, reply.status);
 }
 
-function pause(seconds: number, signal?: AbortSignal): Promise<void> {
+function pause(seconds: number, signal?: AbortSignal | null): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, seconds * 1000);
     signal?.addEventListener(
