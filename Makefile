@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install up test check format bench lock clean
+.PHONY: install up test check format bench chaos soak docs lock clean
 
 install: $(INSTALLED)
 
@@ -50,6 +50,24 @@ $(VENV)/.bench-installed: requirements-bench.lock $(INSTALLED)
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+# About 15 minutes each; `make chaos ARGS="--faults 40 --seed 7"`, `make soak ARGS="--minutes 3"`.
+chaos: install
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+soak: install
+	@PYTHONPATH=tests $(BIN)/python -m chaos.soak $(ARGS)
+
+$(VENV)/.docs-installed: requirements-docs.lock $(INSTALLED)
+	@echo "Installing what builds the documentation into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-docs.lock
+	@touch $@
+
+# Into site/, to be opened from there.
+docs: $(VENV)/.docs-installed
+	@$(BIN)/python docs/generate_settings.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # Pins stay as they are where they still fit; `make lock ARGS=--upgrade` takes the newest.
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header
@@ -60,7 +78,9 @@ lock: install
 		-o requirements-dev.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group bench \
 		-o requirements-bench.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group docs \
+		-o requirements-docs.lock
 	@echo hatchling | $(LOCK) $(ARGS) - -c requirements-dev.lock -o requirements-build.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""The actions that the load calls. Each leaves what can be counted, under its caller's key."""
