@@ -63,11 +63,11 @@ export function moment(text) {
 
 /** The time between two moments, such as "1.2 s"; null while one is missing. */
 export function between(from, to) {
-  if (!from || !to) return null;
+  if (from === null || to === null) return null;
   const milliseconds = new Date(to) - new Date(from);
   if (milliseconds < 1000) return `${milliseconds} ms`;
   const seconds = milliseconds / 1000;
-  if (seconds < 120) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const minutes = seconds / 60;
   return minutes < 120 ? `${Math.round(minutes)} min` : `${Math.round(minutes / 60)} h`;
 }

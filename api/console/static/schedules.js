@@ -71,8 +71,8 @@ function timing(schedule) {
 
 function next(schedule) {
   if (!schedule.nextFire) return "none while it is paused";
-  const left = between(new Date().toISOString(), schedule.nextFire);
-  return element("span", {}, moment(schedule.nextFire), ` (in ${left})`);
+  const left = Math.max(new Date(schedule.nextFire) - Date.now(), 1000);
+  return element("span", {}, moment(schedule.nextFire), ` (in ${between(0, left)})`);
 }
 
 export async function historyView(target, name, signal) {
