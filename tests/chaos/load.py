@@ -27,7 +27,7 @@ PATIENCE = 120.0  # seconds after which a client gives a call up: then it is los
 PAUSE = 0.3  # seconds before a call is sent again
 THINK = 0.15  # seconds at most between two calls of a client
 WAIT = 15  # seconds that a request asks the API to wait
-MIX = {"putProfile": 32, "appendLine": 32, "transfer": 32, "longRun": 4}  # weights
+MIX = {"putProfile": 33, "appendLine": 33, "transfer": 32, "longRun": 2}  # weights
 
 
 @dataclass(kw_only=True)
