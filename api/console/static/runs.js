@@ -83,9 +83,15 @@ export async function runsView(target, _, signal) {
   const action = filter("Action", "filter-action", names);
   const status = filter("Status", "filter-status", STATUSES);
   const list = element("div", { "aria-live": "polite" });
-  const load = () => firstPage(list, new URLSearchParams(
-    Object.entries({ action: action.select.value, status: status.select.value })
-      .filter(([, value]) => value)), signal);
+  let latest = new AbortController();
+  const load = () => {
+    latest.abort(); // an answer to an earlier question must not replace a later one's
+    latest = new AbortController();
+    const query = new URLSearchParams(
+      Object.entries({ action: action.select.value, status: status.select.value })
+        .filter(([, value]) => value));
+    return firstPage(list, query, AbortSignal.any([signal, latest.signal]));
+  };
   action.select.addEventListener("change", load);
   status.select.addEventListener("change", load);
   show(target, element("h2", {}, "Runs"),
@@ -108,6 +114,7 @@ async function firstPage(list, query, signal) {
     if (after) asked.set("after", after);
     try {
       const data = await ask(`/api/runs?${asked}`, { signal });
+      signal.throwIfAborted();
       rows.push(...data.runs.map(row));
       showPage(list, rows, data.after && (() => page(data.after)), query);
     } catch (error) {
