@@ -49,46 +49,70 @@ class BatchingRedis(redis.Redis):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._guard = threading.Lock()
-        self._gathered: list[_Request] = []
+        self._gathered: list[_Request] = []  # for the next batch
+        self._batch: list[_Request] = []  # on its way
         self._sending = False
-        self._line: Any = None  # the connection
+        self._line: Any = self.connection_pool.make_connection()  # connects on first use
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's; scripts go in batches."""
         if args[0] != "EVALSHA":
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        if self._line is None:
-            self._line = self.connection_pool.make_connection()
         request = _Request(self._line.pack_command(*args))
-        with self._guard:
-            self._gathered.append(request)
-            request.leads, self._sending = not self._sending, True
-        if not request.leads:
-            request.wait()
-        if request.leads:
-            self._lead()
+        try:
+            self._join(request)
+            if request.leads:
+                self._lead(request)
+        except BaseException:  # a handler was stopped, or a greenlet killed, in the middle
+            self._abandon(request)
+            raise
         if isinstance(request.reply, Exception):
             raise request.reply
         return request.reply
 
     def close(self) -> None:
         """Close all connections."""
-        if self._line is not None:
-            self._line.disconnect()
+        self._line.disconnect()
         super().close()
 
-    def _lead(self) -> None:
-        """Send a batch, hand out its replies, pass the lead on."""
+    def _join(self, request: _Request) -> None:
+        """Wait until the reply is there, or until the request leads."""
         with self._guard:
-            batch, self._gathered = self._gathered, []
-        self._exchange(batch)
+            self._gathered.append(request)
+            request.leads, self._sending = not self._sending, True
+        if not request.leads:
+            request.wait()
+
+    def _lead(self, request: _Request) -> None:
+        """Send a batch, this request in it, and read its replies."""
         with self._guard:
+            self._batch, self._gathered = self._gathered, []
+        self._exchange(self._batch)
+        self._hand_over(request)
+
+    def _hand_over(self, request: _Request) -> None:
+        """Wake those whose replies are there, and the next to lead."""
+        with self._guard:
+            request.leads = False
+            batch, self._batch = self._batch, []
             self._sending = bool(self._gathered)
             if self._sending:
                 self._gathered[0].leads = True
                 self._gathered[0].wake()
-        for request in batch[1:]:
-            request.wake()
+        for other in batch:
+            if other is not request:
+                other.wake()
+
+    def _abandon(self, request: _Request) -> None:
+        """Leave nobody waiting, and no reply in the connection, when a request is cut short."""
+        with self._guard:
+            if request in self._gathered:
+                self._gathered.remove(request)
+        if request.leads:
+            self._line.disconnect()
+            for other in self._batch:
+                other.reply = other.reply or redis.ConnectionError("the batch was cut short")
+            self._hand_over(request)
 
     def _exchange(self, batch: list[_Request]) -> None:
         """Set each reply; on a broken connection all are sent once more, on a new one."""
