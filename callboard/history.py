@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pymongo
 from pymongo import InsertOne, ReplaceOne
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 
 from callboard.ended import EndedRun
-from callboard.errors import DatabaseUnavailable, SealError
+from callboard.errors import SealError
 from callboard.live import Position
 from callboard.outcome import WORKER_LOST, Outcome
 from callboard.runs import Status
 from callboard.seal import Call, Kind, Sealer
+from callboard.store import guarded
 
 __all__ = ["RUNS", "History", "PastRun"]
 
@@ -206,15 +207,8 @@ def _ignoring_duplicates() -> Iterator[None]:
             raise
 
 
-@contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    try:
-        with pymongo.timeout(seconds):
-            yield
-    except PyMongoError as error:
-        raise DatabaseUnavailable(
-            f"The run history is not available ({type(error).__name__}). Try again shortly."
-        ) from error
+def _bounded(seconds: float) -> AbstractContextManager[None]:
+    return guarded(seconds, "run history")
 
 
 def _moment(milliseconds: int) -> datetime:

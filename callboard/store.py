@@ -71,12 +71,15 @@ def connect(uri: str) -> Client:
 
 
 @contextmanager
-def guarded(seconds: float = TIMEOUT) -> Iterator[None]:
-    """Bound Callboard's own operations and turn each failure into `DatabaseUnavailable`."""
+def guarded(seconds: float = TIMEOUT, what: str = "database") -> Iterator[None]:
+    """Bound Callboard's own operations and turn each failure into `DatabaseUnavailable`.
+
+    ``what``: how the message names what is not available.
+    """
     try:
         with pymongo.timeout(seconds):
             yield
     except PyMongoError as error:
         raise DatabaseUnavailable(
-            f"The database is not available ({type(error).__name__}). Try again shortly."
+            f"The {what} is not available ({type(error).__name__}). Try again shortly."
         ) from error
