@@ -14,7 +14,7 @@ from api.run_list import run_list
 from api.runs import runs
 from api.schedules import schedules
 from api.services import Services
-from callboard.log import configure_logging, line_logger
+from callboard.log import LineLogger, configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
 
@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
     app.extensions["callboard"] = Services.build(settings, registry or get_registry())
     errors.install(app)
-    audit.install(app, line_logger(development=settings.development))
+    audit.install(app, LineLogger(development=settings.development))
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
     if settings.serves("metrics"):

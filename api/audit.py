@@ -6,16 +6,17 @@ No parameter, no header and no token is ever part of it.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from flask import Flask, Response, g, request
+
+from callboard.log import LineLogger
 
 __all__ = ["install"]
 
 _CALL = "calls.call"  # the endpoint of the call path
 
 
-def install(app: Flask, log: Any) -> None:
+def install(app: Flask, log: LineLogger) -> None:
     """Log each call to ``log`` when its response is ready."""
 
     @app.before_request

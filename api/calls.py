@@ -67,7 +67,7 @@ def _read_params() -> dict[str, Any]:
     if not body:
         return {}
     try:
-        params = json.loads(body.decode(), parse_constant=_no_constant)
+        params = _parse(body.decode())
     except (ValueError, RecursionError) as error:
         raise BadRequest("The body is not JSON") from error
     if not isinstance(params, dict):
@@ -77,6 +77,9 @@ def _read_params() -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_parse = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _idempotency(

@@ -40,7 +40,7 @@ _MESSAGES = {
 def envelope(body: bytes | dict[str, Any], status: int, **headers: str) -> Response:
     """A response with a JSON body; header names with ``_`` for ``-``."""
     text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
-    response = Response(text, status, mimetype="application/json")
+    response = Response(text, status, content_type="application/json")
     for name, value in headers.items():
         response.headers[name.replace("_", "-")] = value
     return response

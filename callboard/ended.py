@@ -139,5 +139,15 @@ class Ended:
             return int(self._settle(keys=[ENDED, LIVE, COUNTERS], args=arguments))
 
     def __len__(self) -> int:
+        return self.backlog()[0]
+
+    def backlog(self) -> tuple[int, float]:
+        """How many runs are on the list, and how long ago, in seconds, the first one ended."""
         with guarded():
-            return int(self._redis.llen(ENDED))
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.llen(ENDED)
+            pipeline.lindex(ENDED, 0)
+            pipeline.time()
+            length, first, (now, _) = pipeline.execute()
+        ended = (first or b"").partition(b" ")[2]
+        return int(length), now - int(ended) / 1000 if ended.isdigit() else 0.0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-__all__ = ["configure_logging", "line_logger"]
+__all__ = ["LineLogger", "configure_logging"]
 
 
 def configure_logging(*, development: bool = False) -> None:
@@ -36,16 +40,27 @@ def configure_logging(*, development: bool = False) -> None:
     )
 
 
-def line_logger(*, development: bool = False) -> Any:
-    """A logger for one line per call: cheap to write, ``key=value`` or JSON."""
-    renderer: Any = (
-        structlog.processors.LogfmtRenderer(key_order=["timestamp", "event"], drop_missing=True)
-        if development
-        else structlog.processors.JSONRenderer()
-    )
-    return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
-        wrapper_class=structlog.make_filtering_bound_logger("INFO"),
-        cache_logger_on_first_use=True,
-    )
+class LineLogger:
+    """One line per call: cheap to write, ``key=value`` in development and JSON otherwise."""
+
+    def __init__(self, *, development: bool = False) -> None:
+        self._format = _logfmt if development else _JSON.encode
+
+    def info(self, event: str, **fields: str | float | None) -> None:
+        """Write a line to standard error; what is None is left out."""
+        told = {name: value for name, value in fields.items() if value is not None}
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        sys.stderr.write(self._format({"timestamp": now, "event": event, **told}) + "\n")
+
+
+_JSON = json.JSONEncoder()
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blanks, quotes, = and backslash
+
+
+def _logfmt(fields: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else _JSON.encode(text)

@@ -118,26 +118,25 @@ _CLAIM = """
 local run, open = KEYS[1], KEYS[2]
 local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local r = redis.call('HMGET', run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
-  'started')
-local status, t = r[1], now()
+  'started', 'attempt', 'lost')
+local status, attempt, lost, t = r[1], tonumber(r[9] or 0), tonumber(r[10] or 0), now()
 if not status or r[2] ~= action then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
 local resent = r[3] == holder
 if status == 'running' and not resent and tonumber(r[4]) > t then return {'held'} end
 if status == 'queued' and tonumber(r[5] or 0) > t then return {'early'} end
 if not resent then
+  attempt = attempt + 1
   if status == 'running' then
-    redis.call('HINCRBY', run, 'lost', 1)
+    lost = lost + 1
     count('lost', action)
   end
-  redis.call('HINCRBY', run, 'attempt', 1)
-  redis.call('HSETNX', run, 'started', t)
 end
-redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease)
+redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease,
+  'attempt', attempt, 'lost', lost, 'started', r[8] or t)
 redis.call('ZADD', open, t + lease, id)
-local counts = redis.call('HMGET', run, 'attempt', 'lost')
 if not resent then wake_watchers(run, id) end
-return {'claimed', r[6], counts[1], counts[2] or '0', r[7] or '', tostring(t - (r[8] or t))}
+return {'claimed', r[6], attempt, lost, r[7] or '', t - (r[8] or t)}
 """
 
 _RENEW = """

@@ -139,10 +139,10 @@ class Runs:
         return Claim(
             state="claimed",
             seal=seal,
-            attempt=int(attempt),
-            lost=int(lost),
+            attempt=attempt,
+            lost=lost,
             session=session.decode(),
-            age=int(age) / 1000,
+            age=age / 1000,
         )
 
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:

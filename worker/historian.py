@@ -1,8 +1,11 @@
 """The historian: a thread of the worker's main process that moves ended runs into the history.
 
 It has connections of its own and a thread of its own, because the database may hang and the
-keeper must not. Until a run is in the history its record stays in Redis, so nothing is lost
-while the database is away or no worker runs; the next historian goes on where one stopped.
+keeper must not. As long as runs end one after the other it moves few at a time, so that in a burst
+the database is there for the handlers; it stays less than about half a minute behind.
+
+Until a run is in the history its record stays in Redis, so nothing is lost while the database is
+away or no worker runs; the next historian goes on where one stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ TURN_SECONDS = 0.5
 AGAIN_SECONDS = 2.0  # while the database or the broker is away
 MINE_SECONDS = 10  # how long another worker's historian stays idle after this one's last turn
 BATCH = 500  # runs
+FEW = 100  # runs of a turn in a burst
+BEHIND_SECONDS = 30.0  # after which a burst is not waited out
 LOST_KEPT_SECONDS = 7 * 86_400  # how long a lost run's record stays, for `callboard runs retry`
 
 _log = structlog.get_logger("callboard.worker")
@@ -41,6 +46,7 @@ class Historian:
         self._history = history
         self._stopped = threading.Event()
         self._prepared = False
+        self._waiting = 0  # runs, at the last turn
 
     def start(self) -> None:
         """Start the thread."""
@@ -52,7 +58,7 @@ class Historian:
 
     def turn(self) -> int:
         """Move one batch; returns how many runs. Raises `CallboardError`: then try again."""
-        taken = self._ended.take(self._holder, MINE_SECONDS, BATCH)
+        taken = self._ended.take(self._holder, MINE_SECONDS, self._count())
         if not taken:
             return 0
         if not self._prepared:
@@ -65,6 +71,12 @@ class Historian:
         lost = {run_id for run_id, row in documents.items() if row["error"] == WORKER_LOST}
         kept = [(run, LOST_KEPT_SECONDS if run.run_id in lost else 0) for run in taken]
         return self._ended.settle(kept)
+
+    def _count(self) -> int:
+        """How many runs this turn may move."""
+        before, (self._waiting, behind) = self._waiting, self._ended.backlog()
+        burst = self._waiting > before and behind < BEHIND_SECONDS
+        return FEW if burst else BATCH
 
     def _documents(self, taken: Sequence[EndedRun]) -> dict[str, Document]:
         """By run id; a record that was tampered with is dropped, and told."""

@@ -100,18 +100,17 @@ class Keeper:
     def child_died(self, pid: int) -> str | None:
         """Queue the run that it had in hand again, or end it if that happened too often.
 
-        Returns the run's id; None if it had none, or had been stopped from here.
+        Returns the run's id, also if the child was killed from here; None if it had none.
         """
-        held = self.take_out(pid)
-        if held is None:
-            return None
-        with self._tolerant():
-            limit = lost_limit(held.action)
-            lost = self._runs.lose(held.run_id, held.holder, limit)
-            _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
-            if lost >= limit:
-                self._end(held, Outcome.lost(held.run_id))
-        return held.run_id
+        hand = self._hands.of(pid)
+        if held := self.take_out(pid):
+            with self._tolerant():
+                limit = lost_limit(held.action)
+                lost = self._runs.lose(held.run_id, held.holder, limit)
+                _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
+                if lost >= limit:
+                    self._end(held, Outcome.lost(held.run_id))
+        return hand and hand.run_id
 
     def take_out(self, pid: int) -> Held | None:
         """The run that this child has in hand, whatever happens to the child; None if it has

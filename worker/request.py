@@ -24,7 +24,7 @@ class RunRequest(Request):
         if self.worker_pid and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
             run_id = self._keeper.child_died(self.worker_pid)
             if run_id and self._eventer and self._eventer.enabled:
-                told = {"exception": "Worker process lost", "traceback": None}
+                told = {"exception": "Its process was stopped, or died", "traceback": None}
                 self._eventer.send("task-failed", uuid=run_id, **told)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 

@@ -21,7 +21,7 @@ from callboard.outcome import Outcome
 from callboard.runs import Runs
 from callboard.seal import Sealer
 from callboard.stack.ports import free_port
-from worker.historian import LOST_KEPT_SECONDS, Historian
+from worker.historian import FEW, LOST_KEPT_SECONDS, Historian
 
 
 class TestWriting:
@@ -41,6 +41,28 @@ class TestWriting:
         for name in ("id", "action", "status", "caller", "enqueued", "started", "ended"):
             assert getattr(found, name) == getattr(record, name)
         assert (found.outcome, found.attempt) == (record.outcome, 1)
+
+    def test_a_burst_is_moved_a_few_at_a_time_and_the_rest_once_it_is_over(
+        self, runs: Runs, historian: Historian
+    ) -> None:
+        for _ in range(FEW + 30):
+            end(runs)
+        assert historian.turn() == FEW
+        for _ in range(FEW + 1):
+            end(runs)
+        assert historian.turn() == FEW  # more are waiting than at the last turn
+        assert historian.turn() == 31
+
+    def test_a_burst_that_lasts_is_not_waited_out(
+        self, runs: Runs, historian: Historian, redis_client: redis.Redis
+    ) -> None:
+        for _ in range(FEW + 30):
+            run_id = end(runs)
+        _, ended = redis_client.lpop(ENDED).split()
+        long_ago = int(ended) - 31_000
+        redis_client.hset(f"callboard:run:{run_id}", "ended", long_ago)
+        redis_client.lpush(ENDED, f"{run_id} {long_ago}")
+        assert historian.turn() > FEW
 
     def test_no_result_and_no_exception_is_readable(
         self, runs: Runs, historian: Historian, database: Database[dict[str, Any]]

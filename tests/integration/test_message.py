@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import redis
 from celery import Celery
 
@@ -36,3 +37,29 @@ def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_
 
 def _common(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     return {name: theirs[name] for name in ours if name in theirs}
+
+
+def test_what_was_written_is_read() -> None:
+    wakeup = message.Wakeup("actions.noop", "1", "{a: ***}")
+    assert message.read(message.write("q", message.headers(wakeup, "t")).encode()) == (wakeup, "t")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body": "W10="},
+        {"headers": None},
+        {"headers": {"task": "actions.noop", "id": "1"}},
+        {"headers": {"task": "actions.noop", "id": 1, "kwargsrepr": "{}"}},
+    ],
+)
+def test_what_is_not_like_ours_says_nothing(change: dict[str, Any]) -> None:
+    ours = json.loads(
+        message.write("q", message.headers(message.Wakeup("actions.noop", "1", "{}"), "t"))
+    )
+    assert message.read(json.dumps({**ours, **change}).encode()) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"nonsense", b"[]", b"1", b"\xff", b"[" * 100_000])
+def test_no_text_is_too_odd_to_read(text: bytes) -> None:
+    assert message.read(text) is None

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from callboard import ActionResult, action, ok
+from callboard import ActionResult, action, message, ok
 from callboard.ended import ENDED
 from callboard.errors import BrokerUnavailable, KeyReused, QueueFull
 from callboard.outcome import Outcome
@@ -200,6 +200,38 @@ class TestFinish:
         assert redis_client.pttl(f"callboard:run:{run_id}") == -1
         assert [entry.decode()[:36] for entry in redis_client.lrange(ENDED, 0, -1)] == [run_id]
         assert redis_client.zscore(OPEN, run_id) is None
+
+    def test_the_next_message_is_taken_with_the_end(
+        self, runs: Runs, accept: Accept, redis_client: redis.Redis
+    ) -> None:
+        run_id, following, last = accept(), accept(), accept()
+        redis_client.rpop("callboard")
+        runs.claim(run_id, "work", "w:1", LEASE)
+        done_, text = runs.finish_and_take(
+            run_id, "work", "w:1", done(run_id), None, ("empty", "callboard")
+        )
+        assert done_
+        wakeup, tag = message.read(text or b"") or (None, None)
+        assert wakeup == ("actions.work", following, "{1 fields}")
+        assert runs.sealer.is_signed(tag, *wakeup)
+        assert queued(redis_client) == [last]
+
+    def test_nothing_is_taken_by_one_who_is_not_the_holder(
+        self, runs: Runs, accept: Accept, redis_client: redis.Redis
+    ) -> None:
+        run_id = accept()
+        runs.claim(run_id, "work", "w:1", LEASE)
+        given = run_id, "work", "w:2", done(run_id), None, ("callboard",)
+        assert runs.finish_and_take(*given) == (False, None)
+        assert queued(redis_client) == [run_id]
+
+    def test_a_message_is_waited_for(self, runs: Runs, accept: Accept) -> None:
+        assert runs.next_message(("callboard", "other"), 0.05) is None
+        run_id = accept()
+        text = runs.next_message(("callboard", "other"), 0.5)
+        wakeup, _ = message.read(text or b"") or (None, None)
+        assert wakeup is not None
+        assert wakeup.run_id == run_id
 
     def test_only_the_holder_finishes_and_only_once(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()

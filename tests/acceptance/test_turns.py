@@ -1,0 +1,171 @@
+"""Runs that a child takes by itself, one behind the other: each is kept like the first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from celery import Celery
+from local_stack import Stack, started
+
+from callboard import message
+from callboard.counters import COUNTERS
+from callboard.seal import Sealer
+
+QUEUE = "callboard"
+Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def one_child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose worker has one child: what comes while it is busy waits for it."""
+    here = str(Path(__file__).parent)
+    variables = {"CALLBOARD_ACTIONS": "app", "PYTHONPATH": here, "CALLBOARD_RECOVERY": "5"}
+    folder = tmp_path_factory.mktemp("turns")
+    flags = ("--workers", "1")
+    with started(folder, *flags, **variables, FLOWER_UNAUTHENTICATED_API="true") as stack:
+        stack.wait_ready()
+        yield stack
+
+
+@pytest.fixture
+def broker(one_child: Stack) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(one_child.announced["environment"]["REDIS_URL"]) as client:
+        yield client
+
+
+def begin(stack: Stack, action: str, **params: Any) -> str:
+    response = stack.call(action, params, Prefer="respond-async")
+    assert response.status_code == 202
+    return response.headers["Run-Id"]
+
+
+def run_of(stack: Stack, run_id: str, wait: float = 0) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {stack.token()}"}
+    url = f"{stack.url}/api/runs/{run_id}?wait={wait:g}"
+    return httpx.get(url, headers=headers, timeout=60).json()["data"]
+
+
+def holder(broker: redis.Redis, run_id: str) -> int:
+    """The process that holds the run."""
+    return int(broker.hget(f"callboard:run:{run_id}", "holder").split(b":")[1])
+
+
+@pytest.fixture
+def behind(one_child: Stack, eventually: Eventually) -> Callable[..., str]:
+    """Start a run that waits behind a short one, so that the child takes it by itself."""
+
+    def begin_behind(action: str, **params: Any) -> str:
+        begin(one_child, "slow", seconds=0.3)
+        run_id = begin(one_child, action, **params)
+        eventually(lambda: run_of(one_child, run_id)["status"] == "running")
+        return run_id
+
+    return begin_behind
+
+
+def messages_to_celery(broker_url: str) -> int:
+    with Celery(broker=broker_url, set_as_current=False) as app:
+        (stats,) = (app.control.inspect(timeout=3).stats() or {}).values()
+    return sum(stats["total"].values())
+
+
+def test_what_waits_is_run_in_order_and_celery_sees_one_message_of_it(
+    one_child: Stack, broker: redis.Redis, eventually: Eventually
+) -> None:
+    broker_url = one_child.announced["environment"]["REDIS_URL"]
+    before = messages_to_celery(broker_url)
+    first = begin(one_child, "slow", seconds=0.5)
+    rest = [begin(one_child, "echo", number=number) for number in range(30)]
+    runs = [run_of(one_child, run_id, wait=20) for run_id in (first, *rest)]
+    assert {run["status"] for run in runs} == {"succeeded"}
+    started = [run["startedAt"] for run in runs]
+    assert started == sorted(started)
+    assert messages_to_celery(broker_url) - before <= 3
+
+
+def test_flower_shows_each_run_with_its_own_time(one_child: Stack, eventually: Eventually) -> None:
+    begin(one_child, "slow", seconds=0.5)
+    succeeded, failed = begin(one_child, "echo"), begin(one_child, "tooSlow")
+    flower = f"{one_child.announced['flower_url']}/api/task/info"
+
+    def shown(run_id: str) -> dict[str, Any]:
+        response = httpx.get(f"{flower}/{run_id}")
+        return response.json() if response.status_code == 200 else {}
+
+    eventually(lambda: shown(succeeded).get("state") == "SUCCESS")
+    eventually(lambda: shown(failed).get("state") == "FAILURE")
+    told = shown(succeeded)
+    assert told["name"] == "actions.echo"
+    assert told["runtime"] < 0.4  # of this run alone, not of the turn
+
+
+def test_cancel_stops_the_run_that_it_means_and_spares_the_child(
+    one_child: Stack, broker: redis.Redis, behind: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = behind("slow", seconds=20)
+    pid = holder(broker, run_id)
+    headers = {"Authorization": f"Bearer {one_child.token()}"}
+    httpx.post(f"{one_child.url}/api/runs/{run_id}/cancel", headers=headers)
+    assert run_of(one_child, run_id, wait=10)["status"] == "canceled"
+    after = behind("slow", seconds=1)
+    assert holder(broker, after) == pid
+    assert run_of(one_child, after, wait=10)["status"] == "succeeded"
+
+
+def test_a_timeout_ends_the_run_and_the_next_one_runs(
+    one_child: Stack, behind: Callable[..., str]
+) -> None:
+    run_id = behind("tooSlow")
+    following = begin(one_child, "echo")
+    assert run_of(one_child, run_id, wait=10)["result"]["error"] == "Timed out after 1 s"
+    assert run_of(one_child, following, wait=10)["status"] == "succeeded"
+    assert run_of(one_child, following)["attempts"] == 1
+
+
+def test_a_run_outlives_its_first_lease(one_child: Stack, behind: Callable[..., str]) -> None:
+    run_id = behind("slow", seconds=7)  # CALLBOARD_RECOVERY is 5
+    run = run_of(one_child, run_id, wait=20)
+    assert (run["status"], run["attempts"]) == ("succeeded", 1)
+
+
+def test_a_child_that_dies_loses_the_run_that_it_was_at(
+    one_child: Stack, broker: redis.Redis, behind: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = behind("slow", seconds=1)
+    os.kill(holder(broker, run_id), signal.SIGKILL)
+    run = run_of(one_child, run_id, wait=10)
+    assert (run["status"], run["attempts"]) == ("succeeded", 2)
+    assert broker.hget(f"callboard:run:{run_id}", "lost") == b"1"
+
+
+def test_a_forged_message_in_the_row_is_dropped_and_the_row_goes_on(
+    one_child: Stack, broker: redis.Redis
+) -> None:
+    refused = int(broker.hget(COUNTERS, "refused") or 0)
+    begin(one_child, "slow", seconds=0.5)
+    held_back = begin(one_child, "echo")
+    wakeup = message.Wakeup("actions.echo", held_back, "{}")
+    wrong_key = Sealer(("w" * 40,)).sign(*wakeup)
+    forgeries = [
+        message.write(QUEUE, message.headers(wakeup, wrong_key)),
+        message.write(QUEUE, message.headers(wakeup._replace(task="actions.nothing"), wrong_key)),
+        json.dumps({"headers": []}),
+        "no JSON",
+        "[" * 5000,
+    ]
+    with broker.pipeline() as pipeline:
+        pipeline.rpush(QUEUE, *forgeries)  # in front of it
+        pipeline.execute()
+    behind = begin(one_child, "echo")
+    for run_id in (held_back, behind):
+        run = run_of(one_child, run_id, wait=10)
+        assert (run["status"], run["attempts"]) == ("succeeded", 1)
+    assert int(broker.hget(COUNTERS, "refused")) == refused + len(forgeries)

@@ -1,0 +1,140 @@
+"""The table in shared memory: what a child writes, its parent reads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from worker.hands import ROWS, Hands
+
+RUN = str(uuid4())
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands(["first", "second"])
+
+
+@contextmanager
+def child(hands: Hands, does: Callable[[], None]) -> Iterator[int]:
+    """A forked process that does this and waits; its id. Killed with the block."""
+    hands.pick_row()
+    done_read, done_write = os.pipe()
+    end_read, end_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(end_write)
+        hands.begin()
+        does()
+        os.write(done_write, b"x")
+        os.read(end_read, 1)
+        os._exit(0)
+    os.read(done_read, 1)
+    try:
+        yield pid
+    finally:
+        os.close(end_write)
+        os.waitpid(pid, 0)
+        for end in (done_read, done_write, end_read):
+            os.close(end)
+
+
+def test_the_parent_sees_what_a_child_has_in_hand(hands: Hands) -> None:
+    before = time.monotonic()
+    with child(hands, lambda: hands.take(RUN, "second")) as pid:
+        (taken,) = hands.all()
+        assert (taken.pid, taken.number, taken.action, taken.run_id) == (pid, 1, "second", RUN)
+        assert before <= taken.since <= time.monotonic()
+
+
+def test_a_run_that_was_let_go_is_in_no_hand(hands: Hands) -> None:
+    def does() -> None:
+        hands.take(RUN, "first")
+        hands.let_go()
+
+    with child(hands, does) as pid:
+        assert hands.all() == []
+        assert hands.of(pid) is None
+
+
+def test_the_same_run_taken_twice_is_two(hands: Hands) -> None:
+    def does() -> None:
+        for _ in range(2):
+            hands.take(RUN, "first")
+
+    with child(hands, does):
+        assert [taken.number for taken in hands.all()] == [2]
+
+
+def test_what_a_dead_child_had_in_hand_is_known_though_it_is_not_in_hand(hands: Hands) -> None:
+    with child(hands, lambda: hands.take(RUN, "first")) as pid:
+        pass
+    assert hands.all() == []
+    taken = hands.of(pid)
+    assert taken is not None
+    assert taken.run_id == RUN
+
+
+def test_the_next_child_does_not_write_over_it(hands: Hands) -> None:
+    with child(hands, lambda: hands.take(RUN, "first")) as dead:
+        pass
+    with child(hands, lambda: hands.take(RUN, "second")) as pid:
+        assert [taken.pid for taken in hands.all()] == [pid]
+        assert hands.of(dead) is not None
+
+
+def test_rows_are_used_again_when_their_children_are_gone(hands: Hands) -> None:
+    for _ in range(ROWS + 1):
+        hands.pick_row()
+    with child(hands, lambda: hands.take(RUN, "first")):
+        living = hands.all()
+        for _ in range(ROWS):  # once around: the row of the living child is passed over
+            hands.pick_row()
+        hands.begin()
+        assert hands.all() == living
+
+
+def test_a_stop_is_asked_of_one_run_only(hands: Hands) -> None:
+    hands.begin()
+    hands.take(RUN, "first")
+    assert not hands.stop_is_asked()
+    hands.ask_to_stop(hands.all()[0])
+    assert hands.stop_is_asked()
+    hands.take(RUN, "first")
+    assert not hands.stop_is_asked()
+
+
+def test_a_stop_that_comes_too_late_is_for_nobody(hands: Hands) -> None:
+    hands.begin()
+    hands.take(RUN, "first")
+    earlier = hands.all()[0]
+    hands.take(RUN, "second")
+    hands.ask_to_stop(earlier)
+    assert not hands.stop_is_asked()
+
+
+def test_closing_reaches_children_that_live_already(hands: Hands) -> None:
+    assert not hands.closed
+
+    def does() -> None:
+        deadline = time.monotonic() + 5
+        while not hands.closed and time.monotonic() < deadline:
+            pass
+        hands.take(RUN, "second" if hands.closed else "first")
+
+    hands.pick_row()
+    pid = os.fork()
+    if pid == 0:
+        hands.begin()
+        does()
+        os._exit(0)
+    hands.close()
+    os.waitpid(pid, 0)
+    taken = hands.of(pid)
+    assert taken is not None
+    assert taken.action == "second"
