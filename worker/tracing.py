@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 from celery import signals
-from celery.exceptions import Retry as CeleryRetry
 from opentelemetry.trace import SpanKind
 
+from callboard.errors import StopHandler
 from callboard.seal import CALL_LIFETIME, Call
 from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 
@@ -45,14 +45,14 @@ class RunTracing:
         """One attempt, below the call that it comes from; a trace of its own if there is none."""
 
         def traced(services: Services, attempt: Attempt) -> Outcome:
-            parent = parent_of(attempt.call.trace)
-            name = f"run {attempt.action.name}"
-            with self._tracer.span(name, SpanKind.CONSUMER, _facts(attempt), parent) as span:
-                try:
-                    outcome = outcome_of(services, attempt)
-                except CeleryRetry:
-                    span.set_attribute("callboard.status", "queued")
-                    raise
+            with self._tracer.span(
+                f"run {attempt.action.name}",
+                SpanKind.CONSUMER,
+                _facts(attempt),
+                parent_of(attempt.call.trace),
+                harmless=Exception,  # a retry
+            ) as span:
+                outcome = outcome_of(services, attempt)
                 span.set_attribute("callboard.status", outcome.status)
                 if outcome.code >= 500:
                     failed(span, str(outcome.code))
@@ -64,7 +64,7 @@ class RunTracing:
         """`Action.run`."""
 
         def traced(context: ActionContext) -> object:
-            with self._tracer.span(f"handler {action.name}"):
+            with self._tracer.span(f"handler {action.name}", harmless=StopHandler):
                 return action.run(context)
 
         return traced
@@ -91,6 +91,7 @@ def _facts(attempt: Attempt) -> dict[str, str | int | float]:
         "callboard.action": attempt.action.name,
         "callboard.run_id": attempt.run_id,
         "callboard.attempt": attempt.claim.attempt,
+        "callboard.status": "queued",  # again, unless it ends
         "callboard.since_enqueued": _age(attempt.call),
     }
 

@@ -20,7 +20,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from callboard.errors import StopHandler
 from callboard.tracing.commands import CommandSpans
 from callboard.tracing.export import build_provider, close_provider
 
@@ -47,17 +46,19 @@ class Tracer:
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, str | int | float] | None = None,
         parent: Context | None = None,
+        harmless: type[Exception] | tuple[()] = (),
     ) -> Iterator[Span]:
-        """A span around the block; what the block raises leaves only its class on it.
+        """A span around the block; an error that the block raises leaves only its class on it.
 
-        ``parent``: from `parent_of`; None: the span that is current.
+        ``parent``: from `parent_of`; None: the span that is current. ``harmless``: what the
+        block may raise without an error.
         """
         with self.tracer().start_as_current_span(
             name, parent, kind, attributes, record_exception=False, set_status_on_exception=False
         ) as span:
             try:
                 yield span
-            except StopHandler:  # a handler's result
+            except harmless:
                 raise
             except BaseException as error:
                 failed(span, type(error).__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,11 @@ def traced(
 
 @pytest.fixture
 def trace_of(collector: Collector, eventually: Eventually) -> Callable[..., list[SentSpan]]:
-    """All spans of a run's trace, once those with these names are there."""
+    """All spans of a run's trace, once those with these names (as often as given) are there."""
 
     def wait(run_id: str, *names: str) -> list[SentSpan]:
-        eventually(lambda: set(names) <= {span.name for span in collector.of_run(run_id)})
+        wanted = Counter(names)
+        eventually(lambda: wanted <= Counter(span.name for span in collector.of_run(run_id)))
         return collector.of_run(run_id)
 
     return wait
@@ -174,7 +176,9 @@ def test_nothing_secret_is_in_what_is_sent(
 def test_each_attempt_is_a_span_and_an_error_leaves_its_class(traced: Stack, trace_of: Any) -> None:
     response = traced.call("blowUp", {"secret": SECRET})
     assert response.status_code == 500
-    spans = trace_of(response.headers["Run-Id"], "POST /api/actions/blowUp")
+    spans = trace_of(
+        response.headers["Run-Id"], "POST /api/actions/blowUp", "run blowUp", "run blowUp"
+    )
     runs = [span for span in spans if span.name == "run blowUp"]
     assert [run.attributes["callboard.attempt"] for run in runs] == [1, 2]
     assert [run.attributes["callboard.status"] for run in runs] == ["queued", "failed"]
