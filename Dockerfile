@@ -1,12 +1,15 @@
 # One image for the API, the worker, beat and Flower. No embedded servers are in it.
 FROM python:3.11-slim-bookworm AS build
 
+# requirements-tracing.lock brings the extra `tracing`: docs/tracing.md
+ARG LOCK=requirements.lock
+
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
-COPY requirements.lock ./
+COPY ${LOCK} ./
 RUN python -m venv /opt/callboard \
-    && /opt/callboard/bin/pip install --require-hashes -r requirements.lock
+    && /opt/callboard/bin/pip install --require-hashes -r ${LOCK}
 
 COPY requirements-build.lock ./
 RUN pip install --require-hashes -r requirements-build.lock

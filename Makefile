@@ -74,8 +74,10 @@ LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3
 
 lock: install
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
-	@$(LOCK) $(ARGS) pyproject.toml -c requirements.lock --extra embedded --group dev \
-		-o requirements-dev.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements.lock --extra embedded --extra tracing \
+		--group dev -o requirements-dev.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra tracing \
+		-o requirements-tracing.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group bench \
 		-o requirements-bench.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group docs \

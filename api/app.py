@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -17,6 +19,7 @@ from api.services import Services
 from callboard.log import LineLogger, configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
+from callboard.tracing import asked_for
 
 __all__ = ["create_app"]
 
@@ -32,6 +35,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
     app.extensions["callboard"] = Services.build(settings, registry or get_registry())
     errors.install(app)
+    if asked_for(os.environ):
+        from api import tracing  # needs the extra
+
+        tracing.install(app)
     audit.install(app, LineLogger(development=settings.development))
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)

@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 __all__ = ["install"]
 
 METHODS = "GET, POST"
-REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer"
+REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent"
 RESPONSE_HEADERS = "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied"
 MAX_AGE = "600"  # seconds for which a browser remembers the answer to a preflight
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import cast
@@ -12,7 +13,7 @@ from flask import current_app
 from api.identity import Identity, Verifier
 from api.limits import RateLimit
 from api.replies import Replies
-from callboard import store
+from callboard import store, tracing
 from callboard.broker import connect
 from callboard.errors import Forbidden, NotFound, Unauthorized
 from callboard.history import History, PastRun
@@ -47,7 +48,7 @@ class Services:
         """All of it, from the settings."""
         client = connect(settings)
         sealer = Sealer(settings.secret_keys)
-        runs = Runs(client, sealer)
+        runs = _runs(client, sealer)
         history = History(store.database, sealer)
         return cls(
             settings=settings,
@@ -116,6 +117,15 @@ class Services:
             self.runs.watch(run_id, self.replies.channel)
             waiter.sealed = self.runs.results([run_id]).get(run_id)
             return self.replies.result(run_id, waiter, deadline)
+
+
+def _runs(client: redis.Redis, sealer: Sealer) -> Runs:
+    """The run records; with spans, if OpenTelemetry's variables ask for them."""
+    if not tracing.asked_for(os.environ):
+        return Runs(client, sealer)
+    from api.tracing import TracedRuns
+
+    return TracedRuns(client, sealer)
 
 
 def services() -> Services:

@@ -52,11 +52,14 @@ class Call:
     scheduled: bool = False  # run by a schedule, as the owner
     acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
     reply: str | None = None  # the channel on which an API process waits
+    trace: str | None = None  # the traceparent of the call's span; None while tracing is off
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
 
     def to_json(self) -> bytes:
         """Compact JSON; raises ValueError where the params are no JSON."""
         values = {name: getattr(self, name) for name in self.__slots__}
+        if self.trace is None:
+            del values["trace"]
         return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
     @classmethod

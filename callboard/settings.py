@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from callboard import tracing
 from callboard.errors import ConfigurationError
 
 __all__ = ["DEVELOPMENT_SECRET", "PRIVATE_VARIABLES", "Settings", "get_settings", "load_settings"]
@@ -31,6 +32,7 @@ DEVELOPMENT_SECRET = "development-"  # noqa: S105 - a marker
 
 PRIVATE_VARIABLES = re.compile(
     r"SECRET_KEY|JWT_.*|APP_OWNER_JWT|REDIS_URL|MONGODB_URI|FLOWER_.*|CALLBOARD_TOKEN"
+    r"|OTEL_EXPORTER_.*HEADERS"
 )
 """The variables that a handler never sees in ``ctx.env`` (full match)."""
 
@@ -265,6 +267,7 @@ def load_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         mistakes += [_told(row) for row in error.errors()]
+    mistakes += tracing.mistakes(os.environ)
     mistakes += _across({name: value for name, value in os.environ.items() if value})
     if settings and settings.wait > settings.max_wait:
         mistakes.append(

@@ -118,13 +118,18 @@ def _claimed(services: Services, action: Action, run_id: str, queues: Sequence[s
         return Delivered("failed", "Action failed")
     deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
     attempt = Attempt(run_id, action, holder, claim, call, deadline)
-    outcome = _refused_again(services, attempt) or _handled(services, attempt)
+    outcome_of = services.tracing.run(_outcome) if services.tracing else _outcome
+    outcome = outcome_of(services, attempt)
     finished = _finish(services, run_id, action, holder, outcome, call.reply, queues)
     if finished.done:
         close_fire(attempt, outcome)
     if outcome.code != 200:
         return Delivered("failed", outcome.error, finished.message)
     return Delivered("succeeded", None, finished.message)
+
+
+def _outcome(services: Services, attempt: Attempt) -> Outcome:
+    return _refused_again(services, attempt) or _handled(services, attempt)
 
 
 def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
@@ -178,12 +183,14 @@ def result_of(services: Services, attempt: Attempt) -> object:
     """
 
     on_session = _note_session(services, attempt)
+    action = attempt.action
+    run = services.tracing.handler(action) if services.tracing else action.run
 
     def handler(transaction: Transaction | None = None) -> ActionResult[Any]:
         context, tools = build_context(services, attempt, transaction, on_session)
         result: Any
         try:
-            result = attempt.action.run(context)
+            result = run(context)
         except StopHandler as stop:
             result = stop.result
         except Exception:

@@ -52,6 +52,7 @@ class _InlineServices(Services):
     ) -> None:
         super().__init__(settings, registry)
         self._record = _NoRecord(progress)
+        self.tracing = None
 
     @property
     def runs(self) -> Runs:

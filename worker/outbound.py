@@ -40,6 +40,7 @@ class Outbound:
         self._settings = services.settings
         self._billing = services.registry.integrations
         self._attempt = attempt
+        self._tracing = services.tracing
         self._occurrences: Counter[str] = Counter()
 
     def integration(
@@ -114,8 +115,13 @@ class Outbound:
         return hashlib.sha256(f"{call}\0{self._occurrences[call]}".encode()).hexdigest()
 
     def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """One request, its redirects within the origin, and its whole body, within the deadline."""
         request = _client().build_request(method, url, **options)
+        follow = self._tracing.request(self._follow) if self._tracing else self._follow
+        return follow(request)
+
+    def _follow(self, request: httpx.Request) -> httpx.Response:
+        """One request, its redirects within the origin, and its whole body, within the deadline."""
+        origin = _origin(str(request.url))
         for _ in range(MAX_REDIRECTS + 1):
             left = self._attempt.deadline - time.monotonic()
             if left <= 0:
@@ -130,7 +136,7 @@ class Outbound:
                 response.close()
             if response.next_request is None:
                 return _complete(response, body)
-            if _origin(str(response.next_request.url)) != _origin(url):
+            if _origin(str(response.next_request.url)) != origin:
                 raise httpx.RequestError("redirected to another origin", request=request)
             request = response.next_request
         raise httpx.TooManyRedirects("too many redirects", request=request)

@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import redis
 import structlog
 
+from callboard import tracing
 from callboard.broker import connect
 from callboard.errors import BrokerUnavailable
 from callboard.registry import Registry
@@ -20,6 +22,9 @@ from callboard.runs import Runs
 from callboard.seal import Sealer
 from callboard.settings import PRIVATE_VARIABLES, Settings
 from worker.hands import Hands
+
+if TYPE_CHECKING:
+    from worker.tracing import RunTracing
 
 __all__ = ["Services"]
 
@@ -32,6 +37,7 @@ class Services:
         self.registry = registry
         self.sealer = Sealer(settings.secret_keys)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
+        self.tracing = _tracing()
         self._runs: dict[int, Runs] = {}
 
     @property
@@ -68,3 +74,12 @@ class Services:
         return MappingProxyType(
             {k: v for k, v in os.environ.items() if not re.fullmatch(PRIVATE_VARIABLES, k)}
         )
+
+
+def _tracing() -> RunTracing | None:
+    """The spans of runs, if OpenTelemetry's variables ask for them."""
+    if not tracing.asked_for(os.environ):
+        return None
+    from worker.tracing import RunTracing
+
+    return RunTracing()

@@ -1,4 +1,4 @@
-"""A real HTTP server on a free port, for upstreams and for the API itself."""
+"""A real HTTP server on a free port, for upstreams, collectors and the API itself."""
 
 from __future__ import annotations
 
