@@ -321,7 +321,6 @@ class TestSweep:
         runs.expire(run_id, "work", Outcome.failed("Expired", run_id), None)
         assert runs.results([run_id])
 
-
     def test_a_lapsed_claim_does_not_wait_behind_a_deep_queue(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
     ) -> None:
