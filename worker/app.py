@@ -13,7 +13,7 @@ from callboard.settings import Settings, get_settings
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
-from worker.keeper import POOL, KeeperStep
+from worker.keeper import KeeperStep
 from worker.preparation import DatabaseStep
 from worker.services import Services
 from worker.tasks import ActionTask
@@ -68,7 +68,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         # Processes
-        "worker_pool": POOL,
+        "worker_pool": "worker.prefork:Pool",
         "worker_consumer": "worker.consumer:BatchingConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record

@@ -24,6 +24,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool
 
 from callboard import presence, store
 from callboard.action import Action
@@ -35,9 +36,8 @@ from worker.processes import bound_memory, die_with_parent
 from worker.services import Services
 from worker.transaction import kill_session
 
-__all__ = ["POOL", "Held", "Keeper", "KeeperStep"]
+__all__ = ["Held", "Keeper", "KeeperStep"]
 
-POOL = "prefork"  # the only pool whose handlers can be stopped from outside
 TURN_SECONDS = 0.25
 CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
 POOL_SECONDS = 0.5
@@ -305,8 +305,9 @@ class KeeperStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        pool = worker.pool_cls.__module__
-        if POOL not in pool:  # not from a signal: Celery logs what a receiver raises and goes on
+        if not issubclass(worker.pool_cls, TaskPool):
+            pool = worker.pool_cls.__module__
+            # not from a signal: Celery logs what a receiver raises and goes on
             sys.exit(f"callboard: The pool {pool!r} cannot stop a handler. Start without --pool.")
         worker.app.keeper = Keeper(worker.app.services, worker.hostname)
 

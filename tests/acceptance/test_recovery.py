@@ -130,6 +130,21 @@ def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
     assert record(stack, long)["lost"] == "0"
 
 
+def test_a_worker_outlives_a_child_that_is_killed_before_its_loop_runs(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    name = WORKERS[0]
+    stack.roll(name)
+    eventually(lambda: children(stack.pid(name)))
+    os.kill(children(stack.pid(name))[0], signal.SIGKILL)
+    started = stack.pid(name)
+    stack.wait_ready()
+    eventually(lambda: len(children(started)) == CHILDREN)
+    runs = [begin(f"early-{number}", seconds=1.5) for number in range(2 * CHILDREN)]
+    eventually(lambda: all(worker_of(stack, run_id) for run_id in runs))
+    assert stack.pid(name) == started
+
+
 def test_a_worker_that_loses_every_connection_keeps_its_run(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
