@@ -69,7 +69,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_send_sent_event": False,
         # Processes
         "worker_pool": "worker.prefork:Pool",
-        "worker_consumer": "worker.consumer:BatchingConsumer",
+        "worker_consumer": "worker.consumer:RunConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,

@@ -21,6 +21,7 @@ from callboard.stack.tokens import mint_token
 
 LEASE = 5.0  # seconds
 RECOVERY = LEASE + 5.0  # seconds in which a run goes on after its worker was killed
+OUTAGE = 2.5  # seconds: Celery itself would ask for the broker after 2 s, then after 6 s
 LONG = LEASE + 2.0  # seconds: a run that outlives its first lease
 
 Call = Callable[..., httpx.Response]
@@ -197,6 +198,18 @@ def test_queued_runs_survive_a_restart_of_the_broker(
     eventually(lambda: all(ended(stack, run_id) for run_id in runs), within=30)
     assert {record(stack, run_id)["status"] for run_id in runs} == {"succeeded"}
     assert [rows(stack, "long_runs", f"queued-{number}-{i}") for i in range(len(runs))] == [1] * 6
+
+
+def test_a_broker_that_was_away_is_noticed_soon(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    gone = time.monotonic()
+    with stack.without(BROKER):
+        eventually(lambda: time.monotonic() > gone + OUTAGE)
+    eventually(lambda: stack.ready(BROKER))
+    eventually(lambda: httpx.get(f"{stack.url}/readyz").status_code == 200)
+    run_id = begin("after-outage", seconds=0.1)
+    eventually(lambda: worker_of(stack, run_id) or ended(stack, run_id), within=2)
 
 
 @pytest.mark.parametrize("action", ["appendLine", "transfer"])
