@@ -8,20 +8,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from chaos.intervals import Interval, read_intervals
-from chaos.stack import API, BROKER, CHILDREN, DATABASE, WORKERS, Stack, children, running_stack
+from chaos.stack import (
+    API,
+    BROKER,
+    CHILDREN,
+    DATABASE,
+    STOP_GRACE,
+    WORKERS,
+    Stack,
+    children,
+    running_stack,
+)
 
 from callboard.stack.tokens import mint_token
 
 LEASE = 5.0  # seconds
 RECOVERY = LEASE + 5.0  # seconds in which a run goes on after its worker was killed
 OUTAGE = 2.5  # seconds: Celery itself would ask for the broker after 2 s, then after 6 s
+DATABASE_AWAY = 20.0  # seconds
 LONG = LEASE + 2.0  # seconds: a run that outlives its first lease
 
 Call = Callable[..., httpx.Response]
@@ -101,7 +112,7 @@ def rows(stack: Stack, collection: str, key: str) -> int:
 def test_a_run_of_a_killed_worker_goes_on_with_another(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
-    run_id = begin("killed")
+    run_id = begin("killed", seconds=2)
     eventually(lambda: worker_of(stack, run_id))
     first = worker_of(stack, run_id)
     killed_at = time.monotonic()
@@ -118,7 +129,7 @@ def test_a_run_of_a_killed_worker_goes_on_with_another(
 def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
-    long = begin("handed-back", seconds=10)
+    long = begin("handed-back", seconds=STOP_GRACE + 2.5)
     eventually(lambda: worker_of(stack, long))
     short = [begin(f"short-{number}", seconds=1.5) for number in range(2 * CHILDREN - 1)]
     eventually(lambda: all(worker_of(stack, run_id) for run_id in short))
@@ -212,20 +223,32 @@ def test_a_broker_that_was_away_is_noticed_soon(
     eventually(lambda: worker_of(stack, run_id) or ended(stack, run_id), within=2)
 
 
-@pytest.mark.parametrize("action", ["appendLine", "transfer"])
-def test_runs_outlast_a_database_that_is_away(stack: Stack, call: Call, action: str) -> None:
+def test_runs_outlast_a_database_that_is_away(
+    stack: Stack, call: Call, eventually: Eventually
+) -> None:
     accounts = {"source": "one", "target": "two"}
     call("openAccounts", dict.fromkeys(accounts.values(), 10))
-    with ThreadPoolExecutor(1) as pool:
+    params = {"amount": 1, **accounts}
+    gone = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+
+        def send(action: str, key: str, wait: int = 60) -> Future[httpx.Response]:
+            headers = {"Prefer": f"wait={wait}", "Idempotency-Key": key}
+            return pool.submit(call, action, params | {"key": key}, **headers)
+
         with stack.without(DATABASE):
-            params = {"key": f"away-{action}", "amount": 1, **accounts}
-            waiting = pool.submit(call, action, params)
-            early = call(action, params | {"key": f"early-{action}"}, Prefer="wait=3")
-        response = waiting.result()
+            patient = [send("appendLine", "away-plain"), send("transfer", "away-transaction")]
+            refused = send("appendSoon", "away-soon").result()
+            early = send("transfer", "away-transaction", wait=1).result()
+            eventually(lambda: time.monotonic() > gone + DATABASE_AWAY, within=DATABASE_AWAY)
+        told = [each.result() for each in patient]
+        again = send("appendSoon", "away-soon").result()
     assert (early.status_code, early.json()["success"]) == (504, False)
-    assert (response.status_code, response.json()["success"]) == (200, True)
-    collection = {"appendLine": "ledger", "transfer": "transfers"}[action]
-    assert rows(stack, collection, f"away-{action}") == 1
+    assert [(each.status_code, each.json()["success"]) for each in told] == [(200, True)] * 2
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert (again.status_code, again.headers["Run-Id"]) == (200, refused.headers["Run-Id"])
+    assert [rows(stack, "ledger", f"away-{key}") for key in ("plain", "soon")] == [1, 1]
+    assert rows(stack, "transfers", "away-transaction") == 1
 
 
 def test_a_broker_that_is_full_refuses_and_recovers(
