@@ -286,6 +286,23 @@ def test_an_api_that_is_asked_to_stop_answers_who_waits(
     assert response.json()["success"]
 
 
+def test_an_api_that_stops_before_the_run_ends_says_where_it_is(
+    stack: Stack, call: Call, eventually: Eventually
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(call, "longRun", {"key": "api-gone", "seconds": STOP_GRACE + 2})
+        eventually(lambda: _one_in_hand(stack))
+        stack.restart(API)
+        response = waiting.result()
+    run_id = response.headers["Run-Id"]
+    assert response.status_code == 504
+    assert response.json()["runId"] == run_id
+    assert response.headers["Location"] == f"/api/runs/{run_id}"
+    eventually(lambda: ended(stack, run_id))
+    assert record(stack, run_id)["status"] == "succeeded"
+    assert record(stack, run_id)["attempt"] == "1"
+
+
 def _one_in_hand(stack: Stack) -> bool:
     with stack.redis() as client:
         return bool(client.zcard("callboard:open"))
