@@ -147,6 +147,8 @@ class Keeper:
         while not self._stopped:
             with self._tolerant():
                 self._turn()
+            if self._drain_until is not None and time.monotonic() >= self._drain_until:
+                self._end_of_grace()
             self._wake.wait(self._pause())
             self._wake.clear()
         with self._tolerant():
@@ -176,8 +178,6 @@ class Keeper:
         self._show_alive()
         for run_id in self._runs.sweep():
             self._expire(run_id)
-        if self._drain_until is not None and time.monotonic() >= self._drain_until:
-            self._end_of_grace()
 
     def _snapshot(self) -> list[Held]:
         with self._lock:

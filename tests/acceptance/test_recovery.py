@@ -223,6 +223,21 @@ def test_a_broker_that_was_away_is_noticed_soon(
     eventually(lambda: worker_of(stack, run_id) or ended(stack, run_id), within=2)
 
 
+def test_a_worker_stops_in_time_also_while_the_broker_is_away(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = begin("stop-without-broker", seconds=STOP_GRACE + 1)
+    eventually(lambda: worker_of(stack, run_id))
+    stopped = worker_of(stack, run_id)
+    with stack.without(BROKER):
+        stack.roll(stopped)
+        eventually(lambda: not stack.leaving, within=STOP_GRACE + 2.5)
+    eventually(lambda: stack.ready(BROKER))
+    eventually(lambda: ended(stack, run_id), within=RECOVERY + STOP_GRACE + 1)
+    assert record(stack, run_id)["status"] == "succeeded"
+    assert rows(stack, "long_runs", "stop-without-broker") == 1
+
+
 def test_runs_outlast_a_database_that_is_away(
     stack: Stack, call: Call, eventually: Eventually
 ) -> None:

@@ -120,7 +120,7 @@ class Stack:
     @property
     def leaving(self) -> int:
         """How many were asked to stop and have not ended."""
-        return len(self._leaving)
+        return sum(process.running for process in self._leaving)
 
     @property
     def url(self) -> str:
