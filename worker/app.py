@@ -60,6 +60,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "broker_transport_options": {"ack_emulation": False, "socket_keepalive": True},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # such as that the server became a replica
         # Queues: those that the actions name, and no others
         "task_queues": [Queue(name, exchange="", routing_key=name) for name in registry.queues],
         "task_create_missing_queues": False,
