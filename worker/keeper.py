@@ -32,7 +32,7 @@ from callboard.errors import CallboardError
 from callboard.outcome import Outcome
 from callboard.runs import Runs
 from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
-from worker.processes import bound_memory, die_with_parent
+from worker.processes import bound_memory, die_first, die_with_parent
 from worker.services import Services
 from worker.transaction import kill_session
 
@@ -316,4 +316,5 @@ class KeeperStep(bootsteps.StartStopStep):
 def _prepare_child(**_: Any) -> None:
     die_with_parent()
     bound_memory()
+    die_first()
     install_stop_signal()

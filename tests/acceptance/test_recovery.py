@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from chaos.intervals import Interval, read_intervals
+from chaos.intervals import Interval, overlapping, read_intervals
 from chaos.stack import (
     API,
     BROKER,
@@ -140,6 +140,7 @@ def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
     assert [record(stack, run_id)["attempt"] for run_id in short] == ["1"] * len(short)
     assert record(stack, long)["attempt"] == "2"
     assert record(stack, long)["lost"] == "0"
+    assert not overlapping(executions(stack, long))
 
 
 def test_a_worker_outlives_a_child_that_is_killed_before_its_loop_runs(
@@ -155,6 +156,16 @@ def test_a_worker_outlives_a_child_that_is_killed_before_its_loop_runs(
     runs = [begin(f"early-{number}", seconds=1.5) for number in range(2 * CHILDREN)]
     eventually(lambda: all(worker_of(stack, run_id) for run_id in runs))
     assert stack.pid(name) == started
+
+
+def test_the_kernel_ends_a_child_before_its_worker(stack: Stack, eventually: Eventually) -> None:
+    worker = stack.pid(WORKERS[0])
+    eventually(lambda: {oom_score(pid) for pid in children(worker)} == {500})
+    assert oom_score(worker) < 500
+
+
+def oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def test_a_worker_that_loses_every_connection_keeps_its_run(
