@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from celery import Celery
@@ -19,6 +20,19 @@ from worker.services import Services
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
+
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {
+        "TCP_KEEPIDLE": 5,  # seconds
+        "TCP_KEEPINTVL": 2,  # seconds
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 10_000,  # milliseconds
+    }.items()
+    if hasattr(socket, name)
+}
+"""Celery waits for its broker without a timeout, and the kernel would take two hours to notice that
+the broker's machine has lost its power."""
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
@@ -57,7 +71,11 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "broker_transport_options": {"ack_emulation": False, "socket_keepalive": True},
+        "broker_transport_options": {
+            "ack_emulation": False,
+            "socket_keepalive": True,
+            "socket_keepalive_options": _KEEPALIVE,
+        },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,  # such as that the server became a replica

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -247,6 +248,26 @@ def test_a_worker_stops_in_time_also_while_the_broker_is_away(
     eventually(lambda: ended(stack, run_id), within=RECOVERY + STOP_GRACE + 1)
     assert record(stack, run_id)["status"] == "succeeded"
     assert rows(stack, "long_runs", "stop-without-broker") == 1
+
+
+def test_the_kernel_looks_for_a_broker_that_says_nothing(stack: Stack) -> None:
+    port = urlsplit(stack.environment["REDIS_URL"]).port or 0
+    asked_after = keepalive_seconds(stack.pid(WORKERS[0]), port)
+    # where messages come from, and where events go to; the keeper asks more often itself
+    assert sum(seconds <= 5 for seconds in asked_after) >= 2
+
+
+def keepalive_seconds(pid: int, port: int) -> list[float]:
+    """When the kernel will ask the other end of a process's connections to this port."""
+    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    mine = [name.removeprefix("socket:[").rstrip("]") for name in files]
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        there, (timer, when) = fields[2].partition(":")[2], fields[5].split(":")
+        if fields[9] in mine and int(there, 16) == port and timer == "02":  # 2: keepalive
+            found.append(int(when, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
 
 
 def test_runs_outlast_a_database_that_is_away(
