@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1
 worker_class = "gevent"
 worker_connections = 4000
 
-# Callers who wait get their result, or are cut off with the rest of the stack.
+# Callers who wait get their result, or are told in time where it will be.
 graceful_timeout = int(float(os.environ.get("CALLBOARD_STOP_GRACE") or 20))
+waits_end = graceful_timeout - min(2.0, graceful_timeout / 4)  # seconds: of that, for waiting
 keepalive = 75  # seconds: more than the 60 after which common load balancers let go
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - no disk there
 
@@ -47,6 +50,19 @@ def on_starting(server: object) -> None:
         preflight(os.environ)
     except ConfigurationError as error:
         sys.exit(str(error))
+
+
+def post_worker_init(worker: Any) -> None:
+    """See that a process which is asked to stop lets its callers go in time."""
+    threading.Thread(target=_let_go, args=(worker,), name="let-go", daemon=True).start()
+
+
+def _let_go(worker: Any) -> None:
+    """Wait for the end of the process's life; who still waits then is answered without a result."""
+    while worker.alive:
+        time.sleep(0.1)
+    time.sleep(waits_end)
+    worker.wsgi.extensions["callboard"].replies.let_go()
 
 
 def child_exit(server: object, worker: Any) -> None:

@@ -65,6 +65,7 @@ class Replies:
         self._subscribed = threading.Event()
         self._closed = threading.Event()
         self._line: Any = None  # the subscribed connection
+        self.leaving = False  # nobody waits any more: the process is about to stop
         self.channel = f"callboard:reply:{uuid.uuid4().hex}"
 
     def __len__(self) -> int:
@@ -85,15 +86,24 @@ class Replies:
                 self._waiting.pop(run_id, None)
 
     def result(self, run_id: str, waiter: Waiter, deadline: float) -> bytes | None:
-        """The sealed result, as soon as the run has ended; None at ``deadline``.
+        """The sealed result, as soon as the run has ended; None at ``deadline``, or at `let_go`.
 
         ``deadline`` is in `time.monotonic` seconds. A change that brings no result may be the
         end of a run whose reply went to another process: the record tells.
         """
-        while waiter.sealed is None and waiter.wait(deadline - time.monotonic()):
+        while waiter.sealed is None and not self.leaving:
+            if not waiter.wait(deadline - time.monotonic()):
+                break
             if waiter.sealed is None:
                 waiter.sealed = self._runs.results([run_id]).get(run_id)
         return waiter.sealed
+
+    def let_go(self) -> None:
+        """End every wait, also those that are still to begin: the runs go on without them."""
+        self.leaving = True
+        for waiters in list(self._waiting.values()):
+            for waiter in list(waiters):
+                waiter.tell(None)
 
     def _start(self) -> None:
         """Start the reader on first use, so that a forked server process has one of its own."""

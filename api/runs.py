@@ -105,7 +105,7 @@ def _events(run: RunRecord | PastRun, identity: Identity | None) -> Iterator[str
                 kind = "progress" if told.get("status") == told_now["status"] else "status"
                 yield f"event: {kind}\ndata: {json.dumps(told_now)}\n\n"
                 told = told_now
-            if run.ended is not None:
+            if run.ended is not None or at_hand.replies.leaving:
                 return
             if not waiter.wait(KEEP_ALIVE_SECONDS):
                 yield ": still running\n\n"

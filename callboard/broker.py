@@ -128,6 +128,9 @@ class BatchingRedis(redis.Redis):
                 if last or isinstance(error, redis.TimeoutError):
                     return
             else:
+                if any(isinstance(request.reply, redis.ReadOnlyError) for request in batch):
+                    self._line.disconnect()  # a replica by now: the address leads elsewhere
+                    self.connection_pool.disconnect(inuse_connections=False)
                 return
 
     def _read(self) -> Any:
@@ -150,7 +153,7 @@ def connect(settings: Settings, *, max_connections: int = 64) -> BatchingRedis:
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         retry=Reconnect(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError],
+        retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
         client_name="callboard",
     )
     return BatchingRedis(connection_pool=pool)

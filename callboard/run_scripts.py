@@ -27,6 +27,8 @@ history is to take; see `callboard.ended`, which also lets the record expire the
 
 A run that has not ended is always in ``callboard:open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.
+What was sent to the queue's front is looked at a second later. A run that waits in the queue is
+looked at the more seldom the more there are, so that a lapsed claim never waits behind them.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ _COMMON = """
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function patience(open)
+  return 5000 + 15 * redis.call('ZCARD', open)
 end
 local function held_by(run, holder)
   local r = redis.call('HMGET', run, 'status', 'holder')
@@ -65,7 +70,7 @@ local function queue_again(run, open, id, delay)
   redis.call('HSET', run, 'status', 'queued', 'due', now() + delay)
   redis.call('HDEL', run, 'holder', 'lease', 'cancel')
   if delay == 0 then redis.call('RPUSH', r[1], r[2]) end
-  redis.call('ZADD', open, now() + (delay == 0 and 5000 or delay), id)
+  redis.call('ZADD', open, now() + (delay == 0 and 1000 or delay), id)
 end
 local function enlist(id, enqueued, caller)
   redis.call('ZADD', 'callboard:live', enqueued, id)
@@ -109,7 +114,7 @@ redis.call('HSET', run, 'action', action, 'queue', queue, 'seal', seal, 'message
 if caller ~= '' then redis.call('HSET', run, 'caller', caller) end
 enlist(id, t, caller ~= '' and caller)
 redis.call('LPUSH', queue, message)
-redis.call('ZADD', open, t + 5000, id)
+redis.call('ZADD', open, t + patience(open), id)
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
 return {'accepted', id}
 """
@@ -245,12 +250,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_
   if r[1] ~= 'queued' and r[1] ~= 'running' then
     redis.call('ZREM', open, id)
   else
+    local again = t + patience(open)
     if r[1] == 'queued' and tonumber(r[5] or r[4]) + lifetime < t then
       overdue[#overdue + 1] = id
     elseif not redis.call('LPOS', r[2], r[3], 'RANK', -1) then
       redis.call('RPUSH', r[2], r[3])
+      again = t + 1000
     end
-    redis.call('ZADD', open, t + 5000, id)
+    redis.call('ZADD', open, again, id)
   end
 end
 return overdue

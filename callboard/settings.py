@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +39,7 @@ PRIVATE_VARIABLES = re.compile(
 KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
+_PROMISED = {"w": "majority", "journal": "true", "readpreference": "primary"}  # of MONGODB_URI
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -90,6 +91,13 @@ def _mongodb_uri(value: SecretStr) -> SecretStr:
         raise ValueError("must look like mongodb://host:port/database")
     if not re.fullmatch(r"/[A-Za-z0-9_-]{1,63}", parts.path):
         raise ValueError("its path must name the database: mongodb://host:port/database")
+    for name, given in parse_qsl(parts.query):
+        needed = _PROMISED.get(name.lower(), given)
+        if given.lower() != needed:
+            raise ValueError(
+                f"asks for {name}={given:.20}, which cannot be safe: Callboard needs {needed} and "
+                f"sets it; leave {name} out"
+            )
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from celery import Celery
@@ -13,12 +14,25 @@ from callboard.settings import Settings, get_settings
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
-from worker.keeper import POOL, KeeperStep
+from worker.keeper import KeeperStep
 from worker.preparation import DatabaseStep
 from worker.services import Services
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
+
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {
+        "TCP_KEEPIDLE": 5,  # seconds
+        "TCP_KEEPINTVL": 2,  # seconds
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 10_000,  # milliseconds
+    }.items()
+    if hasattr(socket, name)
+}
+"""Celery waits for its broker without a timeout, and the kernel would take two hours to notice that
+the broker's machine has lost its power."""
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
@@ -57,9 +71,14 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "broker_transport_options": {"ack_emulation": False, "socket_keepalive": True},
+        "broker_transport_options": {
+            "ack_emulation": False,
+            "socket_keepalive": True,
+            "socket_keepalive_options": _KEEPALIVE,
+        },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # such as that the server became a replica
         # Queues: those that the actions name, and no others
         "task_queues": [Queue(name, exchange="", routing_key=name) for name in registry.queues],
         "task_create_missing_queues": False,
@@ -68,7 +87,8 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         # Processes
-        "worker_pool": POOL,
+        "worker_pool": "worker.prefork:Pool",
+        "worker_consumer": "worker.consumer:RunConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,

@@ -24,6 +24,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool
 
 from callboard import presence, store
 from callboard.action import Action
@@ -32,13 +33,12 @@ from callboard.outcome import Outcome
 from callboard.runs import Runs
 from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
 from worker.hands import Hands, InHand
-from worker.processes import bound_memory, die_with_parent
+from worker.processes import bound_memory, die_first, die_with_parent
 from worker.services import Services
 from worker.transaction import kill_session
 
-__all__ = ["POOL", "Held", "Keeper", "KeeperStep"]
+__all__ = ["Held", "Keeper", "KeeperStep"]
 
-POOL = "prefork"  # the only pool whose handlers can be stopped from outside
 TURN_SECONDS = 0.25
 CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
 POOL_SECONDS = 0.5
@@ -159,6 +159,8 @@ class Keeper:
         while not self._stopped:
             with self._tolerant():
                 self._turn()
+            if self._drain_until is not None and time.monotonic() >= self._drain_until:
+                self._end_of_grace()
             self._wake.wait(self._pause())
             self._wake.clear()
         with self._tolerant():
@@ -186,8 +188,6 @@ class Keeper:
         self._show_alive()
         for run_id in self._runs.sweep():
             self._expire(run_id)
-        if self._drain_until is not None and time.monotonic() >= self._drain_until:
-            self._end_of_grace()
 
     def _snapshot(self) -> list[Held]:
         """What the children have in hand now."""
@@ -331,8 +331,9 @@ class KeeperStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        pool = worker.pool_cls.__module__
-        if POOL not in pool:  # not from a signal: Celery logs what a receiver raises and goes on
+        if not issubclass(worker.pool_cls, TaskPool):
+            pool = worker.pool_cls.__module__
+            # not from a signal: Celery logs what a receiver raises and goes on
             sys.exit(f"callboard: The pool {pool!r} cannot stop a handler. Start without --pool.")
         services = worker.app.services
         worker.app.keeper = Keeper(services, worker.hostname)
@@ -343,5 +344,6 @@ class KeeperStep(bootsteps.StartStopStep):
 def _prepare_child(hands: Hands) -> None:
     die_with_parent()
     bound_memory()
+    die_first()
     hands.begin()
     install_stop_signal(hands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -9,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["bound_memory", "die_with_parent"]
+__all__ = ["bound_memory", "die_first", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,6 +34,15 @@ def bound_memory(share: float = 0.75) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def die_first(score: int = 500) -> None:
+    """Where memory runs out nevertheless, have the kernel end this process before others (Linux).
+
+    Its run starts again; the API, the worker itself or a database beside it would be missed more.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score))
 
 
 def _memory() -> int:

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 from local_stack import Stack
+
+SOON = 5.0  # seconds: a run of somebody else waits for one of the two children at most
+
+
+@pytest.fixture(autouse=True)
+def others(app_stack: Stack) -> Iterator[None]:
+    """Somebody else calls all the while, and notices nothing."""
+    done = threading.Event()
+    told: list[tuple[int, float]] = []
+
+    def call() -> None:
+        while not done.is_set():
+            response = app_stack.call("echo", as_user="somebody-else")
+            told.append((response.status_code, response.elapsed.total_seconds()))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+    assert {status for status, _ in told} == {200}
+    assert max(seconds for _, seconds in told) < SOON
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from chaos.intervals import Interval, read_intervals
-from chaos.stack import API, BROKER, CHILDREN, DATABASE, WORKERS, Stack, children, running_stack
+from chaos.intervals import Interval, overlapping, read_intervals
+from chaos.stack import (
+    API,
+    BROKER,
+    CHILDREN,
+    DATABASE,
+    STOP_GRACE,
+    WORKERS,
+    Stack,
+    children,
+    running_stack,
+)
 
 from callboard.stack.tokens import mint_token
 
 LEASE = 5.0  # seconds
 RECOVERY = LEASE + 5.0  # seconds in which a run goes on after its worker was killed
+OUTAGE = 2.5  # seconds: Celery itself would ask for the broker after 2 s, then after 6 s
+DATABASE_AWAY = 20.0  # seconds
 LONG = LEASE + 2.0  # seconds: a run that outlives its first lease
 
 Call = Callable[..., httpx.Response]
@@ -100,7 +113,7 @@ def rows(stack: Stack, collection: str, key: str) -> int:
 def test_a_run_of_a_killed_worker_goes_on_with_another(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
-    run_id = begin("killed")
+    run_id = begin("killed", seconds=2)
     eventually(lambda: worker_of(stack, run_id))
     first = worker_of(stack, run_id)
     killed_at = time.monotonic()
@@ -117,7 +130,7 @@ def test_a_run_of_a_killed_worker_goes_on_with_another(
 def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
-    long = begin("handed-back", seconds=10)
+    long = begin("handed-back", seconds=STOP_GRACE + 2.5)
     eventually(lambda: worker_of(stack, long))
     short = [begin(f"short-{number}", seconds=1.5) for number in range(2 * CHILDREN - 1)]
     eventually(lambda: all(worker_of(stack, run_id) for run_id in short))
@@ -128,6 +141,32 @@ def test_a_worker_that_is_asked_to_stop_ends_the_short_and_hands_back_the_long(
     assert [record(stack, run_id)["attempt"] for run_id in short] == ["1"] * len(short)
     assert record(stack, long)["attempt"] == "2"
     assert record(stack, long)["lost"] == "0"
+    assert not overlapping(executions(stack, long))
+
+
+def test_a_worker_outlives_a_child_that_is_killed_before_its_loop_runs(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    name = WORKERS[0]
+    stack.roll(name)
+    eventually(lambda: children(stack.pid(name)))
+    os.kill(children(stack.pid(name))[0], signal.SIGKILL)
+    started = stack.pid(name)
+    stack.wait_ready()
+    eventually(lambda: len(children(started)) == CHILDREN)
+    runs = [begin(f"early-{number}", seconds=1.5) for number in range(2 * CHILDREN)]
+    eventually(lambda: all(worker_of(stack, run_id) for run_id in runs))
+    assert stack.pid(name) == started
+
+
+def test_the_kernel_ends_a_child_before_its_worker(stack: Stack, eventually: Eventually) -> None:
+    worker = stack.pid(WORKERS[0])
+    eventually(lambda: {oom_score(pid) for pid in children(worker)} == {500})
+    assert oom_score(worker) < 500
+
+
+def oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def test_a_worker_that_loses_every_connection_keeps_its_run(
@@ -184,20 +223,79 @@ def test_queued_runs_survive_a_restart_of_the_broker(
     assert [rows(stack, "long_runs", f"queued-{number}-{i}") for i in range(len(runs))] == [1] * 6
 
 
-@pytest.mark.parametrize("action", ["appendLine", "transfer"])
-def test_runs_outlast_a_database_that_is_away(stack: Stack, call: Call, action: str) -> None:
+def test_a_broker_that_was_away_is_noticed_soon(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    gone = time.monotonic()
+    with stack.without(BROKER):
+        eventually(lambda: time.monotonic() > gone + OUTAGE)
+    eventually(lambda: stack.ready(BROKER))
+    eventually(lambda: httpx.get(f"{stack.url}/readyz").status_code == 200)
+    run_id = begin("after-outage", seconds=0.1)
+    eventually(lambda: worker_of(stack, run_id) or ended(stack, run_id), within=2)
+
+
+def test_a_worker_stops_in_time_also_while_the_broker_is_away(
+    stack: Stack, begin: Callable[..., str], eventually: Eventually
+) -> None:
+    run_id = begin("stop-without-broker", seconds=STOP_GRACE + 1)
+    eventually(lambda: worker_of(stack, run_id))
+    stopped = worker_of(stack, run_id)
+    with stack.without(BROKER):
+        stack.roll(stopped)
+        eventually(lambda: not stack.leaving, within=STOP_GRACE + 2.5)
+    eventually(lambda: stack.ready(BROKER))
+    eventually(lambda: ended(stack, run_id), within=RECOVERY + STOP_GRACE + 1)
+    assert record(stack, run_id)["status"] == "succeeded"
+    assert rows(stack, "long_runs", "stop-without-broker") == 1
+
+
+def test_the_kernel_looks_for_a_broker_that_says_nothing(stack: Stack) -> None:
+    port = urlsplit(stack.environment["REDIS_URL"]).port or 0
+    asked_after = keepalive_seconds(stack.pid(WORKERS[0]), port)
+    # where messages come from, and where events go to; the keeper asks more often itself
+    assert sum(seconds <= 5 for seconds in asked_after) >= 2
+
+
+def keepalive_seconds(pid: int, port: int) -> list[float]:
+    """When the kernel will ask the other end of a process's connections to this port."""
+    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    mine = [name.removeprefix("socket:[").rstrip("]") for name in files]
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        there, (timer, when) = fields[2].partition(":")[2], fields[5].split(":")
+        if fields[9] in mine and int(there, 16) == port and timer == "02":  # 2: keepalive
+            found.append(int(when, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
+
+
+def test_runs_outlast_a_database_that_is_away(
+    stack: Stack, call: Call, eventually: Eventually
+) -> None:
     accounts = {"source": "one", "target": "two"}
     call("openAccounts", dict.fromkeys(accounts.values(), 10))
-    with ThreadPoolExecutor(1) as pool:
+    params = {"amount": 1, **accounts}
+    gone = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+
+        def send(action: str, key: str, wait: int = 60) -> Future[httpx.Response]:
+            headers = {"Prefer": f"wait={wait}", "Idempotency-Key": key}
+            return pool.submit(call, action, params | {"key": key}, **headers)
+
         with stack.without(DATABASE):
-            params = {"key": f"away-{action}", "amount": 1, **accounts}
-            waiting = pool.submit(call, action, params)
-            early = call(action, params | {"key": f"early-{action}"}, Prefer="wait=3")
-        response = waiting.result()
+            patient = [send("appendLine", "away-plain"), send("transfer", "away-transaction")]
+            refused = send("appendSoon", "away-soon").result()
+            early = send("transfer", "away-transaction", wait=1).result()
+            eventually(lambda: time.monotonic() > gone + DATABASE_AWAY, within=DATABASE_AWAY)
+        told = [each.result() for each in patient]
+        again = send("appendSoon", "away-soon").result()
     assert (early.status_code, early.json()["success"]) == (504, False)
-    assert (response.status_code, response.json()["success"]) == (200, True)
-    collection = {"appendLine": "ledger", "transfer": "transfers"}[action]
-    assert rows(stack, collection, f"away-{action}") == 1
+    assert [(each.status_code, each.json()["success"]) for each in told] == [(200, True)] * 2
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert (again.status_code, again.headers["Run-Id"]) == (200, refused.headers["Run-Id"])
+    assert [rows(stack, "ledger", f"away-{key}") for key in ("plain", "soon")] == [1, 1]
+    assert rows(stack, "transfers", "away-transaction") == 1
 
 
 def test_a_broker_that_is_full_refuses_and_recovers(
@@ -233,6 +331,23 @@ def test_an_api_that_is_asked_to_stop_answers_who_waits(
         response = waiting.result()
     assert response.status_code == 200
     assert response.json()["success"]
+
+
+def test_an_api_that_stops_before_the_run_ends_says_where_it_is(
+    stack: Stack, call: Call, eventually: Eventually
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(call, "longRun", {"key": "api-gone", "seconds": STOP_GRACE + 2})
+        eventually(lambda: _one_in_hand(stack))
+        stack.restart(API)
+        response = waiting.result()
+    run_id = response.headers["Run-Id"]
+    assert response.status_code == 504
+    assert response.json()["runId"] == run_id
+    assert response.headers["Location"] == f"/api/runs/{run_id}"
+    eventually(lambda: ended(stack, run_id))
+    assert record(stack, run_id)["status"] == "succeeded"
+    assert record(stack, run_id)["attempt"] == "1"
 
 
 def _one_in_hand(stack: Stack) -> bool:

@@ -18,7 +18,7 @@ import httpx
 
 from callboard.stack.tokens import mint_token
 
-__all__ = ["ACCOUNTS", "BALANCE", "Call", "Load"]
+__all__ = ["ACCOUNTS", "BALANCE", "CLIENTS", "Call", "Load"]
 
 ACCOUNTS = tuple(f"account-{number}" for number in range(10))
 BALANCE = 1_000  # of each account at first
@@ -27,7 +27,8 @@ PATIENCE = 120.0  # seconds after which a client gives a call up: then it is los
 PAUSE = 0.3  # seconds before a call is sent again
 THINK = 0.15  # seconds at most between two calls of a client
 WAIT = 15  # seconds that a request asks the API to wait
-MIX = {"putProfile": 33, "appendLine": 33, "transfer": 32, "longRun": 2}  # weights
+MIX = {"putProfile": 32, "appendLine": 32, "transfer": 32, "longRun": 4}  # weights
+LONG = (5.5, 7.5)  # seconds that a long run takes: more than a lease
 
 
 @dataclass(kw_only=True)
@@ -54,9 +55,17 @@ class Load:
     """Clients in threads; ``calls`` holds every call that they made."""
 
     def __init__(
-        self, url: str, secret: str, seed: int, *, keyed: bool = True, clients: int = CLIENTS
+        self,
+        url: str,
+        secret: str,
+        seed: int,
+        *,
+        keyed: bool = True,
+        clients: int = CLIENTS,
+        long: tuple[float, float] = LONG,
     ) -> None:
         """``keyed``: send an Idempotency-Key (its run stays in Redis for a day)."""
+        self._long = long
         self.calls: list[Call] = []
         self._url = url
         self._headers = {"Authorization": f"Bearer {mint_token('chaos', secret)}"}
@@ -90,7 +99,7 @@ class Load:
     def _client(self, chance: random.Random) -> None:
         with self._http() as http:
             while not self._stopping.is_set():
-                call = _next_call(chance)
+                call = _next_call(chance, self._long)
                 self.calls.append(call)
                 self._insist(http, call)
                 self._stopping.wait(chance.uniform(0, THINK))
@@ -123,12 +132,12 @@ def _is_final(call: Call) -> bool:
     return call.status not in (503, 504) and call.envelope.get("error") != "Worker lost"
 
 
-def _next_call(chance: random.Random) -> Call:
+def _next_call(chance: random.Random, long: tuple[float, float]) -> Call:
     key = str(uuid.UUID(int=chance.getrandbits(128), version=4))
     (action,) = chance.choices(list(MIX), weights=list(MIX.values()))
     params: dict[str, Any] = {"key": key}
     if action == "longRun":
-        params["seconds"] = round(chance.uniform(5.5, 7.5), 1)
+        params["seconds"] = round(chance.uniform(*long), 1)
     else:
         params["amount"] = chance.randint(1, 50)
     if action == "transfer":

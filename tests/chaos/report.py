@@ -2,8 +2,9 @@
 
 Two recoveries are measured, in seconds. *Served*: from a fault to the next success of a request
 that was sent after it. *Rerun*: from the kill of a process that executed a run to the moment when
-another process executes that run; the run's own length is not part of it. Time in which the API,
-the broker or the database was away, killed and not yet started again, is part of neither.
+another process executes that run; the run's own length is not part of it. Time in which a server
+that it needs was away, killed and not yet ready again, is part of neither: the suite starts them
+again itself. A rerun needs the broker and the database, a request also the API.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chaos.checks import Finding
 from chaos.faults import KINDS, Fault
 from chaos.intervals import Interval
 from chaos.load import Call
+from chaos.stack import API, Away
 
 __all__ = ["Report"]
 
@@ -34,7 +36,7 @@ class Report:
     calls: Sequence[Call]
     faults: Sequence[Fault]
     intervals: Sequence[Interval]
-    away: Sequence[tuple[float, float]]  # when a server was, `time.monotonic` seconds
+    away: Sequence[Away]
     findings: Sequence[Finding]
     problems: Sequence[str]  # processes that did what they must not
 
@@ -78,27 +80,20 @@ class Report:
             first = bisect_right(told, (fault.at, 0.0))
             after = (answered for answered, sent in told[first:] if sent >= fault.at)
             if (answered := next(after, None)) is not None:
-                found[fault] = self._without_away(fault.at, answered)
+                found[fault] = _without(self.away, fault.at, answered)
         return found
 
     def _reruns(self) -> Mapping[Fault, float]:
         """By fault: the slowest of the runs that it hit."""
         by_pid = {pid: fault for fault in self.faults for pid in fault.killed}
+        away = [each for each in self.away if each.name != API]
         found: dict[Fault, float] = {}
         for interval in self.intervals:
             if interval.killed and (again := self._next_start(interval)) is not None:
                 fault = by_pid[interval.pid]
-                waited = self._without_away(fault.at, again)
+                waited = _without(away, fault.at, again)
                 found[fault] = max(found.get(fault, 0.0), waited)
         return found
-
-    def _without_away(self, start: float, end: float) -> float:
-        """The seconds between two moments in which every server was there."""
-        seconds = 0.0
-        for gone, back in sorted(self.away):
-            seconds += max(0.0, min(gone, end) - start)
-            start = min(max(start, back), end)
-        return seconds + end - start
 
     def _next_start(self, interval: Interval) -> float | None:
         later = (
@@ -107,6 +102,15 @@ class Report:
             if other.run_id == interval.run_id and other.start >= interval.end
         )
         return min(later, default=None)
+
+
+def _without(away: Sequence[Away], start: float, end: float) -> float:
+    """The seconds between two moments in which none of these was away."""
+    seconds = 0.0
+    for _, gone, back in sorted(away, key=lambda each: each.gone):
+        seconds += max(0.0, min(gone, end) - start)
+        start = min(max(start, back), end)
+    return seconds + end - start
 
 
 def _longest(seconds: Mapping[Fault, float], kind: str) -> str:

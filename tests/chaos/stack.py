@@ -1,6 +1,7 @@
 """The processes under test: a broker, a database, an API and two workers, kept running.
 
-They are those of `callboard up`, with a second worker. Whatever is killed is started again at
+They are those of `callboard up`, with a second worker; beat and Flower only where a test asks for
+them. Whatever is killed is started again at
 once; what ends by itself is started again, too, and told as a problem.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from pymongo.database import Database
@@ -31,15 +32,18 @@ from callboard.stack.supervisor import Supervisor
 from callboard.stack.valkey import start_valkey
 from chaos.intervals import FOLDER_VARIABLE
 
-__all__ = ["API", "BROKER", "DATABASE", "WORKERS", "Stack", "children", "running_stack"]
+__all__ = [
+    "API", "BEAT", "BROKER", "DATABASE", "FLOWER", "STOP_GRACE", "WORKERS", "Away", "Stack",
+    "children", "running_stack",
+]  # fmt: skip
 
 API, BROKER, DATABASE = "API", "Valkey", "MongoDB"
+BEAT, FLOWER = "beat", "Flower"
 WORKERS = ("worker-1", "worker-2")
-CHILDREN = 2  # of each worker
+CHILDREN = 2  # of each worker, unless it is told otherwise
 STOP_GRACE = 3.0  # seconds that a worker has for the runs in hand: less than a long run needs
 START_SECONDS = 60.0
-SETTLED_SECONDS = 2.0  # Celery ends a worker whose child dies before its loop runs
-EXIT_SECONDS = STOP_GRACE + 5.0  # in which a worker that was asked to stop must have ended
+EXIT_SECONDS = 5.0  # after its grace, in which a process that was asked to stop must have ended
 
 TESTS = Path(__file__).parents[1]
 
@@ -51,7 +55,15 @@ class Member:
     make: Callable[[], Program]
     process: Process
     since: float = 0.0  # time.monotonic seconds: when it was last stopped
-    ready_at: float | None = None  # time.monotonic seconds: from when on it counts as ready
+    ready_at: float | None = None  # time.monotonic seconds: when it was first seen to be ready
+
+
+class Away(NamedTuple):
+    """A time in which a server was killed and not yet ready again; `time.monotonic` seconds."""
+
+    name: str
+    gone: float
+    back: float
 
 
 class Servers(Supervisor):
@@ -72,19 +84,24 @@ class Stack:
     """The processes by name, and the way to what they serve."""
 
     def __init__(
-        self, supervisor: Servers, folder: DataFolder, environment: Mapping[str, str]
+        self,
+        supervisor: Servers,
+        folder: DataFolder,
+        environment: Mapping[str, str],
+        children_each: int,
     ) -> None:
         self.environment = environment
         self.log_folder = folder.path / "log"
         self.intervals = Path(environment[FOLDER_VARIABLE])
         self.problems: list[str] = []
-        self.away: list[tuple[float, float]] = []  # when a server was: time.monotonic seconds
+        self.away: list[Away] = []
+        self._exit_seconds = float(environment["CALLBOARD_STOP_GRACE"]) + EXIT_SECONDS
         self._supervisor = supervisor
         self._starts = 0
         self._leaving: dict[Process, float] = {}  # asked to stop -> when it must have ended
         self._application = Application(
-            folder=folder, host="127.0.0.1", port=free_port(), flower_port=0,
-            workers=CHILDREN, environment=environment,
+            folder=folder, host="127.0.0.1", port=free_port(), flower_port=free_port(),
+            workers=children_each, environment=environment,
         )  # fmt: skip
         queues = preflight({**os.environ, **environment}).queues
         self._members = {
@@ -94,6 +111,16 @@ class Stack:
         self._add(API, self._application.web)
         for name in WORKERS:
             self._add(name, lambda: self._application.worker(queues))
+
+    def add_beat_and_flower(self) -> None:
+        """Start these two as well."""
+        self._add(BEAT, self._application.beat)
+        self._add(FLOWER, self._application.flower)
+
+    @property
+    def leaving(self) -> int:
+        """How many were asked to stop and have not ended."""
+        return sum(process.running for process in self._leaving)
 
     @property
     def url(self) -> str:
@@ -120,11 +147,10 @@ class Stack:
         """Whether a member has been ready since its last start."""
         member = self._members[name]
         if member.ready_at is None and member.process.program.ready():
-            member.ready_at = time.monotonic() + (SETTLED_SECONDS if name in WORKERS else 0)
+            member.ready_at = time.monotonic()
             if name not in WORKERS:
-                self.away.append((member.since, member.ready_at))
-        settled = member.ready_at is not None and time.monotonic() >= member.ready_at
-        return settled and member.process.running
+                self.away.append(Away(name, member.since, member.ready_at))
+        return member.ready_at is not None and member.process.running
 
     def wait_ready(self) -> None:
         """Return when every member is ready; raises TimeoutError."""
@@ -160,10 +186,29 @@ class Stack:
 
     def roll(self, name: str) -> None:
         """SIGTERM a member and start the next one at once; the old one ends its work beside."""
-        member = self._members[name]
-        member.process.send(signal.SIGTERM)
-        self._leaving[member.process] = time.monotonic() + EXIT_SECONDS
+        self._see_off(self._members[name].process)
         self._start(name)
+
+    def relieve(self, name: str) -> None:
+        """Start the next one, and SIGTERM the old one once the next is ready."""
+        old = self._members[name].process
+        self._start(name)
+        self.wait_ready()
+        self._see_off(old)
+
+    def reload(self, name: str) -> None:
+        """SIGHUP a member; return when it has new children only (gunicorn's graceful reload)."""
+        old = set(children(self.pid(name)))
+        self._members[name].process.send(signal.SIGHUP)
+        deadline = time.monotonic() + self._exit_seconds
+        while not (now := set(children(self.pid(name)))) or old & now:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} still has old children; see {self.log_folder}")
+            self.look_after()
+
+    def _see_off(self, process: Process) -> None:
+        process.send(signal.SIGTERM)
+        self._leaving[process] = time.monotonic() + self._exit_seconds
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:
@@ -212,7 +257,7 @@ class Stack:
         member.process, member.ready_at = self._launch(name, member.make()), None
 
     def _wait_ended(self, process: Process) -> None:
-        deadline = time.monotonic() + EXIT_SECONDS
+        deadline = time.monotonic() + self._exit_seconds
         while process.running:
             process.program.nudge()
             if time.monotonic() > deadline:
@@ -222,8 +267,19 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, *, fsync: str, **variables: str) -> Iterator[Stack]:
-    """All of it, ready; ended with the block. ``fsync``: Valkey's ``appendfsync``."""
+def running_stack(
+    folder: Path,
+    *,
+    fsync: str,
+    children_each: int = CHILDREN,
+    address: Callable[[str], str] = str,
+    **variables: str,
+) -> Iterator[Stack]:
+    """All of it, ready; ended with the block.
+
+    ``fsync``: Valkey's ``appendfsync``. ``children_each``: the children of each worker.
+    ``address``: turns Valkey's URL into the one that the others get.
+    """
     data = DataFolder(folder)
     data.create()
     secrets = keep_secrets(data)
@@ -235,7 +291,7 @@ def running_stack(folder: Path, *, fsync: str, **variables: str) -> Iterator[Sta
             client.config_rewrite()
         environment = {
             **development_environment({}, secrets),
-            "REDIS_URL": broker.url,
+            "REDIS_URL": address(broker.url),
             "MONGODB_URI": database.uri,
             "CALLBOARD_ACTIONS": "chaos.app",
             "CALLBOARD_STOP_GRACE": f"{STOP_GRACE:g}",
@@ -243,7 +299,7 @@ def running_stack(folder: Path, *, fsync: str, **variables: str) -> Iterator[Sta
             FOLDER_VARIABLE: str(data.subfolder("intervals")),
             **variables,
         }
-        stack = Stack(supervisor, data, environment)
+        stack = Stack(supervisor, data, environment, children_each)
         stack.wait_ready()
         yield stack
 

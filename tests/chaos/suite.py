@@ -13,13 +13,16 @@ from callboard.run_scripts import OPEN
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.faults import Fault, bag, inject
 from chaos.intervals import read_intervals
-from chaos.load import Load
+from chaos.load import CLIENTS, Load
 from chaos.report import Report
-from chaos.stack import Stack, running_stack
+from chaos.stack import WORKERS, Stack, running_stack
 
 __all__ = ["Plan", "run_suite"]
 
 SETTLE_SECONDS = 60.0
+CHILDREN = CLIENTS // len(WORKERS)
+"""Of each worker. That recovery is bounded is promised while a child is free. A client has one
+call at a time, so with both workers there is always one; with one of them calls wait in line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class Plan:
 def run_suite(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report:
     """Run it in ``folder``, which keeps logs and data; ``tell`` takes a line per fault."""
     variables = {"CALLBOARD_RECOVERY": f"{plan.lease:g}"}
-    with running_stack(folder, fsync=plan.fsync, **variables) as stack:
+    with running_stack(folder, fsync=plan.fsync, children_each=CHILDREN, **variables) as stack:
         load = Load(stack.url, stack.environment["JWT_SECRET"], plan.seed)
         started = time.monotonic()
         load.start()

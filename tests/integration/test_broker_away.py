@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -115,3 +116,30 @@ def test_a_full_broker_refuses_and_accepts_again(
     assert_unavailable(response)
     assert seconds < 2
     assert call().status_code == 202
+
+
+def test_a_broker_whose_disk_is_full_refuses_and_accepts_again(
+    api: Callable[[str], Call], redis_url: str, redis_client: redis.Redis,
+    eventually: Callable[..., None],
+) -> None:  # fmt: skip
+    call = api(redis_url)
+    pid = redis_client.info("server")["process_id"]
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    accepted = []
+
+    def refused() -> bool:
+        """The first write is in memory before the server knows; what it accepted, it has."""
+        response = call()
+        accepted.extend([response.headers["Run-Id"]] if response.status_code == 202 else [])
+        return response.status_code != 202
+
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
+    try:
+        eventually(refused)
+        response, seconds = timed(call)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    assert_unavailable(response)
+    assert seconds < 2
+    eventually(lambda: call().status_code == 202)
+    assert all(redis_client.exists(f"callboard:run:{run_id}") for run_id in accepted)

@@ -19,6 +19,7 @@ from callboard.runs import Accepted, Runs
 from callboard.seal import Call, Sealer
 
 LEASE = 5.0  # seconds
+TURN = 0.25  # seconds between two sweeps
 
 
 @action("work")
@@ -63,6 +64,14 @@ def lapse(client: redis.Redis, run_id: str) -> None:
     """Let the claim on the run lapse."""
     client.hset(f"callboard:run:{run_id}", "lease", 1)
     make_due(client, run_id)
+
+
+def pass_time(client: redis.Redis, claimed: str, seconds: float) -> None:
+    """Let all times in `OPEN` and the claim on one run come nearer."""
+    earlier = {run_id: score - seconds * 1000 for run_id, score in client.zscan_iter(OPEN)}
+    client.zadd(OPEN, earlier)
+    client.hincrby(f"callboard:run:{claimed}", "lease", -int(seconds * 1000))
+    client.delete("callboard:sweep")
 
 
 class TestAccept:
@@ -343,6 +352,19 @@ class TestSweep:
         assert runs.sweep() == [run_id]
         runs.expire(run_id, "work", Outcome.failed("Expired", run_id), None)
         assert runs.results([run_id])
+
+    def test_a_lapsed_claim_does_not_wait_behind_a_deep_queue(
+        self, runs: Runs, accept: Accept, redis_client: redis.Redis
+    ) -> None:
+        for _ in range(400):
+            accept(max_queue=1000)
+        run_id = queued(redis_client)[-1]
+        redis_client.rpop("callboard")
+        runs.claim(run_id, "work", "w:1", LEASE)
+        for _ in range(int(LEASE / TURN) + 4):
+            pass_time(redis_client, run_id, TURN)
+            runs.sweep()
+        assert queued(redis_client)[-1] == run_id
 
 
 class TestWatch:

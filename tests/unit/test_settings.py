@@ -105,9 +105,26 @@ def test_plain_http_is_refused_outside_loopback(setenv):
         load_settings()
 
 
+@pytest.mark.parametrize("option", ["w=1", "journal=false", "readPreference=secondaryPreferred"])
+def test_a_database_that_may_lose_or_hide_writes_is_refused(setenv, option):
+    name, _, given = option.partition("=")
+    setenv(MONGODB_URI=f"mongodb://db.example/app?retryWrites=true&{option}")
+    with pytest.raises(
+        ConfigurationError, match=rf"MONGODB_URI: asks for {name}={given[:20]}.*needs"
+    ):
+        load_settings()
+
+
+def test_a_database_that_is_asked_for_what_it_gets_is_right(setenv):
+    setenv(MONGODB_URI="mongodb+srv://db.example/app?retryWrites=true&w=majority")
+    load_settings()
+
+
 def test_the_wait_cannot_be_longer_than_its_cap(setenv):
     setenv(CALLBOARD_WAIT="500")
-    with pytest.raises(ConfigurationError, match="above CALLBOARD_MAX_WAIT"):
+    with pytest.raises(
+        ConfigurationError, match=r"CALLBOARD_WAIT \(500 s\) is above CALLBOARD_MAX_WAIT \(120 s\)"
+    ):
         load_settings()
 
 

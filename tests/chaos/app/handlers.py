@@ -51,6 +51,12 @@ def append_line(ctx: ActionContext, params: Amount) -> ActionResult:
         return ctx.tools.create("ledger", params.model_dump())
 
 
+@action(timeout=5)
+def append_soon(ctx: ActionContext, params: Amount) -> ActionResult:
+    """The same, for a caller who cannot wait."""
+    return ctx.tools.create("ledger", params.model_dump())
+
+
 @action(transaction=True)
 def transfer(ctx: ActionContext, params: Transfer) -> ActionResult:
     """Read, change and write two accounts, and leave a row about it."""
