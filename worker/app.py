@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery
 from kombu.entity import Queue
 
 from callboard.log import configure_logging
@@ -14,14 +13,16 @@ from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
 from worker.keeper import POOL, KeeperStep
+from worker.logs import add_run, connect_logging
 from worker.preparation import DatabaseStep
+from worker.programs import Application
 from worker.services import Services
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
+def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Application:
     """The worker's Celery application, from the environment unless told otherwise.
 
     Raises `ConfigurationError` for wrong settings or a wrong actions package.
@@ -29,8 +30,11 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     settings = settings or get_settings()
     registry = registry or get_registry()
     check_indexes(registry.collections)
-    configure_logging(development=settings.development)
-    app = Celery("callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    configure_logging(add_run, development=settings.development)
+    connect_logging()
+    app = Application(
+        "callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False
+    )
     app.conf.update(_configuration(settings, registry))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
     app.services = Services(settings, registry)

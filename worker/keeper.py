@@ -66,6 +66,11 @@ class Held:
         """A run may be delivered twice: the child that finds it claimed is another entry."""
         return self.run_id, self.pid
 
+    @property
+    def names(self) -> dict[str, str]:
+        """For the log."""
+        return {"run_id": self.run_id, "action": self.action.name}
+
 
 class Keeper:
     """The runs in hand of one worker."""
@@ -108,7 +113,7 @@ class Keeper:
         with self._tolerant():
             limit = lost_limit(held.action)
             lost = self._runs.lose(held.run_id, held.holder, limit)
-            _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
+            _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
             if lost >= limit:
                 self._end(held, Outcome.lost(held.run_id))
 
@@ -159,7 +164,7 @@ class Keeper:
             for held in self._snapshot():
                 with self._lock:
                     if held.lapses_at <= lapsing and self._update(held, lapses_at=float("inf")):
-                        _log.warning("claim not renewed", run_id=held.run_id, pid=held.pid)
+                        _log.warning("claim not renewed", **held.names, pid=held.pid)
                         self._kill(held)
             time.sleep(FENCE_SECONDS / 3)
 
@@ -234,7 +239,7 @@ class Keeper:
             if self._held.get(held.key) is not held:
                 return
             if self._end(held, outcome):
-                _log.warning("run stopped", run_id=held.run_id, why=outcome.envelope()["error"])
+                _log.warning("run stopped", **held.names, why=outcome.envelope()["error"])
                 self._kill(held)
             del self._held[held.key]
 

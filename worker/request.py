@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.exceptions import WorkerLostError
 from celery.worker.request import Request
+from structlog.contextvars import bound_contextvars
 
 __all__ = ["RunRequest"]
 
@@ -34,7 +35,8 @@ class RunRequest(Request):
         held = self._keeper.released(self.id, self.worker_pid)
         if held and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
             self._keeper.child_died(held)
-        return super().on_failure(exc_info, send_failed_event, return_ok)
+        with bound_contextvars(run_id=self.id, action=self.task.action.name):  # for Celery's line
+            return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """A cold shutdown: the child is stopped, the run goes back to its queue."""

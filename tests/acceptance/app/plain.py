@@ -1,5 +1,6 @@
 """Ordinary handlers."""
 
+import logging
 import time
 from typing import Any
 
@@ -21,6 +22,14 @@ def echo(ctx: ActionContext) -> ActionResult:
             "hasToken": ctx.caller_jwt is not None,
         }
     )
+
+
+@action
+def talkative(ctx: ActionContext) -> ActionResult:
+    """Logs, by itself and from a library."""
+    ctx.log.info("own line", number=1)
+    logging.getLogger("library").warning("line of a %s", "library")
+    return ok()
 
 
 @action
