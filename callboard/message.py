@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["BODY", "SIGNATURE_HEADER", "headers", "signed_parts", "write"]
+__all__ = ["BODY", "SIGNATURE_HEADER", "Wakeup", "headers", "read", "wakeup", "write"]
 
 SIGNATURE_HEADER = "callboard"
 
@@ -23,22 +23,25 @@ BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": 
 _BODY = base64.b64encode(BODY).decode()
 
 
-def signed_parts(task: str, run_id: str, display: str) -> tuple[str, str, str]:
-    """What the tag in `SIGNATURE_HEADER` covers."""
-    return (task, run_id, display)
+class Wakeup(NamedTuple):
+    """What a message says, and what the tag in `SIGNATURE_HEADER` covers."""
+
+    task: str
+    run_id: str
+    display: str  # what Flower shows as the task's kwargs
 
 
-def headers(task: str, run_id: str, display: str, tag: str) -> dict[str, Any]:
-    """The headers of the message; ``display`` is what Flower shows as the task's kwargs.
+def headers(wakeup: Wakeup, tag: str) -> dict[str, Any]:
+    """The headers of the message.
 
     Time limits, retries, callbacks and expiry are absent on purpose: they come from the
     registry and the run record.
     """
     return {
         "lang": "py",
-        "task": task,
-        "id": run_id,
-        "root_id": run_id,
+        "task": wakeup.task,
+        "id": wakeup.run_id,
+        "root_id": wakeup.run_id,
         "parent_id": None,
         "group": None,
         "retries": 0,
@@ -46,7 +49,7 @@ def headers(task: str, run_id: str, display: str, tag: str) -> dict[str, Any]:
         "eta": None,
         "expires": None,
         "argsrepr": "()",
-        "kwargsrepr": display,
+        "kwargsrepr": wakeup.display,
         "ignore_result": True,
         SIGNATURE_HEADER: tag,
     }
@@ -70,3 +73,23 @@ def write(queue: str, fields: dict[str, Any]) -> str:
         },
     }
     return json.dumps(envelope, separators=(",", ":"))
+
+
+def read(text: bytes) -> tuple[Wakeup, object] | None:
+    """What the message says, and its tag, which may be anything; None if it is not like ours."""
+    try:
+        envelope = json.loads(text)
+        fields = envelope["headers"]
+        if envelope["body"] != _BODY:
+            return None
+        return wakeup(fields), fields.get(SIGNATURE_HEADER)
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def wakeup(fields: dict[str, Any]) -> Wakeup:
+    """What these headers say; raises TypeError or LookupError where they are not like ours."""
+    said = Wakeup(fields["task"], fields["id"], fields["kwargsrepr"])
+    if not all(isinstance(part, str) for part in said):
+        raise TypeError("not text")
+    return said

@@ -23,7 +23,7 @@ from callboard.outcome import Outcome
 from callboard.run_scripts import OPEN, SCRIPTS
 from callboard.seal import CALL_LIFETIME, Call, Sealer
 
-__all__ = ["Accepted", "Claim", "RunRecord", "Runs", "Status"]
+__all__ = ["Accepted", "Claim", "Finished", "RunRecord", "Runs", "Status"]
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
@@ -35,6 +35,13 @@ class Accepted(NamedTuple):
 
     run_id: str
     joined: bool  # True: an idempotency key led to a run that exists
+
+
+class Finished(NamedTuple):
+    """How `Runs.finish_and_take` ended."""
+
+    done: bool  # False: the run is no longer this holder's, and nothing was taken
+    message: bytes | None  # None: there was none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +125,8 @@ class Runs:
         return Accepted(value, joined=state == "joined")
 
     def _message(self, run_id: str, action: Action, call: Call) -> str:
-        display = action.display(call.params)
-        tag = self.sealer.sign(*message.signed_parts(action.task, run_id, display))
-        return message.write(action.queue, message.headers(action.task, run_id, display, tag))
+        wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
+        return message.write(action.queue, message.headers(wakeup, self.sealer.sign(*wakeup)))
 
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
@@ -152,10 +158,29 @@ class Runs:
         self, run_id: str, action: str, holder: str, outcome: Outcome, reply: str | None
     ) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
+        return self.finish_and_take(run_id, action, holder, outcome, reply, ()).done
+
+    def finish_and_take(
+        self,
+        run_id: str,
+        action: str,
+        holder: str,
+        outcome: Outcome,
+        reply: str | None,
+        queues: Sequence[str],
+    ) -> Finished:
+        """`finish`, and in the same step take the next message of ``queues``."""
         sealed = self.sealer.seal("result", run_id, action, outcome.to_bytes())
         again = "1" if outcome.retryable else "0"
         arguments = [run_id, holder, outcome.status, sealed, again, reply or ""]
-        return bool(self._call("finish", [_run(run_id), OPEN], arguments))
+        done, *message = self._call("finish", [_run(run_id), OPEN, *queues], arguments)
+        return Finished(bool(done), message[0] if message else None)
+
+    def next_message(self, queues: Sequence[str], seconds: float) -> bytes | None:
+        """Take the next message of these queues; wait for one so long (less than 1 s)."""
+        with guarded():
+            taken = cast("list[bytes] | None", self._redis.brpop(queues, seconds))
+        return taken[1] if taken else None
 
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""

@@ -13,7 +13,7 @@ from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
 from worker.keeper import POOL, KeeperStep
-from worker.logs import add_run, connect_logging
+from worker.logs import connect_logging, run_adder
 from worker.preparation import DatabaseStep
 from worker.programs import Application
 from worker.services import Services
@@ -30,14 +30,15 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     settings = settings or get_settings()
     registry = registry or get_registry()
     check_indexes(registry.collections)
-    configure_logging(add_run, development=settings.development)
+    services = Services(settings, registry)
+    configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
     app = Application(
         "callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False
     )
     app.conf.update(_configuration(settings, registry))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
-    app.services = Services(settings, registry)
+    app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:
         app.tasks.unregister(name)  # a message may start actions and nothing else
@@ -73,7 +74,6 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_send_sent_event": False,
         # Processes
         "worker_pool": POOL,
-        "worker_consumer": "worker.consumer:BatchingConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,

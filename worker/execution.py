@@ -7,35 +7,34 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import structlog
-from celery.exceptions import Retry as CeleryRetry
 
 from callboard import store
 from callboard.action import Action
 from callboard.errors import (
     BrokerUnavailable,
-    CallboardError,
     SealError,
     ServiceUnavailable,
     StopHandler,
 )
 from callboard.outcome import Outcome
 from callboard.results import ActionResult
-from callboard.runs import Claim
+from callboard.runs import Claim, Finished
 from callboard.seal import Call
 from worker.context import build_context
 from worker.fire import close_fire, take_fire
+from worker.hands import Hands
 from worker.services import Services
 from worker.transaction import Transaction, kill_session, run_in_transaction
 
 __all__ = [
     "MAX_LOST",
     "Attempt",
+    "Delivered",
     "RunEnded",
-    "RunFailed",
     "execute",
     "install_stop_signal",
     "result_of",
@@ -45,13 +44,19 @@ MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost
 DATABASE_RETRY_SECONDS = 1.0
 MARGIN_SECONDS = 1.0  # what a handler's calls leave of its timeout, so that it ends by itself
 STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
+KILL_SECONDS = 0.5  # within which the keeper kills the child of a run that it has ended
 
+_T = TypeVar("_T")
 _log = structlog.get_logger("callboard.worker")
 _deliveries = itertools.count(1)
 
 
-class RunFailed(CallboardError):
-    """Callboard ended the run; Flower shows the task as failed. The text holds no detail."""
+class Delivered(NamedTuple):
+    """What became of a message."""
+
+    end: Literal["succeeded", "failed", "retried"] | None  # None: it changed nothing
+    error: str | None = None  # why, as the caller is told
+    message: bytes | None = None  # the next one, taken in the same step
 
 
 class RunEnded(Exception):
@@ -66,6 +71,10 @@ class HandlerStopped(BaseException):
     """Raised inside a handler whose run was canceled."""
 
 
+class _Again(Exception):
+    """The run is back in its queue."""
+
+
 class Attempt(NamedTuple):
     """One start of a handler for a run that this process holds."""
 
@@ -77,31 +86,45 @@ class Attempt(NamedTuple):
     deadline: float  # time.monotonic seconds
 
 
-def execute(services: Services, action: Action, run_id: str) -> None:
-    """Claim the run, run its handler, end the run.
+def execute(
+    services: Services, action: Action, run_id: str, queues: Sequence[str] = ()
+) -> Delivered:
+    """Claim the run, run its handler, end the run; take the next message of ``queues`` then.
 
-    A message for a run that is held, ended or unknown changes nothing. Raises `RunFailed`
-    or Celery's Retry, for Flower to see, after the record has been written.
+    A message for a run that is held, ended or unknown changes nothing. Nothing that a handler
+    raises leaves this function.
     """
+    services.hands.take(run_id, action.name)
+    try:
+        return _claimed(services, action, run_id, queues)
+    except _Again as again:
+        return Delivered("retried", str(again))
+    finally:
+        services.hands.let_go()
+
+
+def _claimed(services: Services, action: Action, run_id: str, queues: Sequence[str]) -> Delivered:
     holder = f"{services.holder(os.getpid())}{next(_deliveries)}"
     claim = services.runs.claim(run_id, action.name, holder, services.settings.recovery)
     if claim.state != "claimed":
         if claim.state == "gone":
             services.refuse("message without a run", action.task, run_id)
-        return
+        return Delivered(None)
     try:
         call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
     except (SealError, ValueError, TypeError):
         services.refuse("record without a valid seal", action.task, run_id)
         _finish(services, run_id, action, holder, Outcome.failed("Action failed", run_id), None)
-        return
+        return Delivered("failed", "Action failed")
     deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
     attempt = Attempt(run_id, action, holder, claim, call, deadline)
     outcome = _refused_again(services, attempt) or _handled(services, attempt)
-    if _finish(services, run_id, action, holder, outcome, call.reply):
+    finished = _finish(services, run_id, action, holder, outcome, call.reply, queues)
+    if finished.done:
         close_fire(attempt, outcome)
     if outcome.code != 200:
-        raise RunFailed(outcome.envelope()["error"]) from None
+        return Delivered("failed", outcome.error, finished.message)
+    return Delivered("succeeded", None, finished.message)
 
 
 def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
@@ -210,7 +233,7 @@ def _unavailable(services: Services, attempt: Attempt, error: ServiceUnavailable
 def _retry(services: Services, attempt: Attempt, delay: float) -> None:
     """Put the run back into its queue; returns only if it is no longer ours."""
     if _insist(lambda: services.runs.requeue(attempt.run_id, attempt.holder, delay)):
-        raise CeleryRetry(f"again in {delay:.1f} s") from None
+        raise _Again(f"again in {delay:.1f} s") from None
 
 
 def _finish(
@@ -220,15 +243,19 @@ def _finish(
     holder: str,
     outcome: Outcome,
     reply: str | None,
-) -> bool:
-    """End the run; False if it is no longer ours."""
-    if _insist(lambda: services.runs.finish(run_id, action.name, holder, outcome, reply)):
-        return True
-    _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
-    return False
+    queues: Sequence[str] = (),
+) -> Finished:
+    """End the run, if it is still ours."""
+    finished = _insist(
+        lambda: services.runs.finish_and_take(run_id, action.name, holder, outcome, reply, queues)
+    )
+    if not finished.done:
+        _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
+        time.sleep(KILL_SECONDS)  # with this run in hand: a kill must not hit the next
+    return finished
 
 
-def _insist(write: Callable[[], bool]) -> bool:
+def _insist(write: Callable[[], _T]) -> _T:
     """Keep trying while the broker is away: an outcome that is not stored did not happen.
 
     The claim lapses meanwhile; then the record refuses the write, whenever it arrives.
@@ -263,11 +290,11 @@ class _stoppable:  # noqa: N801 - reads as a context manager
         _stoppable.active = False
 
 
-def install_stop_signal() -> None:
-    """In a child: let the keeper interrupt the handler."""
+def install_stop_signal(hands: Hands) -> None:
+    """In a child: let the keeper interrupt the handler of the run that it means."""
 
     def stop(*_: object) -> None:
-        if _stoppable.active:
+        if _stoppable.active and hands.stop_is_asked():
             _stoppable.active = False
             raise HandlerStopped
 

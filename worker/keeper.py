@@ -31,6 +31,7 @@ from callboard.errors import CallboardError
 from callboard.outcome import Outcome
 from callboard.runs import Runs
 from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
+from worker.hands import Hands, InHand
 from worker.processes import bound_memory, die_with_parent
 from worker.services import Services
 from worker.transaction import kill_session
@@ -52,19 +53,29 @@ _log = structlog.get_logger("callboard.worker")
 class Held:
     """A run in the hands of one of this worker's children."""
 
-    run_id: str
+    hand: InHand
     action: Action
-    pid: int
     holder: str  # what the claim's holder begins with
     stop_at: float  # time.monotonic seconds: when the handler is stopped
     lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
     renewed: bool = False  # the record has named our child as the holder
     canceled: bool = False
+    taken_out: bool = False  # its child was killed, or has died: nothing more is done with it
 
     @property
-    def key(self) -> tuple[str, int]:
-        """A run may be delivered twice: the child that finds it claimed is another entry."""
-        return self.run_id, self.pid
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.hand.run_id
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self.hand.pid
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """A run may come to a child twice: each time is another entry."""
+        return self.hand.pid, self.hand.number
 
     @property
     def names(self) -> dict[str, str]:
@@ -77,45 +88,46 @@ class Keeper:
 
     def __init__(self, services: Services, hostname: str) -> None:
         self._services = services
+        self._hands = services.hands
         self._presence = presence.WORKER + hostname
         self._redis = services.connect()
         self._runs = Runs(self._redis, services.sealer)
-        self._held: dict[tuple[str, int], Held] = {}
-        self._lock = threading.Lock()  # a child is never killed for a run it has just ended
+        self._held: dict[tuple[int, int], Held] = {}
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
         self._drain_until: float | None = None
+        shortest = min((a.timeout for a in services.registry.actions.values()), default=1.0)
+        self._turn_seconds = min(TURN_SECONDS, max(shortest / 2, 0.01))
 
     # Told by the requests, in Celery's own thread
 
-    def accepted(self, run_id: str, action: Action, pid: int, since: float) -> None:
-        """A child started with the run, at ``since`` (time.monotonic seconds)."""
-        held = Held(
-            run_id=run_id,
-            action=action,
-            pid=pid,
-            holder=self._services.holder(pid),
-            stop_at=since + action.timeout,
-            lapses_at=since + self._services.settings.recovery,
-        )
-        with self._lock:
-            self._held[held.key] = held
-        if action.timeout < TURN_SECONDS:
-            self._wake.set()
+    def child_died(self, pid: int) -> Held | None:
+        """Queue the run that it had in hand again, or end it if that happened too often.
 
-    def released(self, run_id: str, pid: int | None) -> Held | None:
-        """The run is out of the child's hands; ``pid`` is None if no child had it."""
-        with self._lock:
-            return self._held.pop((run_id, pid), None) if pid else None
-
-    def child_died(self, held: Held) -> None:
-        """Queue the run again, or end it if that happened too often."""
+        Returns it; None if it had none, or had been stopped from here.
+        """
+        held = self.take_out(pid)
+        if held is None:
+            return None
         with self._tolerant():
             limit = lost_limit(held.action)
             lost = self._runs.lose(held.run_id, held.holder, limit)
             _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
             if lost >= limit:
                 self._end(held, Outcome.lost(held.run_id))
+        return held
+
+    def take_out(self, pid: int) -> Held | None:
+        """The run that this child has in hand, whatever happens to the child; None if it has
+        none, or was taken out before."""
+        with self._lock:
+            hand = self._hands.of(pid)
+            held = hand and self._held_for(hand)
+            if not held or held.taken_out:
+                return None
+            self._held[held.key] = replace(held, taken_out=True)
+            return held
 
     def hand_back(self, held: Held) -> None:
         """Queue the run again; its child was stopped by us, so it does not count as lost.
@@ -131,6 +143,7 @@ class Keeper:
 
     def drain(self) -> None:
         """A graceful stop began: what is not done within the grace is handed back."""
+        self._hands.close()
         self._drain_until = time.monotonic() + self._services.settings.stop_grace
         self._wake.set()
 
@@ -162,10 +175,8 @@ class Keeper:
         while not self._stopped:
             lapsing = time.monotonic() + FENCE_SECONDS
             for held in self._snapshot():
-                with self._lock:
-                    if held.lapses_at <= lapsing and self._update(held, lapses_at=float("inf")):
-                        _log.warning("claim not renewed", **held.names, pid=held.pid)
-                        self._kill(held)
+                if held.lapses_at <= lapsing and self._kill(held):
+                    _log.warning("claim not renewed", **held.names, pid=held.pid)
             time.sleep(FENCE_SECONDS / 3)
 
     def _pause(self) -> float:
@@ -173,7 +184,7 @@ class Keeper:
         if self._drain_until is not None:
             soonest.append(self._drain_until)
         until = min(soonest, default=float("inf")) - time.monotonic()
-        return min(TURN_SECONDS, max(until, 0.01))
+        return min(self._turn_seconds, max(until, 0.01))
 
     def _turn(self) -> None:
         self._stop_overdue()
@@ -185,8 +196,25 @@ class Keeper:
             self._end_of_grace()
 
     def _snapshot(self) -> list[Held]:
+        """What the children have in hand now."""
         with self._lock:
-            return list(self._held.values())
+            held = [self._held_for(hand) for hand in self._hands.all()]
+            self._held = {one.key: one for one in held}
+            return [one for one in held if not one.taken_out]
+
+    def _held_for(self, hand: InHand) -> Held:
+        """What is known of it. The lock is held."""
+        known = self._held.get((hand.pid, hand.number))
+        if known is not None:
+            return known
+        action = self._services.registry.actions[hand.action]
+        return Held(
+            hand=hand,
+            action=action,
+            holder=self._services.holder(hand.pid),
+            stop_at=hand.since + action.timeout,
+            lapses_at=hand.since + self._services.settings.recovery,
+        )
 
     def _renew(self) -> None:
         in_hand = self._snapshot()
@@ -203,22 +231,22 @@ class Keeper:
                 with self._lock:
                     self._update(held, renewed=True, lapses_at=lapses_at)
             elif state == "taken" and held.renewed:
-                with self._lock:
-                    if self._held.get(held.key) is held:
-                        self._kill(held)
+                self._kill(held)
 
     def _update(self, held: Held, **changes: Any) -> bool:
-        """Note something about a run, if it is still in hand. The lock is held."""
-        in_hand = self._held.get(held.key) is held
-        if in_hand:
-            self._held[held.key] = replace(held, **changes)
-        return in_hand
+        """Note something about a run, unless it was taken out meanwhile. The lock is held."""
+        current = self._held.get(held.key)
+        if current is None or current.taken_out:
+            return False
+        self._held[held.key] = replace(current, **changes)
+        return True
 
     def _stop_softly(self, held: Held) -> None:
         """Raise in the handler; `_stop_overdue` does the rest if it does not end."""
         stop_at = min(held.stop_at, time.monotonic() + CANCEL_SECONDS)
         with self._lock, contextlib.suppress(ProcessLookupError):
             if self._update(held, canceled=True, stop_at=stop_at):
+                self._hands.ask_to_stop(held.hand)
                 os.kill(held.pid, STOP_SIGNAL)
 
     def _stop_overdue(self) -> None:
@@ -228,20 +256,16 @@ class Keeper:
                 self._stop_hard(held)
 
     def _stop_hard(self, held: Held) -> None:
-        """End the run, then the child. Under the lock: the child has nothing else in hand."""
+        """End the run, then the child: it cannot end the run any more, and waits for that."""
         timed_out = f"Timed out after {held.action.timeout:g} s"
         outcome = (
             Outcome.canceled(held.run_id)
             if held.canceled
             else Outcome.failed(timed_out, held.run_id)
         )
-        with self._lock:
-            if self._held.get(held.key) is not held:
-                return
-            if self._end(held, outcome):
-                _log.warning("run stopped", **held.names, why=outcome.envelope()["error"])
-                self._kill(held)
-            del self._held[held.key]
+        if self._end(held, outcome):
+            _log.warning("run stopped", **held.names, why=outcome.error)
+            self._kill(held)
 
     def _end(self, held: Held, outcome: Outcome) -> bool:
         """Finish the run in the child's place, its open transaction first."""
@@ -258,9 +282,13 @@ class Keeper:
         if session:
             kill_session(store.database(), session)
 
-    def _kill(self, held: Held) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(held.pid, signal.SIGKILL)
+    def _kill(self, held: Held) -> bool:
+        """Kill the child, if it still has this run in hand."""
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._hands.of(held.pid) == held.hand and self._update(held, taken_out=True):
+                os.kill(held.pid, signal.SIGKILL)
+                return True
+        return False
 
     def _expire(self, run_id: str) -> None:
         record = self._runs.read(run_id)
@@ -270,8 +298,7 @@ class Keeper:
 
     def _end_of_grace(self) -> None:
         for held in self._snapshot():
-            if self.released(*held.key):
-                self._kill(held)
+            if self._kill(held):
                 self.hand_back(held)
         deadline = time.monotonic() + EXIT_SECONDS
         while not self._stopped and time.monotonic() < deadline:
@@ -313,11 +340,14 @@ class KeeperStep(bootsteps.StartStopStep):
         pool = worker.pool_cls.__module__
         if POOL not in pool:  # not from a signal: Celery logs what a receiver raises and goes on
             sys.exit(f"callboard: The pool {pool!r} cannot stop a handler. Start without --pool.")
-        worker.app.keeper = Keeper(worker.app.services, worker.hostname)
+        services = worker.app.services
+        worker.app.keeper = Keeper(services, worker.hostname)
+        os.register_at_fork(before=services.hands.pick_row)
+        signals.worker_process_init.connect(lambda **_: _prepare_child(services.hands), weak=False)
 
 
-@signals.worker_process_init.connect
-def _prepare_child(**_: Any) -> None:
+def _prepare_child(hands: Hands) -> None:
     die_with_parent()
     bound_memory()
-    install_stop_signal()
+    hands.begin()
+    install_stop_signal(hands)

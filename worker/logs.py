@@ -10,31 +10,37 @@ import logging
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
-from celery import current_task, signals
+from celery import signals
 from celery.utils.log import get_multiprocessing_logger
+from structlog.typing import EventDict, Processor
 
 from callboard.log import route_standard_logging
+from worker.hands import Hands
 
-__all__ = ["add_run", "connect_logging"]
+__all__ = ["connect_logging", "run_adder"]
 
 
-def add_run(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
-    """A structlog processor: adds the run id and action, if the line does not have them.
+def run_adder(hands: Hands) -> Processor:
+    """A structlog processor: adds run id and action, where the line does not have them.
 
-    They are those of the run that this process executes, or of the task that Celery wrote about:
-    it keeps them, and the arguments, in the record's ``data``.
+    They are those of the run that this process has in hand, or of the task that Celery wrote
+    about: it keeps them, and the arguments, in the record's ``data``.
     """
-    about = getattr(line.get("_record"), "data", None)
-    if current_task:
-        _add(line, current_task.request.id, current_task.name)
-    elif isinstance(about, dict) and {"id", "name"} <= about.keys():
-        _add(line, about["id"], about["name"])
-    return line
+
+    def add_run(_: Any, __: str, line: EventDict) -> EventDict:
+        about = getattr(line.get("_record"), "data", None)
+        if mine := hands.mine():
+            _add(line, mine.run_id, mine.action)
+        elif isinstance(about, dict) and {"id", "name"} <= about.keys():
+            _add(line, about["id"], about["name"].removeprefix("actions."))
+        return line
+
+    return add_run
 
 
-def _add(line: dict[str, Any], run_id: str, task: str) -> None:
+def _add(line: EventDict, run_id: str, action: str) -> None:
     line.setdefault("run_id", run_id)
-    line.setdefault("action", task.removeprefix("actions."))
+    line.setdefault("action", action)
 
 
 def connect_logging() -> None:

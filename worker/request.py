@@ -1,4 +1,4 @@
-"""How the worker's main process follows a run: Celery's request, telling the keeper."""
+"""How the worker's main process follows a child: Celery's request, telling the keeper."""
 
 from __future__ import annotations
 
@@ -12,35 +12,28 @@ __all__ = ["RunRequest"]
 
 
 class RunRequest(Request):
-    """The run's message while this worker has it."""
+    """The message that a child was given; by now it may be at another run (`worker.turn`)."""
 
     @property
     def _keeper(self) -> Any:
         return self.app.keeper
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """A child took the run."""
-        self._keeper.accepted(self.id, self.task.action, pid, time_accepted)
-        super().on_accepted(pid, time_accepted)
-
-    def acknowledge(self) -> None:
-        """The child is done with it, well or not."""
-        self._keeper.released(self.id, self.worker_pid)
-        super().acknowledge()
-
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
         """The child raised, or died."""
-        held = self._keeper.released(self.id, self.worker_pid)
-        if held and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
-            self._keeper.child_died(held)
-        with bound_contextvars(run_id=self.id, action=self.task.action.name):  # for Celery's line
+        held = None
+        if self.worker_pid and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
+            held = self._keeper.child_died(self.worker_pid)
+            if held and self._eventer and self._eventer.enabled:
+                told = {"exception": "Worker process lost", "traceback": None}
+                self._eventer.send("task-failed", uuid=held.run_id, **told)
+        with bound_contextvars(**held.names if held else {}):  # for the line that Celery writes
             return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """A cold shutdown: the child is stopped, the run goes back to its queue."""
-        held = self._keeper.released(self.id, self.worker_pid)
+        held = self._keeper.take_out(self.worker_pid)
         super().cancel(pool, signal="KILL", emit_retry=False)
         if held:
             self._keeper.hand_back(held)

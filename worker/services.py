@@ -19,6 +19,7 @@ from callboard.registry import Registry
 from callboard.runs import Runs
 from callboard.seal import Sealer
 from callboard.settings import PRIVATE_VARIABLES, Settings
+from worker.hands import Hands
 
 __all__ = ["Services"]
 
@@ -55,6 +56,11 @@ class Services:
         log.warning("refused", why=why, task=str(task)[:80], run_id=str(run_id)[:36])
         with contextlib.suppress(BrokerUnavailable):
             self.runs.count("refused")
+
+    @cached_property
+    def hands(self) -> Hands:
+        """What this worker's children execute; to be there before they are forked."""
+        return Hands(list(self.registry.actions))
 
     @cached_property
     def handler_env(self) -> Mapping[str, str]:

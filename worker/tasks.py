@@ -11,7 +11,7 @@ from celery.worker.strategy import default
 
 from callboard import message
 from callboard.action import Action
-from worker.execution import RunFailed, execute
+from worker.turn import take_turn
 
 __all__ = ["ActionTask", "signed_only"]
 
@@ -25,16 +25,18 @@ class ActionTask(Task):
     Strategy = "worker.tasks:signed_only"
     acks_late = True
     ignore_result = True
+    send_events = False  # the child that runs the run tells
     typing = False
-    throws = (RunFailed,)  # logged by the run itself
 
     def __init__(self, action: Action) -> None:
         self.action = action
         self.name = action.task
 
     def run(self) -> None:
-        """In the child: the whole run. Nothing is taken from the message but its id."""
-        execute(self.app.services, self.action, self.request.id)
+        """In the child: the whole run, and those behind it."""
+        request = self.request
+        first = message.Wakeup(self.name, request.id, request.kwargsrepr)
+        take_turn(self.app, request.hostname, first)
 
 
 def signed_only(task: ActionTask, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -47,20 +49,17 @@ def signed_only(task: ActionTask, app: Any, consumer: Any, **options: Any) -> Ca
     services = app.services
 
     def on_message(received: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
-        fields = received.headers
-        run_id, display = fields.get("id"), fields.get("kwargsrepr")
-        tag = fields.get(message.SIGNATURE_HEADER)
-        authentic = (
-            isinstance(run_id, str)
-            and isinstance(display, str)
-            and bytes(received.body) == message.BODY
-            and services.sealer.is_signed(tag, *message.signed_parts(task.name, run_id, display))
-        )
-        if not authentic:
-            services.refuse("message without a valid signature", task.name, run_id)
+        tag = received.headers.get(message.SIGNATURE_HEADER)
+        try:
+            wakeup = message.wakeup(received.headers)
+        except (TypeError, LookupError):
+            wakeup = message.Wakeup(task.name, str(received.headers.get("id")), "")
+            tag = None
+        if bytes(received.body) != message.BODY or not services.sealer.is_signed(tag, *wakeup):
+            services.refuse("message without a valid signature", task.name, wakeup.run_id)
             return ack(logger, consumer.connection_errors)
         received.content_type, received.content_encoding = "application/json", "utf-8"
-        received.headers = message.headers(task.name, run_id, display, tag)
+        received.headers = message.headers(wakeup, tag)
         return handle(received, body, ack, reject, callbacks)
 
     return on_message

@@ -140,7 +140,7 @@ def test_nothing_secret_shows_anywhere(
 
 
 def forged(task: str, run_id: str, tag: str | None = None, **headers: Any) -> dict[str, Any]:
-    fields = message.headers(task, run_id, "{}", tag or "0" * 64)
+    fields = message.headers(message.Wakeup(task, run_id, "{}"), tag or "0" * 64)
     if tag is None:
         del fields[message.SIGNATURE_HEADER]
     envelope: dict[str, Any] = json.loads(message.write(QUEUE, {**fields, **headers}))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def logged(
                 _call(url, token, "poison", {"deed": "exception", "canary": "canary-param"}),
                 _call(url, token, "poisonWithoutRerun", {"deed": "kill"}),
             ]
+            with ThreadPoolExecutor(8) as pool:  # so that a child goes from one to the next
+                calls += pool.map(lambda _: _call(url, token, "echo", {"log": True}), range(40))
         finally:
             for process in processes:
                 process.terminate()
@@ -144,6 +147,12 @@ def test_a_handlers_lines_name_run_and_action_also_those_of_a_library(logged):
     assert {line["run_id"] for line in lines.values()} == {logged.calls[0].run_id}
 
 
+def test_a_child_that_goes_from_run_to_run_names_each_run_once(logged):
+    lines = [line for line in logged.lines("worker") if line["event"] == "echoes"]
+    told = [(line["run_id"], line["action"]) for line in lines]
+    assert sorted(told) == sorted((c.run_id, c.action) for c in logged.calls if c.action == "echo")
+
+
 def test_what_a_handler_raised_is_told_once_with_its_traceback(logged):
     [line] = logged.about("poison")
     assert (line["event"], line["action"]) == ("handler raised", "poison")
@@ -161,8 +170,9 @@ def test_lines_about_a_dead_process_name_its_run_and_action(logged):
 
 def test_the_calls_are_in_the_log_of_the_api(logged):
     told = [line for line in logged.lines("web") if line["event"] == "call"]
-    expected = [(call.run_id, call.action, call.status) for call in logged.calls]
-    assert [(line["run_id"], line["action"], line["status"]) for line in told] == expected
+    expected = {(call.run_id, call.action, call.status) for call in logged.calls}
+    assert {(line["run_id"], line["action"], line["status"]) for line in told} == expected
+    assert len(told) == len(logged.calls)
 
 
 def test_no_token_and_no_param_is_in_any_log(logged):

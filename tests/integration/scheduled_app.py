@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-from celery.exceptions import Retry
 
 from callboard import ActionContext, ActionResult, Schedule, action, ok, store
 from callboard.broker import connect
@@ -19,7 +16,7 @@ from callboard.schedules import Schedules
 from callboard.settings import Settings, get_settings
 from callboard.stack.ports import free_port
 from worker.beat import Beat
-from worker.execution import RunFailed, execute
+from worker.execution import execute
 from worker.services import Services
 
 MINUTE = timedelta(minutes=1)
@@ -85,8 +82,7 @@ class ScheduledApp:
         services, before = self.services(), len(STARTED)
         while message := self.redis.rpop("callboard"):
             run_id = json.loads(message)["headers"]["id"]
-            with contextlib.suppress(RunFailed, Retry):  # what Flower would show
-                execute(services, work, run_id)
+            execute(services, work, run_id)
         return STARTED[before:]
 
     def history(self, name: str = "s") -> list[Fire]:

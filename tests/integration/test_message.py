@@ -19,7 +19,9 @@ def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_
             "actions.noop", task_id=run_id, argsrepr="()", kwargsrepr="{}", ignore_result=True
         )
     theirs = json.loads(redis_client.lindex("theirs", 0) or b"")
-    ours = json.loads(message.write("theirs", message.headers("actions.noop", run_id, "{}", "t")))
+    ours = json.loads(
+        message.write("theirs", message.headers(message.Wakeup("actions.noop", run_id, "{}"), "t"))
+    )
 
     assert ours["body"] == theirs["body"]
     assert set(ours) == set(theirs)

@@ -12,6 +12,8 @@ from callboard import ActionContext, ActionResult, Retry, action, fail, ok
 @action(anonymous=True)
 def echo(ctx: ActionContext) -> ActionResult:
     """What the handler sees of its call."""
+    if ctx.params.get("log"):
+        logging.getLogger("library").warning("echoes")
     return ok(
         {
             "params": dict(ctx.params),

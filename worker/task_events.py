@@ -1,0 +1,78 @@
+"""Task events: what Flower is told of a run, by the child that executes it.
+
+They are Celery's own events, sent by Celery's dispatcher, ten times a second at most: for people
+who watch, a tenth of a second makes no difference, and sending each by itself costs three
+publications a run. A thread sends them, so that a broker that hangs holds no run up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from celery import signals
+
+from callboard.message import Wakeup
+from worker.execution import Delivered
+
+__all__ = ["TaskEvents"]
+
+PAUSE_SECONDS = 0.1
+KEPT = 10_000  # events, while the broker is away
+
+
+class TaskEvents:
+    """The events of one child; nothing where `worker_send_task_events` is off."""
+
+    def __init__(self, app: Any, hostname: str) -> None:
+        self._enabled = bool(app.conf.worker_send_task_events)
+        self._pending = threading.Event()
+        if self._enabled:
+            self._dispatcher = app.events.Dispatcher(
+                app.connection_for_write(),
+                hostname=hostname,
+                buffer_group={"task"},
+                buffer_limit=KEPT,
+                on_send_buffered=self._pending.set,
+            )
+            threading.Thread(target=self._send, name="task events", daemon=True).start()
+            signals.worker_process_shutdown.connect(self._flush, weak=False)
+
+    def started(self, wakeup: Wakeup) -> None:
+        """The run is in the child's hands."""
+        self._tell(
+            "task-received",
+            wakeup.run_id,
+            name=wakeup.task,
+            args="()",
+            kwargs=wakeup.display,
+            root_id=wakeup.run_id,
+            parent_id=None,
+            retries=0,
+            eta=None,
+            expires=None,
+        )
+        self._tell("task-started", wakeup.run_id)
+
+    def ended(self, wakeup: Wakeup, delivered: Delivered, seconds: float) -> None:
+        """The run has ended or is queued again; of one that was not for us, others tell."""
+        if delivered.end == "succeeded":
+            self._tell("task-succeeded", wakeup.run_id, result="None", runtime=seconds)
+        elif delivered.end:
+            told = {"exception": delivered.error, "traceback": None}
+            self._tell(f"task-{delivered.end}", wakeup.run_id, **told)
+
+    def _tell(self, kind: str, run_id: str, **fields: Any) -> None:
+        if self._enabled:
+            self._dispatcher.send(kind, uuid=run_id, **fields)
+
+    def _send(self) -> None:
+        while True:
+            self._pending.wait()
+            time.sleep(PAUSE_SECONDS)
+            self._pending.clear()
+            self._flush()
+
+    def _flush(self, **_: Any) -> None:
+        self._dispatcher.flush()

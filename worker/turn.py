@@ -1,0 +1,98 @@
+"""A turn: what a child does with one task of Celery's.
+
+It runs the run of the message and then, by itself, what waits behind it: it takes the next
+message from the queue in the step that ends the run before (`Runs.finish_and_take`), and waits a
+moment for one where there is none. Celery's main process, which would cost more than the rest of
+the worker together, sees one message a turn. Each message is checked as in `worker.tasks`.
+
+The keeper sees in `worker.hands` what a child executes; a stop that was asked for ends the turn.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from functools import cache
+from typing import Any
+
+from callboard.errors import BrokerUnavailable
+from callboard.message import Wakeup, read
+from worker.execution import execute
+from worker.task_events import TaskEvents
+
+__all__ = ["take_turn"]
+
+TURN_SECONDS = 2.0  # then Celery looks at the child's memory, and serves other queues
+LINGER_SECONDS = 0.2  # without a message
+
+
+def take_turn(app: Any, hostname: str, first: Wakeup) -> None:
+    """Run the run of ``first``, and go on until the queue is empty or the time is over."""
+    _child(app, hostname, os.getpid()).take_turn(first)
+
+
+@cache
+def _child(app: Any, hostname: str, pid: int) -> _Child:
+    """Of this process; ``pid`` tells it from the one that it was forked from."""
+    return _Child(app, hostname)
+
+
+class _Child:
+    def __init__(self, app: Any, hostname: str) -> None:
+        self._services = app.services
+        self._queues = deque(app.amqp.queues.consume_from)
+        self._events = TaskEvents(app, hostname)
+        self._actions = {action.task: action for action in app.services.registry.actions.values()}
+
+    def take_turn(self, first: Wakeup) -> None:
+        ends_at = time.monotonic() + TURN_SECONDS
+        wakeup: Wakeup | None = first
+        while wakeup is not None:
+            try:
+                message = self._run(wakeup, ends_at)
+                wakeup = self._read(message) or self._wait(ends_at)
+            except BrokerUnavailable:
+                return  # nothing is in hand; Celery waits until it is back
+
+    def _run(self, wakeup: Wakeup, ends_at: float) -> bytes | None:
+        """Run the run; the next message, if one was waiting."""
+        started = time.monotonic()
+        self._events.started(wakeup)
+        delivered = execute(
+            self._services, self._actions[wakeup.task], wakeup.run_id, self._open_queues(ends_at)
+        )
+        self._events.ended(wakeup, delivered, time.monotonic() - started)
+        return delivered.message
+
+    def _open_queues(self, ends_at: float) -> tuple[str, ...]:
+        """From which a further run may be taken now: each comes first in its turn."""
+        if self._services.hands.closed or time.monotonic() >= ends_at:
+            return ()
+        self._queues.rotate(-1)
+        return tuple(self._queues)
+
+    def _wait(self, ends_at: float) -> Wakeup | None:
+        """The next message within a moment."""
+        while queues := self._open_queues(ends_at):
+            message = self._services.runs.next_message(queues, LINGER_SECONDS)
+            if message is None:
+                return None
+            if wakeup := self._read(message):
+                return wakeup
+        return None
+
+    def _read(self, message: bytes | None) -> Wakeup | None:
+        """What it says, if this application has signed it."""
+        if message is None:
+            return None
+        wakeup, tag = read(message) or (None, None)
+        if (
+            wakeup
+            and wakeup.task in self._actions
+            and self._services.sealer.is_signed(tag, *wakeup)
+        ):
+            return wakeup
+        task, run_id = wakeup[:2] if wakeup else (None, None)
+        self._services.refuse("message without a valid signature", task, run_id)
+        return None
