@@ -1,5 +1,9 @@
 """Flower's settings. `celery -A worker flower` reads this file from the working directory."""
 
+from callboard.log import route_standard_logging
+
+route_standard_logging()  # Flower's lines look like all others; --logging chooses their level
+
 # Flower asks nobody for a password. To reach it from elsewhere, put a proxy that does in front,
 # or set FLOWER_BASIC_AUTH and give --address.
 address = "127.0.0.1"

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 from callboard.errors import ConfigurationError
+from callboard.log import configure_logging, route_standard_logging, standard_formatter
 from callboard.preflight import preflight
 
 # Loopback, unless a platform says which port it forwards to.
@@ -40,6 +43,18 @@ if _folder.startswith(METRICS) and not _folder.startswith(MINE):  # none, or the
 
 accesslog = None  # the API logs calls itself, without headers
 errorlog = "-"
+
+
+class logger_class(Logger):  # noqa: N801 - the setting's name
+    """gunicorn's log lines, and those of libraries in its processes, in the form of the API's."""
+
+    def setup(self, cfg: Any) -> None:
+        """Called by gunicorn at its start and at each reload."""
+        super().setup(cfg)
+        configure_logging(development=os.environ.get("CALLBOARD_ENV") == "development")
+        route_standard_logging()
+        for handler in self.error_log.handlers:
+            handler.setFormatter(standard_formatter())
 
 
 def on_starting(server: object) -> None:

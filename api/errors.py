@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from callboard import errors
@@ -84,5 +84,11 @@ def _http(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    structlog.get_logger("api").error("request failed", error=type(error).__name__, exc_info=error)
+    structlog.get_logger("callboard.api").error(
+        "request failed",
+        method=request.method,
+        path=request.path[:200],  # names the action or the run
+        error=type(error).__name__,
+        exc_info=error,
+    )
     return envelope({"success": False, "error": "Internal error"}, 500)

@@ -106,6 +106,12 @@ class _Shared(Collector):
         yield _histogram(
             "callboard_queue_wait_seconds", "From a run's enqueuing to its first start", counts.wait
         )
+        yield _histogram(
+            "callboard_schedule_lateness_seconds",
+            "From the planned time of a schedule's fire to its run's first start",
+            counts.late,
+            label="schedule",
+        )
 
 
 def _gauges(counts: Counts) -> Iterator[Metric]:
@@ -142,10 +148,10 @@ def _per_action(name: str, text: str, numbers: Mapping[str, int]) -> Metric:
     return family
 
 
-def _histogram(name: str, text: str, times: Mapping[str, Times]) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=["action"])
+def _histogram(name: str, text: str, times: Mapping[str, Times], label: str = "action") -> Metric:
+    family = HistogramMetricFamily(name, text, labels=[label])
     bounds = [*(str(bound / 1000) for bound in BOUNDS), "+Inf"]
-    for action, taken in times.items():
+    for value, taken in times.items():
         buckets = list(zip(bounds, accumulate(taken.counts), strict=True))
-        family.add_metric([action], buckets, taken.sum / 1000)
+        family.add_metric([value], buckets, taken.sum / 1000)
     return family

@@ -25,6 +25,8 @@ LONGEST_WAIT = 120.0  # seconds: the server's own cap, unless it was configured 
 RUN_WAIT = 30  # seconds that one question after a run waits for its end
 LONGEST_PAUSE = 10.0  # seconds between two tries
 TRY_AGAIN = (429, 503)
+LOOK_SECONDS = 2  # that one look at a run waits for its end, where its events break off
+AWAY_SECONDS = 0.5  # between two looks that nothing answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,36 @@ class Client:
                         yield json.loads(line.removeprefix("data: "))
         except httpx.HTTPError as error:
             raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
+
+    def follow(self, run_id: str, patience: float = 60.0) -> Iterator[dict[str, Any]]:
+        """A run at each change until its end, also where `events` break off.
+
+        They do when the API restarts, or a proxy cuts them off: then the run is asked for again
+        and again. Raises `NotFound`, `Unauthorized`, and `ServiceUnavailable` after ``patience``
+        seconds in which nothing answered; the run goes on.
+        """
+        told: dict[str, Any] | None = None
+        away_since: float | None = None
+        while True:
+            try:
+                for run in self._changes(run_id):
+                    away_since = None
+                    if run != told:
+                        told = run
+                        yield run
+                    if run["completedAt"]:
+                        return
+            except ServiceUnavailable:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since >= patience:
+                    raise
+                time.sleep(AWAY_SECONDS)
+
+    def _changes(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """The events of a run; where they end, whatever the reason, one more look at it."""
+        with suppress(ServiceUnavailable):
+            yield from self.events(run_id)
+        yield self.run(run_id, wait=LOOK_SECONDS)
 
     def send(
         self,

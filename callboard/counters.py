@@ -5,7 +5,8 @@ runs (`callboard.ended`): once, whatever dies around it, and off the path of a c
 ``runs:<action>:<status>``, and for the times ``run`` (first start to end) and ``wait`` (enqueued
 to first start) ``<time>:<action>:<upper bound, ms>``, each run in one, and
 ``<time>:<action>:sum`` (ms). `callboard.runs` counts what is rare as it happens:
-``retries:<action>``, ``lost:<action>`` and ``refused``.
+``retries:<action>``, ``lost:<action>`` and ``refused``, and ``late``, the time from the planned
+time of a schedule's fire to its first start, by schedule in the place of the action.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import redis
 
 from callboard.broker import guarded
 
-__all__ = ["BOUNDS", "COUNTERS", "Counts", "Times", "read_counts"]
+__all__ = ["BOUNDS", "COUNTERS", "Counts", "Times", "observation", "read_counts"]
 
 COUNTERS = "callboard:counters"
 
@@ -31,7 +32,7 @@ PerAction = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long something took, over all runs of an action."""
+    """How long something took, over all runs of an action, or all fires of a schedule."""
 
     counts: tuple[int, ...]  # one per bound, and one beyond them
     sum: int  # milliseconds
@@ -44,12 +45,19 @@ class Counts:
     runs: Mapping[tuple[str, str], int]  # by action and status: runs that ended
     run: Mapping[str, Times]  # by action
     wait: Mapping[str, Times]  # by action
+    late: Mapping[str, Times]  # by schedule
     retries: PerAction
     lost: PerAction  # workers that died with a run of this action
     refused: int  # messages
     queued: Mapping[str, int]  # by queue: messages that no worker has taken
     open: int  # runs that have not ended
     ended: int  # runs that the history has yet to take
+
+
+def observation(what: str, name: str, ms: int) -> Mapping[str, int]:
+    """The fields that grow, and by how much, when something took ``ms`` milliseconds."""
+    bound = next((str(bound) for bound in BOUNDS if ms <= bound), "Inf")
+    return {f"{what}:{name}:{bound}": 1, f"{what}:{name}:sum": ms}
 
 
 def read_counts(client: redis.Redis, queues: Iterable[str]) -> Counts:
@@ -68,6 +76,7 @@ def read_counts(client: redis.Redis, queues: Iterable[str]) -> Counts:
         runs={(action, status): n for (action, status), n in counted.pairs("runs")},
         run=counted.times("run"),
         wait=counted.times("wait"),
+        late=counted.times("late"),
         retries=counted.per_action("retries"),
         lost=counted.per_action("lost"),
         refused=sum(counted.kinds["refused"].values()),

@@ -139,8 +139,10 @@ class Fires:
         with guarded():
             self._database()[FIRES].update_one({"_id": run_id}, {"$min": {"publishedAt": moment}})
 
-    def take(self, run_id: str, acceptance: str, attempt: int, moment: datetime) -> bool:
-        """Let the run of this acceptance start; False if the fire has had its run.
+    def take(self, run_id: str, acceptance: str, attempt: int, moment: datetime) -> Fire | None:
+        """Let the run of this acceptance start; None if the fire has had its run.
+
+        Returns the fire as it stood before: its first start is the one that finds none.
 
         A fire belongs to the first acceptance that takes it, for all its attempts. So when
         Redis forgets a run and the fire is published again, at most one of the two runs.
@@ -152,8 +154,9 @@ class Fires:
             "$unset": {"outcome": "", "completedAt": ""},  # of an end that was retried
         }
         with guarded():
-            taken = self._database()[FIRES].update_one({"_id": run_id, "$or": mine}, change)
-        return taken.matched_count == 1
+            rows = self._database()[FIRES]
+            before = rows.find_one_and_update({"_id": run_id, "$or": mine}, change)
+        return Fire.of(before) if before else None
 
     def close(
         self,

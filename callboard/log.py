@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -11,11 +12,19 @@ from typing import Any
 
 import structlog
 
-__all__ = ["LineLogger", "configure_logging"]
+__all__ = [
+    "LineLogger",
+    "configure_logging",
+    "route_standard_logging",
+    "standard_formatter",
+]
 
 
-def configure_logging(*, development: bool = False) -> None:
-    """Set structlog up for this process; standard error is where logs go."""
+def configure_logging(*first: Any, development: bool = False) -> None:
+    """Set structlog up for this process; standard error is where logs go.
+
+    ``first``: processors that see each line before all others.
+    """
     readable = development or sys.stderr.isatty()
     renderer: Any = (
         structlog.dev.ConsoleRenderer(
@@ -26,6 +35,7 @@ def configure_logging(*, development: bool = False) -> None:
         else structlog.processors.JSONRenderer()
     )
     processors: list[Any] = [
+        *first,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -38,6 +48,30 @@ def configure_logging(*, development: bool = False) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def standard_formatter() -> logging.Formatter:
+    """Has lines of the standard library's `logging` look like ours, after `configure_logging`."""
+    *common, renderer = structlog.get_config()["processors"]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def route_standard_logging(
+    level: int = logging.WARNING, handler: logging.Handler | None = None
+) -> None:
+    """Send what libraries log, and Python's warnings, where our lines go and in their form.
+
+    For a process of our own, which no one else's code has set up.
+    """
+    handler = handler or logging.StreamHandler()
+    handler.setFormatter(standard_formatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(True)
 
 
 class LineLogger:

@@ -16,7 +16,7 @@ import redis
 from callboard import message
 from callboard.action import Action
 from callboard.broker import guarded
-from callboard.counters import COUNTERS
+from callboard.counters import COUNTERS, observation
 from callboard.errors import KeyReused, QueueFull, SealError
 from callboard.live import caller_tag
 from callboard.outcome import Outcome
@@ -241,6 +241,14 @@ class Runs:
         """Add one to a counter that all processes share (``callboard:counters``)."""
         with guarded():
             self._redis.hincrby(COUNTERS, name, 1)
+
+    def observe(self, what: str, name: str, ms: int) -> None:
+        """Add a time to the counters that all processes share."""
+        with guarded():
+            pipeline = self._redis.pipeline(transaction=False)
+            for field, number in observation(what, name, ms).items():
+                pipeline.hincrby(COUNTERS, field, number)
+            pipeline.execute()
 
     def read(self, run_id: str) -> RunRecord | None:
         """The run as it stands, or None; raises `SealError` if it was tampered with."""

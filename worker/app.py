@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from celery import Celery
 from kombu.entity import Queue
 
 from callboard.log import configure_logging
@@ -15,7 +14,9 @@ from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
 from worker.keeper import KeeperStep
+from worker.logs import connect_logging, run_adder
 from worker.preparation import DatabaseStep
+from worker.programs import Application
 from worker.services import Services
 from worker.tasks import ActionTask
 
@@ -35,7 +36,7 @@ _KEEPALIVE = {
 the broker's machine has lost its power."""
 
 
-def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
+def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Application:
     """The worker's Celery application, from the environment unless told otherwise.
 
     Raises `ConfigurationError` for wrong settings or a wrong actions package.
@@ -43,11 +44,15 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     settings = settings or get_settings()
     registry = registry or get_registry()
     check_indexes(registry.collections)
-    configure_logging(development=settings.development)
-    app = Celery("callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    services = Services(settings, registry)
+    configure_logging(run_adder(services.hands), development=settings.development)
+    connect_logging()
+    app = Application(
+        "callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False
+    )
     app.conf.update(_configuration(settings, registry))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
-    app.services = Services(settings, registry)
+    app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:
         app.tasks.unregister(name)  # a message may start actions and nothing else

@@ -162,7 +162,7 @@ class Beat:
         for fire in inserted:
             _log.info(
                 "fire", schedule=fire.schedule, planned=fire.planned.isoformat(),
-                run_id=fire.run_id, what=fire.outcome or "runs",
+                run_id=fire.run_id, action=schedule.action, what=fire.outcome or "runs",
             )  # fmt: skip
         return [fire for fire in inserted if fire.outcome is None]
 

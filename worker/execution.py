@@ -155,7 +155,7 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
     run_id, action = attempt.run_id, attempt.action
     try:
         with _stoppable():
-            if not take_fire(attempt):
+            if not take_fire(services, attempt):
                 return Outcome.canceled(run_id)
             return Outcome.of(result_of(services, attempt), run_id)
     except HandlerStopped:

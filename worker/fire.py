@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import contextlib
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from callboard import store
-from callboard.errors import DatabaseUnavailable
-from callboard.fires import Fires
+from callboard.errors import BrokerUnavailable, DatabaseUnavailable
+from callboard.fires import Fire, Fires
 
 if TYPE_CHECKING:
     from callboard.outcome import Outcome
     from worker.execution import Attempt
+    from worker.services import Services
 
 __all__ = ["close_fire", "take_fire"]
 
 _log = structlog.get_logger("callboard.worker")
 
 
-def take_fire(attempt: Attempt) -> bool:
+def take_fire(services: Services, attempt: Attempt) -> bool:
     """Whether this run may start: True for a run of no schedule. Raises `DatabaseUnavailable`."""
     acceptance = attempt.call.acceptance
     if acceptance is None:
         return True
-    taken = Fires(store.database).take(
-        attempt.run_id, acceptance, attempt.claim.attempt, datetime.now(UTC)
-    )
-    if not taken:
+    now = datetime.now(UTC)
+    fire = Fires(store.database).take(attempt.run_id, acceptance, attempt.claim.attempt, now)
+    if fire is None:
         _log.warning("a fire that had its run already", run_id=attempt.run_id)
-    return taken
+        return False
+    if fire.started is None and not fire.manual:
+        _count_lateness(services, fire, now)
+    return True
+
+
+def _count_lateness(services: Services, fire: Fire, now: datetime) -> None:
+    late = (now - fire.planned) // timedelta(milliseconds=1)
+    with contextlib.suppress(BrokerUnavailable):  # the run matters more
+        services.runs.observe("late", fire.schedule, max(late, 0))
 
 
 def close_fire(attempt: Attempt, outcome: Outcome) -> None:

@@ -105,6 +105,13 @@ class Hands:
         """The run has ended, or is another's."""
         self._write(0, 0.0, 0, b"")
 
+    def mine(self) -> InHand | None:
+        """The run that this process has in hand; none outside a child."""
+        pid, number, since, action, run_id = _ROW.unpack_from(self._memory, self._mine * ROW_BYTES)
+        if not number or pid != os.getpid():
+            return None
+        return InHand(pid, number, since, self._actions[action], run_id.decode())
+
     def stop_is_asked(self) -> bool:
         """Whether the keeper wants the run in hand to stop."""
         asked = _STOP.unpack_from(self._memory, self._mine * ROW_BYTES + _STOP_AT)[0]

@@ -77,6 +77,11 @@ class Held:
         """A run may come to a child twice: each time is another entry."""
         return self.hand.pid, self.hand.number
 
+    @property
+    def names(self) -> dict[str, str]:
+        """For the log."""
+        return {"run_id": self.run_id, "action": self.action.name}
+
 
 class Keeper:
     """The runs in hand of one worker."""
@@ -97,20 +102,22 @@ class Keeper:
 
     # Told by the requests, in Celery's own thread
 
-    def child_died(self, pid: int) -> str | None:
+    def child_died(self, pid: int) -> Held | None:
         """Queue the run that it had in hand again, or end it if that happened too often.
 
-        Returns the run's id, also if the child was killed from here; None if it had none.
+        Returns it, also if the child was killed from here; None if it had none.
         """
-        hand = self._hands.of(pid)
+        with self._lock:
+            hand = self._hands.of(pid)
+            had = hand and self._held_for(hand)
         if held := self.take_out(pid):
             with self._tolerant():
                 limit = lost_limit(held.action)
                 lost = self._runs.lose(held.run_id, held.holder, limit)
-                _log.warning("worker process lost", run_id=held.run_id, pid=held.pid, lost=lost)
+                _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
                 if lost >= limit:
                     self._end(held, Outcome.lost(held.run_id))
-        return hand and hand.run_id
+        return had
 
     def take_out(self, pid: int) -> Held | None:
         """The run that this child has in hand, whatever happens to the child; None if it has
@@ -172,7 +179,7 @@ class Keeper:
             lapsing = time.monotonic() + FENCE_SECONDS
             for held in self._snapshot():
                 if held.lapses_at <= lapsing and self._kill(held):
-                    _log.warning("claim not renewed", run_id=held.run_id, pid=held.pid)
+                    _log.warning("claim not renewed", **held.names, pid=held.pid)
             time.sleep(FENCE_SECONDS / 3)
 
     def _pause(self) -> float:
@@ -258,7 +265,7 @@ class Keeper:
             else Outcome.failed(timed_out, held.run_id)
         )
         if self._end(held, outcome):
-            _log.warning("run stopped", run_id=held.run_id, why=outcome.error)
+            _log.warning("run stopped", **held.names, why=outcome.error)
             self._kill(held)
 
     def _end(self, held: Held, outcome: Outcome) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.exceptions import WorkerLostError
 from celery.worker.request import Request
+from structlog.contextvars import bound_contextvars
 
 __all__ = ["RunRequest"]
 
@@ -21,12 +22,14 @@ class RunRequest(Request):
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
         """The child raised, or died."""
+        held = None
         if self.worker_pid and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
-            run_id = self._keeper.child_died(self.worker_pid)
-            if run_id and self._eventer and self._eventer.enabled:
+            held = self._keeper.child_died(self.worker_pid)
+            if held and self._eventer and self._eventer.enabled:
                 told = {"exception": "Its process was stopped, or died", "traceback": None}
-                self._eventer.send("task-failed", uuid=run_id, **told)
-        return super().on_failure(exc_info, send_failed_event, return_ok)
+                self._eventer.send("task-failed", uuid=held.run_id, **told)
+        with bound_contextvars(**held.names if held else {}):  # for the line that Celery writes
+            return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """A cold shutdown: the child is stopped, the run goes back to its queue."""

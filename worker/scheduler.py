@@ -22,7 +22,10 @@ class ActionScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         """Called by Celery once, before the first `tick`. Does no I/O."""
-        self._beat = Beat(self.app.services, self.app.oid)
+        services = self.app.services
+        self._beat = Beat(services, self.app.oid)
+        names = [schedule.name for schedule in services.registry.schedules]
+        _log.info("beat ready", schedules=names)
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Called by Celery again and again; the seconds until the next time."""

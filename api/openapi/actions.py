@@ -84,12 +84,12 @@ def _result_type(action: Action) -> TypeAdapter[Any] | None:
 
 def _operation(action: Action, params: Part, data: Part) -> Part:
     text = inspect.getdoc(action.handler) or ""
-    summary = text.partition("\n")[0] or action.name
+    summary = text.partition("\n")[0].replace("`", "")  # plain text, unlike the description
     required = action.model is not None and _requires_a_field(action.model)
     return {
         "operationId": action.name,
         "tags": ["actions"],
-        "summary": summary,
+        "summary": summary or action.name,
         "description": "\n\n".join(part for part in (text, *_notes(action)) if part),
         "security": [{"bearer": []}, {}] if action.anonymous else [{"bearer": []}],
         "parameters": [ref("parameters", "Prefer"), ref("parameters", "IdempotencyKey")],

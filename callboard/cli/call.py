@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from callboard.cli.development import adopt_running_stack, data_dir_option, signed_token
+from callboard.cli.development import (
+    adopt_running_stack,
+    caller_flags,
+    data_dir_option,
+    signed_token,
+)
+from callboard.cli.follow import followed, print_result
 from callboard.client import Client
 
 __all__ = ["call"]
@@ -22,6 +27,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 @click.argument("params", default="{}", metavar="['{json}']")
 @click.option("--as", "subject", default="alice", show_default=True, help="The caller.")
 @click.option("--async", "respond_async", is_flag=True, help="Do not wait for the result.")
+@click.option("--follow", is_flag=True, help="With --async: show its progress, then the result.")
 @click.option("--url", help="The API; by default that of the running `callboard up`.")
 @click.option("--token", envvar="CALLBOARD_TOKEN", help="Instead of a signed one.")
 @data_dir_option
@@ -30,6 +36,7 @@ def call(
     params: str,
     subject: str,
     respond_async: bool,
+    follow: bool,
     url: str | None,
     token: str | None,
     data_dir: Path,
@@ -40,10 +47,12 @@ def call(
     client = Client(
         url or (running.url if running else DEFAULT_URL), token or signed_token(data_dir, subject)
     )
-    reply = client.send(action, body, respond_async=respond_async)
-    click.echo(json.dumps(reply.envelope, indent=2, ensure_ascii=False))
-    if not reply.result.success:
-        sys.exit(1)
+    reply = client.send(action, body, respond_async=respond_async or follow)
+    envelope = reply.envelope
+    if follow and reply.run_id:
+        flags = caller_flags(subject=subject, url=url, token=token, data_dir=data_dir)
+        envelope = followed(client, reply.run_id, flags)
+    print_result(envelope)
 
 
 def _object(text: str) -> dict[str, Any]:

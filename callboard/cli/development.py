@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,9 @@ from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
 
-__all__ = ["adopt_running_stack", "data_dir_option", "signed_token"]
+__all__ = ["adopt_running_stack", "caller_flags", "data_dir_option", "signed_token"]
+
+DEFAULT_DATA_DIR = Path(".callboard")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,7 +28,7 @@ def data_dir_option(command: Command) -> Command:
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path, file_okay=True),
-        default=Path(".callboard"),
+        default=DEFAULT_DATA_DIR,
         show_default=True,
         help="Where `callboard up` keeps its data and secrets.",
     )(command)
@@ -39,6 +42,19 @@ def adopt_running_stack(data_dir: Path) -> Running | None:
             if not os.environ.get(name):
                 os.environ[name] = value
     return running
+
+
+def caller_flags(*, subject: str | None, url: str | None, token: str | None, data_dir: Path) -> str:
+    """The flags with which `callboard runs` asks the same API as the same caller.
+
+    A token is not repeated: it may come from CALLBOARD_TOKEN again.
+    """
+    flags = ["--as", subject] if subject and not token else []
+    if url:
+        flags += ["--url", url]
+    if data_dir != DEFAULT_DATA_DIR:
+        flags += ["--data-dir", str(data_dir)]
+    return shlex.join(flags)
 
 
 def signed_token(

@@ -1,4 +1,4 @@
-"""`callboard runs`: the list of runs, and starting a lost one again."""
+"""`callboard runs`: the list of runs; following one, canceling it, starting a lost one again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from typing import Any, TypeVar
 
 import click
 
-from callboard.cli.development import adopt_running_stack, data_dir_option, signed_token
+from callboard.cli.development import (
+    adopt_running_stack,
+    caller_flags,
+    data_dir_option,
+    signed_token,
+)
+from callboard.cli.follow import followed, print_result
+from callboard.client import Client
 from callboard.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["runs"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = 10.0  # seconds
+STOP_SECONDS = 7  # a handler that does not end by itself is stopped after 5
 COLUMNS = ("Run", "Action", "Status", "Caller", "Attempts", "Enqueued", "Error")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +36,7 @@ class _Api:
 
     url: str
     token: str
+    flags: str  # those that say so on the command line
 
     def ask(self, method: str, path: str, **params: str) -> Any:
         """The data of the answer; a failure ends the command with its text."""
@@ -73,7 +82,7 @@ def runs(
     limit: int,
     **options: Any,
 ) -> None:
-    """List runs, newest first; the owner sees all."""
+    """List runs, newest first, or look after one; the owner sees all."""
     api = ctx.obj = _api(**options)
     if ctx.invoked_subcommand is not None:
         return
@@ -87,20 +96,42 @@ def runs(
 @runs.command()
 @click.argument("run_id", metavar="ID")
 @click.pass_obj
+def follow(api: _Api, run_id: str) -> None:
+    """Show a run's progress until it has ended, then its result; exit code 1 on a failure."""
+    print_result(followed(Client(api.url, api.token), run_id, api.flags))
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.pass_obj
+def cancel(api: _Api, run_id: str) -> None:
+    """Cancel a run: a queued one never starts, a running one is stopped."""
+    api.ask("POST", f"/api/runs/{run_id}/cancel")
+    _print_state(api.ask("GET", f"/api/runs/{run_id}", wait=str(STOP_SECONDS)))
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.pass_obj
 def retry(api: _Api, run_id: str) -> None:
     """Start a run that ended `Worker lost` again, under its own id."""
-    run = api.ask("POST", f"/api/runs/{run_id}/retry")
+    _print_state(api.ask("POST", f"/api/runs/{run_id}/retry"))
+
+
+def _print_state(run: dict[str, Any]) -> None:
     click.echo(f"{run['runId']} {run['action']}: {run['status']}")
 
 
 def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: Path) -> _Api:
     running = adopt_running_stack(data_dir)
+    flags = caller_flags(subject=subject, url=url, token=token, data_dir=data_dir)
     subject = subject or os.environ.get("OWNER_USER_ID")
     if not token and not subject:
         raise ConfigurationError("There is no owner: set OWNER_USER_ID, or give --as or --token.")
     return _Api(
         url=(url or (running.url if running else DEFAULT_URL)).rstrip("/"),
         token=token or signed_token(data_dir, str(subject)),
+        flags=flags,
     )
 
 

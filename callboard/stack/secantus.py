@@ -62,11 +62,11 @@ def start_mongodb(
             "every machine), or set MONGODB_URI to a MongoDB replica set of yours."
         )
     if not (folder.path / _USER_CREATED).exists():
-        _create_user(folder, password)
+        _create_user(supervisor, folder, password)
     return _start(supervisor, folder, password)
 
 
-def _create_user(folder: DataFolder, password: str) -> None:
+def _create_user(outer: Supervisor, folder: DataFolder, password: str) -> None:
     """Make the first user, on a server that asks for no password yet and is gone afterwards.
 
     It must have ended before the next one starts: the data folder has one holder at a time.
@@ -74,7 +74,8 @@ def _create_user(folder: DataFolder, password: str) -> None:
     import pymongo
     from pymongo.errors import OperationFailure
 
-    with Supervisor() as supervisor:
+    outer.tell("First start: making the database's user ...")
+    with Supervisor(tell=outer.tell) as supervisor:
         server = _start(supervisor, folder, None).wait()
         with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
             user = {"pwd": password, "roles": ["root"]}

@@ -43,12 +43,18 @@ class Supervisor:
 
     ``grace``: the seconds that a process has between SIGTERM and SIGKILL.
     ``show``: takes each line that a process prints, None to show nothing.
+    ``tell``: takes what is waited for, again when that changes.
     """
 
     def __init__(
-        self, *, grace: float = GRACE, show: Callable[[str, str], None] | None = None
+        self,
+        *,
+        grace: float = GRACE,
+        show: Callable[[str, str], None] | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.grace = grace
+        self.tell = tell
         self.stops_asked = 0
         self._show = show
         self._processes: list[Process] = []
@@ -77,10 +83,13 @@ class Supervisor:
     def wait_ready(self, processes: Iterable[Process], timeout: float) -> None:
         """Return when all are ready; raises `ProcessFailed` when one ends or takes too long."""
         deadline = time.monotonic() + timeout
-        waiting = list(processes)
+        waiting, told = list(processes), 0
         while waiting:
             self.tick()
             waiting = [process for process in waiting if not process.program.ready()]
+            if waiting and len(waiting) != told:
+                self.tell(f"Waiting for {', '.join(process.name for process in waiting)} ...")
+                told = len(waiting)
             if waiting and time.monotonic() > deadline:
                 raise ProcessFailed(waiting[0], f"was not ready after {timeout:g} s")
 

@@ -53,7 +53,7 @@ def up(options: UpOptions) -> None:
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))
-        supervisor = Supervisor(show=options.show)
+        supervisor = Supervisor(show=options.show, tell=options.tell)
         # in this order: a Ctrl-C while it stops must not cut the stop off
         with stop_signals(supervisor), supervisor:
             servers = _start_servers(supervisor, folder, environment)

@@ -73,6 +73,12 @@ def test_a_form_is_made_from_the_model(app_stack, console):
     expect(page.locator("pre")).to_contain_text('"total": 19')
 
 
+def test_what_is_between_backticks_is_code(app_stack, console):
+    page = console(app_stack, "#/actions/slow")
+    expect(page.locator(".prose")).to_contain_text("Takes seconds and leaves a line")
+    expect(page.locator(".prose code")).to_have_text("seconds")
+
+
 def test_what_the_server_finds_wrong_is_told_beside_the_field(app_stack, console):
     page = console(app_stack, "#/actions/orderTickets")
     page.get_by_label("event").fill("evt_1")
@@ -190,10 +196,16 @@ def test_a_phone_is_wide_enough(app_stack, console, view):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_it_is_light_or_dark_as_the_system_is(app_stack, open_page):
-    brightness = "Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
-    assert open_page(app_stack.url, color_scheme="light").evaluate(brightness) > 200
-    assert open_page(app_stack.url, color_scheme="dark").evaluate(brightness) < 60
+@pytest.mark.parametrize(("path", "shown"), [("/", "body"), ("/docs", ".swagger-ui")])
+def test_it_is_light_or_dark_as_the_system_is(app_stack, open_page, path, shown):
+    brightness = """element => {
+        const [red, green, blue, alpha] = getComputedStyle(element).backgroundColor
+            .match(/[\\d.]+/g).map(Number);
+        return alpha === 0 ? 255 : red;
+    }"""
+    for scheme, low, high in (("light", 200, 255), ("dark", 0, 60)):
+        page = open_page(app_stack.url + path, color_scheme=scheme)
+        assert low <= page.locator(shown).first.evaluate(brightness) <= high
 
 
 def test_swagger_ui_authorizes_and_calls(app_stack, open_page):

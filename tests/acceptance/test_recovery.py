@@ -192,7 +192,7 @@ def test_a_worker_that_was_paused_longer_than_its_lease_lets_go(
     stack: Stack, begin: Callable[..., str], eventually: Eventually
 ) -> None:
     run_id = begin("paused")
-    eventually(lambda: worker_of(stack, run_id))
+    eventually(lambda: executions(stack, run_id))  # claimed, and the handler has begun
     paused = stack.pid(worker_of(stack, run_id))
     frozen = [paused, *children(paused)]
     for pid in frozen:

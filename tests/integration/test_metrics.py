@@ -101,6 +101,17 @@ class TestShared:
         assert (found[slow % "1.0"], found[slow % "2.5"]) == (1, 2)
         assert 2 <= found['callboard_run_seconds_sum{action="work"}'] < 3
 
+    def test_the_lateness_of_schedules_falls_into_its_buckets(
+        self, scrape: Callable[[], dict[str, float]], runs: Runs
+    ) -> None:
+        for ms in (0, 5, 6, 60_000, 60_001):
+            runs.observe("late", "a:b", ms)
+        found = scrape()
+        late = 'callboard_schedule_lateness_seconds_bucket{le="%s",schedule="a:b"}'
+        bounds = ("0.005", "0.01", "30.0", "60.0", "+Inf")
+        assert [found[late % bound] for bound in bounds] == [2, 3, 3, 4, 5]
+        assert found['callboard_schedule_lateness_seconds_sum{schedule="a:b"}'] == 120.012
+
     def test_names_that_are_no_action_share_one_label(
         self, api: Callable[..., FlaskClient], make_token: Callable[..., str]
     ) -> None:
@@ -213,6 +224,7 @@ def test_the_dashboard_shows_metrics_that_there_are(
     runs.lose(run_id, "w:2", 3)
     runs.claim(run_id, "work", "w:3", 5)
     runs.requeue(run_id, "w:3", delay=30)
+    runs.observe("late", "digest", 20)
     dashboard = (ROOT / "docs" / "grafana-dashboard.json").read_text()
     used = set(re.findall(r"callboard_[a-z_]+", dashboard))
     known = {name.partition("{")[0] for name in scrape()}

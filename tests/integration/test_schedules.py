@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from scheduled_app import MINUTE, STARTED, ScheduledApp, work
 from actions.digest import daily_digest
 from actions.items import heartbeat
 from callboard import Schedule, store
+from callboard.counters import Times, read_counts
 from callboard.errors import DatabaseUnavailable, QueueFull
 from callboard.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fires, fire_id
 from callboard.history import History
@@ -224,6 +225,59 @@ class TestEnds:
         assert runs.retry(record, record.call)
         assert app.work() == [run_id]
         assert app.outcomes() == ["succeeded"]
+
+
+class TestLateness:
+    """From the planned time to the first start, counted once for each fire."""
+
+    def test_a_fire_counts_with_what_its_row_tells(self, app: ScheduledApp) -> None:
+        fired(app)
+        app.work()
+        [fire] = app.history()
+        assert fire.started is not None
+        late = max((fire.started - fire.planned) // timedelta(milliseconds=1), 0)
+        assert starts(app) == 1
+        assert counted(app)["s"].sum == late
+
+    def test_three_beats_and_a_fire_that_is_published_again_count_once(
+        self, app: ScheduledApp
+    ) -> None:
+        beats = [app.beat(EACH_MINUTE) for _ in range(3)]
+        for _ in range(4):
+            app.clock.advance(minutes=1)
+            with ThreadPoolExecutor(len(beats)) as pool:
+                list(pool.map(Beat.turn, beats))
+            app.work()
+        [last] = STARTED[-1:]
+        app.redis.delete(f"callboard:run:{last}")
+        app.publisher(EACH_MINUTE).publish(EACH_MINUTE, last, app.clock())
+        assert app.work() == []
+        assert starts(app) == 4
+
+    def test_a_second_attempt_of_a_fire_is_not_late_again(self, app: ScheduledApp) -> None:
+        fired(app)
+        [run_id] = app.queued()
+        record = app.services().runs.read(run_id)
+        assert record is not None
+        acceptance = record.call.acceptance
+        assert acceptance is not None
+        assert app.fires.take(run_id, acceptance, 1, app.clock())
+        assert app.work() == [run_id]
+        assert starts(app) == 0
+
+    def test_what_a_person_triggers_is_never_late(self, app: ScheduledApp) -> None:
+        app.beat(EACH_MINUTE)
+        app.publisher(EACH_MINUTE).trigger(EACH_MINUTE, app.clock())
+        assert len(app.work()) == 1
+        assert starts(app) == 0
+
+
+def counted(app: ScheduledApp) -> Mapping[str, Times]:
+    return read_counts(app.redis, []).late
+
+
+def starts(app: ScheduledApp) -> int:
+    return sum(sum(times.counts) for times in counted(app).values())
 
 
 class TestOverlap:

@@ -229,6 +229,26 @@ def test_what_never_gets_ready_is_told(program):
             supervisor.wait_ready([mute], 0.2)
 
 
+def test_what_is_waited_for_is_told_as_it_changes(program, tmp_path):
+    open_door = tmp_path / "open"
+    late = f"import os, time\nwhile not os.path.exists({str(open_door)!r}): time.sleep(0.02)\n"
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if text == "Waiting for worker ...":
+            open_door.touch()
+
+    with Supervisor(tell=tell) as supervisor:
+        end = "print(1, flush=True); time.sleep(60)"
+        started = [
+            supervisor.start(program("web", f"import time; time.sleep(0.2); {end}")),
+            supervisor.start(program("worker", late + end)),
+        ]
+        supervisor.wait_ready(started, 20)
+    assert told == ["Waiting for web, worker ...", "Waiting for worker ..."]
+
+
 @only_linux
 def test_the_end_leaves_no_process_of_the_group(program, eventually):
     code = (

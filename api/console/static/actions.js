@@ -2,7 +2,7 @@
 
 import { follow, start } from "./api.js";
 import { actionsOf, applicationDocument } from "./application.js";
-import { element, note, problem, show } from "./elements.js";
+import { element, note, problem, show, written } from "./elements.js";
 import { paramsForm } from "./forms.js";
 import { runCard } from "./runs.js";
 
@@ -34,7 +34,7 @@ export async function actionView(target, name, signal) {
   show(target,
     element("p", { class: "back" }, element("a", { href: "#/actions" }, "← Actions")),
     element("h2", {}, action.name),
-    element("p", { class: "prose" }, action.description),
+    element("p", { class: "prose" }, ...written(action.description)),
     element("form", { onsubmit: submit }, ...form.elements, button),
     outcome);
 }

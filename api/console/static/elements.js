@@ -17,6 +17,12 @@ export function show(target, ...children) {
   target.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+/** What a developer wrote, as children: what is between backticks is code. */
+export function written(text) {
+  return (text ?? "").split(/`+([^`]+)`+/).map((part, index) =>
+    index % 2 ? element("code", {}, part) : part);
+}
+
 /** A status or outcome, told by its text and by its colour. */
 export function badge(status) {
   return element("span", { class: `badge ${status}` }, status);

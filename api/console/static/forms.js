@@ -1,6 +1,6 @@
 // A form made from the JSON Schema of an action's params.
 
-import { element, show } from "./elements.js";
+import { element, show, written } from "./elements.js";
 
 const NUMBERS = { integer: "whole number", number: "number" };
 
@@ -89,7 +89,7 @@ function field(id, title, made, schema, required) {
     element("label", { for: id }, title, " ",
       element("span", { class: "kind" }, required ? made.kind : `${made.kind}, optional`)),
     made.input,
-    element("p", { id: `${id}-hint`, class: "hint" }, schema.description ?? ""),
+    element("p", { id: `${id}-hint`, class: "hint" }, ...written(schema.description)),
     message);
   const tell = (text) => {
     show(message, text ?? "");

@@ -1,5 +1,6 @@
 """Ordinary handlers."""
 
+import logging
 import time
 from typing import Any
 
@@ -11,6 +12,8 @@ from callboard import ActionContext, ActionResult, Retry, action, fail, ok
 @action(anonymous=True)
 def echo(ctx: ActionContext) -> ActionResult:
     """What the handler sees of its call."""
+    if ctx.params.get("log"):
+        logging.getLogger("library").warning("echoes")
     return ok(
         {
             "params": dict(ctx.params),
@@ -21,6 +24,14 @@ def echo(ctx: ActionContext) -> ActionResult:
             "hasToken": ctx.caller_jwt is not None,
         }
     )
+
+
+@action
+def talkative(ctx: ActionContext) -> ActionResult:
+    """Logs, by itself and from a library."""
+    ctx.log.info("own line", number=1)
+    logging.getLogger("library").warning("line of a %s", "library")
+    return ok()
 
 
 @action

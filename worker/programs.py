@@ -1,0 +1,55 @@
+"""Celery's worker and beat, with their banners on a terminal only: a log is made of lines.
+
+Instead both tell in one line of the log that they are ready.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.apps import beat, worker
+
+__all__ = ["Application"]
+
+
+class Application(Celery):
+    """A Celery application with these programs."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """``celery worker``."""
+        return self.subclass_with_self(Worker)
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802
+        """``celery beat``."""
+        return self.subclass_with_self(Beat)
+
+
+class Worker(worker.Worker):
+    """Celery's, quiet where nobody looks."""
+
+    def on_before_init(self, quiet: bool = False, **options: Any) -> None:
+        """Called by Celery."""
+        super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **options)
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        """Called by Celery, again after each reconnect."""
+        super().on_consumer_ready(consumer)
+        structlog.get_logger("callboard.worker").info(
+            "worker ready",
+            worker=self.hostname,
+            queues=sorted(self.app.amqp.queues.consume_from),
+            processes=self.concurrency,
+        )
+
+
+class Beat(beat.Beat):
+    """The same for beat."""
+
+    def __init__(self, *, quiet: bool = False, **options: Any) -> None:
+        super().__init__(quiet=quiet or not sys.stdout.isatty(), **options)
