@@ -59,7 +59,7 @@ def _read_params() -> dict[str, Any]:
         raise RequestEntityTooLarge
     if request.content_length is None and not request.headers.get("Transfer-Encoding"):
         return {}
-    if not request.is_json and request.content_length != 0 and request.get_data():
+    if not _is_json() and request.content_length != 0 and request.get_data():
         raise UnsupportedMediaType
     body = request.get_data()
     if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
@@ -73,6 +73,10 @@ def _read_params() -> dict[str, Any]:
     if not isinstance(params, dict):
         raise BadRequest("The body must be a JSON object, such as {}")
     return params
+
+
+def _is_json() -> bool:
+    return request.content_type == "application/json" or request.is_json  # parses the header
 
 
 def _no_constant(name: str) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.servers import Watched, running_database, start_redis
+from benchmarks.servers import Database, Watched, running_database, start_redis
 from benchmarks.stacks.base import HOST, Request, Site
 from benchmarks.stacks.ours import OURS, application
 from callboard.stack.folder import DataFolder
@@ -35,13 +35,15 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=2_000)
     parser.add_argument("--calls", type=int, default=100_000)
     options = parser.parse_args()
-    with _stack() as (site, supervisor, processes):
+    with running_stack() as (site, supervisor, _):
+        processes = {process.name: process for process in supervisor.running}
         _blocked(site, supervisor, processes["web"], options.callers)
         _series(site, processes, options.calls)
 
 
 @contextmanager
-def _stack() -> Iterator[tuple[Site, Watched, dict[str, Process]]]:
+def running_stack() -> Iterator[tuple[Site, Watched, Database]]:
+    """Callboard as the benchmark runs it, ready; its supervisor runs Valkey, the API, a worker."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as path,
         Watched() as supervisor,
@@ -56,10 +58,11 @@ def _stack() -> Iterator[tuple[Site, Watched, dict[str, Process]]]:
             mongodb_uri=mongodb_uri,
             port=free_port(),
         )
-        processes = {p.name: supervisor.start(p) for p in OURS.programs(site)}
+        for program in OURS.programs(site):
+            supervisor.start(program)
         while not OURS.answers(site, "upsert", 1.0):
             supervisor.tick()
-        yield site, supervisor, processes
+        yield site, supervisor, database
 
 
 def _blocked(site: Site, supervisor: Watched, web: Process, callers: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from redis.retry import Retry as Reconnect
 from callboard.errors import BrokerUnavailable
 from callboard.settings import Settings
 
-__all__ = ["BatchingRedis", "connect", "guarded"]
+__all__ = ["BatchingRedis", "Line", "connect", "guarded"]
 
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
@@ -138,6 +138,48 @@ class BatchingRedis(redis.Redis):
             return self._line.read_response()
         except redis.ResponseError as error:
             return error
+
+
+class Line:
+    """A connection of one thread's own, for commands that are sent together and whose replies
+    are wanted one by one: the last of them may wait."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._connection: Any = client.connection_pool.make_connection()  # connects on first use
+        self._owed = 0  # replies that nobody has read
+
+    def send(self, *commands: Sequence[Any]) -> Any:
+        """Send the commands; the reply to the first. The others' are for `receive`."""
+        if self._owed:  # somebody did not wait: what he would have got is not ours
+            self.close()
+        with self._closed_on_error():
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+            self._owed = len(commands)
+            return self.receive()
+
+    def receive(self) -> Any:
+        """The next reply."""
+        with self._closed_on_error():
+            self._owed -= 1
+            return self._connection.read_response()
+
+    def close(self) -> None:
+        """Close the connection; the next `send` opens a new one."""
+        self._owed = 0
+        self._connection.disconnect()
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.ReadOnlyError:  # a replica by now: the address leads elsewhere
+            self.close()
+            raise
+        except redis.ResponseError:
+            raise
+        except BaseException:
+            self.close()
+            raise
 
 
 def connect(settings: Settings, *, max_connections: int = 64) -> BatchingRedis:

@@ -163,17 +163,12 @@ end
 return told
 """
 
-# The queues that come after the two keys: a message is taken from the first that has one.
 _FINISH = """
 local run, open = KEYS[1], KEYS[2]
 local id, holder, status, result, again, reply = unpack(ARGV)
-if not held_by(run, holder) then return {0} end
+if not held_by(run, holder) then return 0 end
 finish(run, open, id, status, result, again, reply)
-for i = 3, #KEYS do
-  local message = redis.call('RPOP', KEYS[i])
-  if message then return {1, message} end
-end
-return {1}
+return 1
 """
 
 _REQUEUE = """

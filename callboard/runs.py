@@ -7,7 +7,7 @@ who changes what. What it holds of the call and of the result is sealed (`callbo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -15,7 +15,7 @@ import redis
 
 from callboard import message
 from callboard.action import Action
-from callboard.broker import guarded
+from callboard.broker import Line, guarded
 from callboard.counters import COUNTERS, observation
 from callboard.errors import KeyReused, QueueFull, SealError
 from callboard.live import caller_tag
@@ -23,10 +23,11 @@ from callboard.outcome import Outcome
 from callboard.run_scripts import OPEN, SCRIPTS
 from callboard.seal import CALL_LIFETIME, Call, Sealer
 
-__all__ = ["Accepted", "Claim", "Finished", "RunRecord", "Runs", "Status"]
+__all__ = ["Accepted", "Claim", "RunRecord", "Runs", "Status", "Take"]
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
+WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
 IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
 
 
@@ -37,11 +38,8 @@ class Accepted(NamedTuple):
     joined: bool  # True: an idempotency key led to a run that exists
 
 
-class Finished(NamedTuple):
-    """How `Runs.finish_and_take` ended."""
-
-    done: bool  # False: the run is no longer this holder's, and nothing was taken
-    message: bytes | None  # None: there was none
+Take = Callable[[], bytes | None]
+"""Takes the message that was asked for before; None if none has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +86,9 @@ class Runs:
 
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
         self._redis = client
+        self._line = Line(client)
         self.sealer = sealer
-        for name, text in SCRIPTS.items():
-            setattr(self, f"_{name}", client.register_script(text))
+        self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
 
     def accept(
         self,
@@ -158,9 +156,9 @@ class Runs:
         self, run_id: str, action: str, holder: str, outcome: Outcome, reply: str | None
     ) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
-        return self.finish_and_take(run_id, action, holder, outcome, reply, ()).done
+        return bool(self._call("finish", *self._end(run_id, action, holder, outcome, reply)))
 
-    def finish_and_take(
+    def finish_and_ask(
         self,
         run_id: str,
         action: str,
@@ -168,19 +166,36 @@ class Runs:
         outcome: Outcome,
         reply: str | None,
         queues: Sequence[str],
-    ) -> Finished:
-        """`finish`, and in the same step take the next message of ``queues``."""
+    ) -> tuple[bool, Take]:
+        """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
+        keys, arguments = self._end(run_id, action, holder, outcome, reply)
+        finish = ["EVALSHA", self._scripts["finish"].sha, len(keys), *keys, *arguments]
+        with guarded():
+            try:
+                done = self._line.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
+            except redis.exceptions.NoScriptError:  # of a server that was started since
+                taken = self._line.receive()
+                return bool(self._call("finish", keys, arguments)), lambda: taken and taken[1]
+        return bool(done), self._take
+
+    def ask(self, queues: Sequence[str]) -> Take:
+        """Ask for the next message of these queues, the first one's first."""
+        with guarded():
+            taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
+        return lambda: taken and taken[1]
+
+    def _take(self) -> bytes | None:
+        with guarded():
+            taken: list[bytes] | None = self._line.receive()
+        return taken[1] if taken else None
+
+    def _end(
+        self, run_id: str, action: str, holder: str, outcome: Outcome, reply: str | None
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script."""
         sealed = self.sealer.seal("result", run_id, action, outcome.to_bytes())
         again = "1" if outcome.retryable else "0"
-        arguments = [run_id, holder, outcome.status, sealed, again, reply or ""]
-        done, *message = self._call("finish", [_run(run_id), OPEN, *queues], arguments)
-        return Finished(bool(done), message[0] if message else None)
-
-    def next_message(self, queues: Sequence[str], seconds: float) -> bytes | None:
-        """Take the next message of these queues; wait for one so long (less than 1 s)."""
-        with guarded():
-            taken = cast("list[bytes] | None", self._redis.brpop(queues, seconds))
-        return taken[1] if taken else None
+        return [_run(run_id), OPEN], [run_id, holder, outcome.status, sealed, again, reply or ""]
 
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""
@@ -300,8 +315,14 @@ class Runs:
         )
 
     def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        known = self._scripts[script]
         with guarded():
-            return getattr(self, f"_{script}")(keys=keys, args=arguments)
+            try:
+                return self._redis.execute_command(  # type: ignore[no-untyped-call]
+                    "EVALSHA", known.sha, len(keys), *keys, *arguments
+                )
+            except redis.exceptions.NoScriptError:  # of a server that was started since
+                return known(keys=keys, args=arguments)
 
 
 def _run(run_id: str) -> str:

@@ -22,7 +22,7 @@ from callboard.errors import (
 )
 from callboard.outcome import Outcome
 from callboard.results import ActionResult
-from callboard.runs import Claim, Finished
+from callboard.runs import Claim, Take
 from callboard.seal import Call
 from worker.context import build_context
 from worker.fire import close_fire, take_fire
@@ -47,6 +47,7 @@ STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
 KILL_SECONDS = 0.5  # within which the keeper kills the child of a run that it has ended
 
 _T = TypeVar("_T")
+Queues = Callable[[], Sequence[str]]
 _log = structlog.get_logger("callboard.worker")
 _deliveries = itertools.count(1)
 
@@ -56,7 +57,7 @@ class Delivered(NamedTuple):
 
     end: Literal["succeeded", "failed", "retried"] | None  # None: it changed nothing
     error: str | None = None  # why, as the caller is told
-    message: bytes | None = None  # the next one, taken in the same step
+    take: Take | None = None  # for the next message, if it was asked for with the end
 
 
 class RunEnded(Exception):
@@ -86,13 +87,12 @@ class Attempt(NamedTuple):
     deadline: float  # time.monotonic seconds
 
 
-def execute(
-    services: Services, action: Action, run_id: str, queues: Sequence[str] = ()
-) -> Delivered:
-    """Claim the run, run its handler, end the run; take the next message of ``queues`` then.
+def execute(services: Services, action: Action, run_id: str, queues: Queues) -> Delivered:
+    """Claim the run, run its handler, end the run; ask for the next message with that.
 
-    A message for a run that is held, ended or unknown changes nothing. Nothing that a handler
-    raises leaves this function.
+    ``queues``: says, when the run ends, of which queues; of none if it is empty. A message for a
+    run that is held, ended or unknown changes nothing. Nothing that a handler raises leaves this
+    function.
     """
     services.hands.take(run_id, action.name)
     try:
@@ -103,7 +103,7 @@ def execute(
         services.hands.let_go()
 
 
-def _claimed(services: Services, action: Action, run_id: str, queues: Sequence[str]) -> Delivered:
+def _claimed(services: Services, action: Action, run_id: str, queues: Queues) -> Delivered:
     holder = f"{services.holder(os.getpid())}{next(_deliveries)}"
     claim = services.runs.claim(run_id, action.name, holder, services.settings.recovery)
     if claim.state != "claimed":
@@ -114,18 +114,19 @@ def _claimed(services: Services, action: Action, run_id: str, queues: Sequence[s
         call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
     except (SealError, ValueError, TypeError):
         services.refuse("record without a valid seal", action.task, run_id)
-        _finish(services, run_id, action, holder, Outcome.failed("Action failed", run_id), None)
+        failed = Outcome.failed("Action failed", run_id)
+        _finish(services, run_id, action, holder, failed, None, tuple)
         return Delivered("failed", "Action failed")
     deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
     attempt = Attempt(run_id, action, holder, claim, call, deadline)
     outcome_of = services.tracing.run(_outcome) if services.tracing else _outcome
     outcome = outcome_of(services, attempt)
-    finished = _finish(services, run_id, action, holder, outcome, call.reply, queues)
-    if finished.done:
+    done, take = _finish(services, run_id, action, holder, outcome, call.reply, queues)
+    if done:
         close_fire(attempt, outcome)
     if outcome.code != 200:
-        return Delivered("failed", outcome.error, finished.message)
-    return Delivered("succeeded", None, finished.message)
+        return Delivered("failed", outcome.error, take)
+    return Delivered("succeeded", None, take)
 
 
 def _outcome(services: Services, attempt: Attempt) -> Outcome:
@@ -250,16 +251,21 @@ def _finish(
     holder: str,
     outcome: Outcome,
     reply: str | None,
-    queues: Sequence[str] = (),
-) -> Finished:
-    """End the run, if it is still ours."""
-    finished = _insist(
-        lambda: services.runs.finish_and_take(run_id, action.name, holder, outcome, reply, queues)
+    queues: Queues,
+) -> tuple[bool, Take | None]:
+    """End the run, if it is still ours: whether it was, and what takes the next message."""
+    ending, asked = (run_id, action.name, holder, outcome, reply), queues()
+    done, take = _insist(
+        lambda: (
+            services.runs.finish_and_ask(*ending, asked)
+            if asked
+            else (services.runs.finish(*ending), None)
+        )
     )
-    if not finished.done:
+    if not done:
         _log.warning("finish discarded: the run is no longer ours", run_id=run_id)
         time.sleep(KILL_SECONDS)  # with this run in hand: a kill must not hit the next
-    return finished
+    return done, take
 
 
 def _insist(write: Callable[[], _T]) -> _T:

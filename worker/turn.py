@@ -1,9 +1,9 @@
 """A turn: what a child does with one task of Celery's.
 
-It runs the run of the message and then, by itself, what waits behind it: it takes the next
-message from the queue in the step that ends the run before (`Runs.finish_and_take`), and waits a
-moment for one where there is none. Celery's main process, which would cost more than the rest of
-the worker together, sees one message a turn. Each message is checked as in `worker.tasks`.
+It runs the run of the message and then, by itself, what waits behind it: it asks for the next
+message together with ending the run before (`Runs.finish_and_ask`), and waits a moment where there
+is none. Celery's main process, which would cost more than the rest of the worker together, sees one
+message a turn. Each message is checked as in `worker.tasks`.
 
 The keeper sees in `worker.hands` what a child executes; a stop that was asked for ends the turn.
 """
@@ -13,18 +13,18 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from callboard.errors import BrokerUnavailable
 from callboard.message import Wakeup, read
+from callboard.runs import Take
 from worker.execution import execute
 from worker.task_events import TaskEvents
 
 __all__ = ["take_turn"]
 
 TURN_SECONDS = 2.0  # then Celery looks at the child's memory, and serves other queues
-LINGER_SECONDS = 0.2  # without a message
 
 
 def take_turn(app: Any, hostname: str, first: Wakeup) -> None:
@@ -47,23 +47,26 @@ class _Child:
 
     def take_turn(self, first: Wakeup) -> None:
         ends_at = time.monotonic() + TURN_SECONDS
-        wakeup: Wakeup | None = first
-        while wakeup is not None:
-            try:
-                message = self._run(wakeup, ends_at)
-                wakeup = self._read(message) or self._wait(ends_at)
-            except BrokerUnavailable:
-                return  # nothing is in hand; Celery waits until it is back
+        try:
+            take = self._run(first, ends_at)
+            while take and (message := take()):
+                wakeup = self._read(message)
+                take = self._run(wakeup, ends_at) if wakeup else self._ask(ends_at)
+        except BrokerUnavailable:
+            return  # nothing is in hand; Celery waits until it is back
 
-    def _run(self, wakeup: Wakeup, ends_at: float) -> bytes | None:
-        """Run the run; the next message, if one was waiting."""
+    def _run(self, wakeup: Wakeup, ends_at: float) -> Take | None:
+        """Run the run, and ask for the next message; None at the end of the turn."""
         started = time.monotonic()
         self._events.started(wakeup)
-        delivered = execute(
-            self._services, self._actions[wakeup.task], wakeup.run_id, self._open_queues(ends_at)
-        )
+        action, queues = self._actions[wakeup.task], partial(self._open_queues, ends_at)
+        delivered = execute(self._services, action, wakeup.run_id, queues)
         self._events.ended(wakeup, delivered, time.monotonic() - started)
-        return delivered.message
+        return delivered.take or self._ask(ends_at)
+
+    def _ask(self, ends_at: float) -> Take | None:
+        queues = self._open_queues(ends_at)
+        return self._services.runs.ask(queues) if queues else None
 
     def _open_queues(self, ends_at: float) -> tuple[str, ...]:
         """From which a further run may be taken now: each comes first in its turn."""
@@ -72,20 +75,8 @@ class _Child:
         self._queues.rotate(-1)
         return tuple(self._queues)
 
-    def _wait(self, ends_at: float) -> Wakeup | None:
-        """The next message within a moment."""
-        while queues := self._open_queues(ends_at):
-            message = self._services.runs.next_message(queues, LINGER_SECONDS)
-            if message is None:
-                return None
-            if wakeup := self._read(message):
-                return wakeup
-        return None
-
-    def _read(self, message: bytes | None) -> Wakeup | None:
+    def _read(self, message: bytes) -> Wakeup | None:
         """What it says, if this application has signed it."""
-        if message is None:
-            return None
         wakeup, tag = read(message) or (None, None)
         if (
             wakeup

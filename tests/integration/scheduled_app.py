@@ -82,7 +82,7 @@ class ScheduledApp:
         services, before = self.services(), len(STARTED)
         while message := self.redis.rpop("callboard"):
             run_id = json.loads(message)["headers"]["id"]
-            execute(services, work, run_id)
+            execute(services, work, run_id, tuple)
         return STARTED[before:]
 
     def history(self, name: str = "s") -> list[Fire]:

@@ -210,37 +210,51 @@ class TestFinish:
         assert [entry.decode()[:36] for entry in redis_client.lrange(ENDED, 0, -1)] == [run_id]
         assert redis_client.zscore(OPEN, run_id) is None
 
-    def test_the_next_message_is_taken_with_the_end(
+    def test_the_next_message_is_asked_for_with_the_end(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
     ) -> None:
         run_id, following, last = accept(), accept(), accept()
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
-        done_, text = runs.finish_and_take(
-            run_id, "work", "w:1", done(run_id), None, ("empty", "callboard")
-        )
-        assert done_
-        wakeup, tag = message.read(text or b"") or (None, None)
+        ending = run_id, "work", "w:1", done(run_id), None
+        ended, take = runs.finish_and_ask(*ending, ("empty", "callboard"))
+        assert ended
+        wakeup, tag = message.read(take() or b"") or (None, None)
         assert wakeup == ("actions.work", following, "{1 fields}")
         assert runs.sealer.is_signed(tag, *wakeup)
         assert queued(redis_client) == [last]
+        again, take = runs.finish_and_ask(*ending, ("empty",))
+        assert not again
+        assert take() is None
 
-    def test_nothing_is_taken_by_one_who_is_not_the_holder(
+    def test_a_server_that_has_forgotten_the_scripts_is_told_them(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
     ) -> None:
-        run_id = accept()
+        run_id, following = accept(), accept()
+        redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
-        given = run_id, "work", "w:2", done(run_id), None, ("callboard",)
-        assert runs.finish_and_take(*given) == (False, None)
-        assert queued(redis_client) == [run_id]
+        redis_client.script_flush()
+        ended, take = runs.finish_and_ask(run_id, "work", "w:1", done(run_id), None, ("callboard",))
+        assert ended
+        assert following.encode() in (take() or b"")
 
-    def test_a_message_is_waited_for(self, runs: Runs, accept: Accept) -> None:
-        assert runs.next_message(("callboard", "other"), 0.05) is None
+    def test_a_message_that_nobody_took_is_not_the_next_ones(
+        self, runs: Runs, accept: Accept, redis_client: redis.Redis
+    ) -> None:
+        run_id, forgotten, following = accept(), accept(), accept()
+        redis_client.rpop("callboard")
+        runs.claim(run_id, "work", "w:1", LEASE)
+        runs.finish_and_ask(run_id, "work", "w:1", done(run_id), None, ("callboard",))
+        assert following.encode() in (runs.ask(("callboard",))() or b"")
+        assert forgotten.encode() not in b"".join(redis_client.lrange("callboard", 0, -1))
+        make_due(redis_client, forgotten)
+        runs.sweep()
+        assert queued(redis_client) == [forgotten]
+
+    def test_a_message_is_waited_for_a_moment(self, runs: Runs, accept: Accept) -> None:
+        assert runs.ask(("callboard", "other"))() is None
         run_id = accept()
-        text = runs.next_message(("callboard", "other"), 0.5)
-        wakeup, _ = message.read(text or b"") or (None, None)
-        assert wakeup is not None
-        assert wakeup.run_id == run_id
+        assert run_id.encode() in (runs.ask(("other", "callboard"))() or b"")
 
     def test_only_the_holder_finishes_and_only_once(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()

@@ -1,0 +1,69 @@
+"""What a child does between two runs, without Celery around it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from scheduled_app import ScheduledApp
+
+from callboard import ActionResult, action, ok
+from callboard.registry import Registry
+from callboard.runs import Runs
+from callboard.seal import Call
+from worker.execution import execute
+from worker.services import Services
+
+HAPPENED: list[str] = []
+
+
+@action
+def closing(ctx: Any) -> ActionResult:
+    """A worker is told to stop while this goes on."""
+    HAPPENED.append("handler")
+    return ok()
+
+
+@pytest.fixture
+def services(app: ScheduledApp) -> Services:
+    HAPPENED.clear()
+    return Services(app.settings, Registry(actions={"closing": closing}))
+
+
+def accept(runs: Runs) -> str:
+    call = Call(caller="alice")
+    return runs.accept(str(uuid4()), closing, call, max_queue=10, result_ttl=60).run_id
+
+
+def test_whether_to_go_on_is_asked_when_the_run_has_ended(
+    services: Services, redis_client: redis.Redis
+) -> None:
+    first, following = accept(services.runs), accept(services.runs)
+    redis_client.rpop("callboard")
+
+    def no_queues() -> tuple[str, ...]:
+        HAPPENED.append("asked")
+        return ()
+
+    delivered = execute(services, closing, first, no_queues)
+    assert (delivered.end, delivered.take) == ("succeeded", None)
+    assert HAPPENED == ["handler", "asked"]
+    assert following.encode() in b"".join(redis_client.lrange("callboard", 0, -1))
+
+
+def test_nothing_is_in_hand_while_a_message_is_waited_for(services: Services) -> None:
+    services.hands.begin()
+    first = accept(services.runs)
+    delivered = execute(services, closing, first, lambda: ("empty",))
+    assert services.hands.all() == []
+    assert delivered.take is not None
+    assert delivered.take() is None
+
+
+def test_a_message_for_an_ended_run_changes_nothing(services: Services) -> None:
+    first = accept(services.runs)
+    for expected in ("succeeded", None):
+        assert execute(services, closing, first, tuple).end == expected
+    assert HAPPENED == ["handler"]
