@@ -24,6 +24,9 @@ __all__ = ["MongodbServer", "start_mongodb"]
 
 USER = "callboard"
 DATABASE = "callboard"
+# SecantusDB looks through the last 10,000 retryable writes at each one, which then takes six times
+# as long; and it forgets them when it dies, so they would protect from nothing else.
+OPTIONS = "directConnection=true&retryWrites=false"
 _PROGRAM = Path(__file__).with_name("secantusd.py")
 _USER_CREATED = "mongodb/data/callboard-user-created"  # beside the data that hold the user
 
@@ -42,10 +45,10 @@ class MongodbServer:
 
     def database_uri(self, database: str) -> str:
         """A MONGODB_URI that names another database."""
-        address = f"127.0.0.1:{self.port}/{database}"
+        address = f"127.0.0.1:{self.port}/{database}?{OPTIONS}"
         if self.password is None:
-            return f"mongodb://{address}?directConnection=true"
-        return f"mongodb://{USER}:{self.password}@{address}?authSource=admin&directConnection=true"
+            return f"mongodb://{address}"
+        return f"mongodb://{USER}:{self.password}@{address}&authSource=admin"
 
 
 def start_mongodb(
