@@ -184,6 +184,11 @@ class Runs:
             taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
         return lambda: taken and taken[1]
 
+    def put_back(self, queue: str, message: bytes) -> None:
+        """Put a message that was taken in front of the queue; its run was not claimed."""
+        with guarded():
+            self._redis.rpush(queue, message)
+
     def _take(self) -> bytes | None:
         with guarded():
             taken: list[bytes] | None = self._line.receive()

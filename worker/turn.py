@@ -51,6 +51,10 @@ class _Child:
             take = self._run(first, ends_at)
             while take and (message := take()):
                 wakeup = self._read(message)
+                if wakeup and self._services.hands.closed:  # since the message was asked for
+                    queue = self._actions[wakeup.task].queue
+                    self._services.runs.put_back(queue, message)
+                    return
                 take = self._run(wakeup, ends_at) if wakeup else self._ask(ends_at)
         except BrokerUnavailable:
             return  # nothing is in hand; Celery waits until it is back

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -9,12 +11,14 @@ import pytest
 import redis
 from scheduled_app import ScheduledApp
 
-from callboard import ActionResult, action, ok
+from callboard import ActionResult, action, message, ok
 from callboard.registry import Registry
 from callboard.runs import Runs
 from callboard.seal import Call
+from worker.app import create_app
 from worker.execution import execute
 from worker.services import Services
+from worker.turn import take_turn
 
 HAPPENED: list[str] = []
 
@@ -67,3 +71,29 @@ def test_a_message_for_an_ended_run_changes_nothing(services: Services) -> None:
     for expected in ("succeeded", None):
         assert execute(services, closing, first, tuple).end == expected
     assert HAPPENED == ["handler"]
+
+
+def test_a_message_that_comes_after_the_stop_goes_back_to_the_queues_front(
+    app: ScheduledApp,
+    redis_client: redis.Redis,
+    eventually: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    HAPPENED.clear()
+    monkeypatch.setattr("callboard.runs.WAIT_SECONDS", 1.0)  # time enough for `eventually`
+    celery = create_app(app.settings, Registry(actions={"closing": closing}))
+    services = celery.services
+    first = accept(services.runs)
+    redis_client.rpop("callboard")
+
+    def stop_while_it_waits() -> None:
+        eventually(lambda: redis_client.info("clients")["blocked_clients"])
+        services.hands.close()
+        accept(services.runs)
+
+    stopping = threading.Thread(target=stop_while_it_waits)
+    stopping.start()
+    take_turn(celery, "worker@here", message.Wakeup("actions.closing", first, "{}"))
+    stopping.join()
+    assert HAPPENED == ["handler"]
+    assert redis_client.llen("callboard") == 1
