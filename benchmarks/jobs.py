@@ -12,9 +12,9 @@ from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 
 __all__ = [
     "COLLECTION",
-    "DATA",
     "DONE",
     "JOBS",
+    "changed_data",
     "noop",
     "noop_async",
     "random_record_id",
@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 COLLECTION = "players"
-DATA = {"displayName": "x", "score": 0}
 DONE = "done"  # what a job returns; a response without it is wrong
 RECORDS = 1000  # so that callers seldom meet at one record, and the collection stays small
 DURABLE = WriteConcern("majority", j=True)
@@ -39,7 +38,7 @@ def noop() -> str:
 def upsert() -> str:
     """Upsert one record, acknowledged by a majority and journaled."""
     _client().get_default_database()[COLLECTION].with_options(write_concern=DURABLE).update_one(
-        {"_id": random_record_id()}, {"$set": DATA}, upsert=True
+        {"_id": random_record_id()}, {"$set": changed_data()}, upsert=True
     )
     return DONE
 
@@ -55,7 +54,7 @@ async def upsert_async() -> str:
     await (
         database[COLLECTION]
         .with_options(write_concern=DURABLE)
-        .update_one({"_id": random_record_id()}, {"$set": DATA}, upsert=True)
+        .update_one({"_id": random_record_id()}, {"$set": changed_data()}, upsert=True)
     )
     return DONE
 
@@ -66,6 +65,11 @@ JOBS: Mapping[str, Callable[[], str]] = {"noop": noop, "upsert": upsert}
 def random_record_id() -> str:
     """The id of one of `RECORDS` records."""
     return f"player-{random.randrange(RECORDS)}"
+
+
+def changed_data() -> Document:
+    """What is written; other than before, because a database does not write what it has."""
+    return {"displayName": "x", "score": random.randrange(1_000_000)}
 
 
 @cache

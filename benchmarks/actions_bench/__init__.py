@@ -1,6 +1,6 @@
 """The two jobs as Callboard actions."""
 
-from benchmarks.jobs import COLLECTION, DATA, DONE, random_record_id
+from benchmarks.jobs import COLLECTION, DONE, changed_data, random_record_id
 from callboard import ActionContext, ActionResult, action, ok
 
 
@@ -13,7 +13,7 @@ def noop(ctx: ActionContext) -> ActionResult[str]:
 @action
 def upsert(ctx: ActionContext) -> ActionResult[str]:
     """Upsert one record."""
-    ctx.tools.create(COLLECTION, DATA, random_record_id()).unwrap()
+    ctx.tools.create(COLLECTION, changed_data(), random_record_id()).unwrap()
     return ok(DONE)
 
 
