@@ -14,11 +14,12 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from api.errors import envelope
 from api.identity import Identity
 from api.preferences import Preferences, read_preferences
-from api.services import services
+from api.services import Services, services
 from callboard.action import Action
 from callboard.errors import BadRequest
 from callboard.outcome import Outcome
 from callboard.seal import Call
+from callboard.settings import Settings
 
 __all__ = ["MAX_BODY_BYTES", "calls", "identify"]
 
@@ -29,14 +30,15 @@ calls = Blueprint("calls", __name__)
 @calls.post("/api/actions/<name>")
 def call(name: str) -> Response:
     """Run an action and answer with its result."""
+    at_hand = services()
     identity = identify()
-    action = _permitted(name, identity)
+    action = _permitted(at_hand, name, identity)
     params = _read_params()
     preferences = read_preferences(request.headers.get("Prefer"))
     idempotency = _idempotency(identity, action, params)
-    services().limit_rate(identity)
+    at_hand.limit_rate(identity)
     action.validate(params)
-    return _run(action, identity, params, preferences, idempotency)
+    return _run(at_hand, action, identity, params, preferences, idempotency)
 
 
 def identify() -> Identity | None:
@@ -46,9 +48,8 @@ def identify() -> Identity | None:
     return identity
 
 
-def _permitted(name: str, identity: Identity | None) -> Action:
+def _permitted(at_hand: Services, name: str, identity: Identity | None) -> Action:
     """The action, if this caller may call it."""
-    at_hand = services()
     caller = identity.subject if identity else None
     return at_hand.registry.permitted(name, caller, at_hand.settings.owner_user_id)
 
@@ -106,6 +107,7 @@ def _digest(*parts: str) -> str:
 
 
 def _run(
+    at_hand: Services,
     action: Action,
     identity: Identity | None,
     params: dict[str, Any],
@@ -113,9 +115,8 @@ def _run(
     idempotency: tuple[str, str] | None,
 ) -> Response:
     """Enqueue the run and wait for its reply as long as the caller wants to."""
-    at_hand = services()
     settings, runs, replies = at_hand.settings, at_hand.runs, at_hand.replies
-    deadline = time.monotonic() + _wait_seconds(preferences)
+    deadline = time.monotonic() + _wait_seconds(settings, preferences)
     run_id = str(uuid.uuid4())
     with replies.expect(run_id) as waiter:
         accepted = runs.accept(
@@ -149,8 +150,7 @@ def _run(
     return response
 
 
-def _wait_seconds(preferences: Preferences) -> float:
-    settings = services().settings
+def _wait_seconds(settings: Settings, preferences: Preferences) -> float:
     if preferences.wait is not None:
         return min(preferences.wait, settings.max_wait)
     return 0.0 if preferences.respond_async else settings.wait

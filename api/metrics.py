@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import accumulate
 
 import redis
@@ -76,9 +77,19 @@ def _count(response: Response) -> Response:
     if request.endpoint == _CALL and request.method == "POST":  # and no preflight
         name = (request.view_args or {}).get("name", "")
         action = name if name in services().registry.actions else UNKNOWN
-        _calls.labels(action, str(response.status_code)).inc()
-        _call_seconds.labels(action).observe(time.perf_counter() - g.metrics_started)
+        _counter(action, response.status_code).inc()
+        _histogram_of(action).observe(time.perf_counter() - g.metrics_started)
     return response
+
+
+@cache
+def _counter(action: str, status: int) -> Counter:
+    return _calls.labels(action, str(status))
+
+
+@cache
+def _histogram_of(action: str) -> Histogram:
+    return _call_seconds.labels(action)
 
 
 class _Shared(Collector):

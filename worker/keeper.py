@@ -257,7 +257,10 @@ class Keeper:
                 self._stop_hard(held)
 
     def _stop_hard(self, held: Held) -> None:
-        """End the run, then the child: it cannot end the run any more, and waits for that."""
+        """End the run, then the child: it cannot end the run any more, and waits for that.
+
+        A child whose run is another's by now, or has no record any more, is stopped as well.
+        """
         timed_out = f"Timed out after {held.action.timeout:g} s"
         outcome = (
             Outcome.canceled(held.run_id)
@@ -266,7 +269,7 @@ class Keeper:
         )
         if self._end(held, outcome):
             _log.warning("run stopped", **held.names, why=outcome.error)
-            self._kill(held)
+        self._kill(held)
 
     def _end(self, held: Held, outcome: Outcome) -> bool:
         """Finish the run in the child's place, its open transaction first."""

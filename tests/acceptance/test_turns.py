@@ -130,6 +130,16 @@ def test_a_timeout_ends_the_run_and_the_next_one_runs(
     assert run_of(one_child, following)["attempts"] == 1
 
 
+def test_a_handler_whose_record_is_gone_is_stopped_at_its_timeout_too(
+    one_child: Stack, broker: redis.Redis, behind: Callable[..., str]
+) -> None:
+    run_id = behind("tooSlow")  # 1 s of 30
+    broker.delete(f"callboard:run:{run_id}")
+    broker.zrem("callboard:open", run_id)
+    following = begin(one_child, "echo")
+    assert run_of(one_child, following, wait=10)["status"] == "succeeded"
+
+
 def test_a_run_outlives_its_first_lease(one_child: Stack, behind: Callable[..., str]) -> None:
     run_id = behind("slow", seconds=7)  # CALLBOARD_RECOVERY is 5
     run = run_of(one_child, run_id, wait=20)
