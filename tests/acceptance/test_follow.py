@@ -68,7 +68,9 @@ def run(app_stack: Stack) -> Callable[..., Command]:
     @contextmanager
     def start(*arguments: str, terminal: bool = False) -> Iterator[Command]:
         read, write = pty.openpty() if terminal else os.pipe()
-        command = [sys.executable, "-m", "callboard.cli", *arguments]
+        # a shell that starts the tests in the background has them, and what they start, ignore it
+        hearing = ["env", "--default-signal=INT"]
+        command = [*hearing, sys.executable, "-m", "callboard.cli", *arguments]
         bare = {name: v for name, v in os.environ.items() if name != "CALLBOARD_TOKEN"}
         if "--data-dir" not in command:
             command += ["--data-dir", str(app_stack.data_dir)]
