@@ -43,13 +43,12 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Its exit code and its standard output."""
-        output: IO[bytes] | None = self.process.stdout
-        assert output is not None
-        text = output.read().decode()
         with suppress(EOFError):
             while True:
                 self._read()
-        return self.process.wait(timeout=30), text
+        output: IO[bytes] | None = self.process.stdout
+        assert output is not None
+        return self.process.wait(timeout=30), output.read().decode()  # little: it fits the pipe
 
     def _read(self) -> None:
         try:
