@@ -116,7 +116,8 @@ def _run(
 ) -> Response:
     """Enqueue the run and wait for its reply as long as the caller wants to."""
     settings, runs, replies = at_hand.settings, at_hand.runs, at_hand.replies
-    deadline = time.monotonic() + _wait_seconds(settings, preferences)
+    seconds = _wait_seconds(settings, preferences)
+    deadline = time.monotonic() + seconds
     run_id = str(uuid.uuid4())
     with replies.expect(run_id) as waiter:
         accepted = runs.accept(
@@ -134,7 +135,7 @@ def _run(
             idempotency=idempotency,
         )
         if accepted.run_id == run_id:
-            sealed = replies.result(run_id, waiter, deadline)
+            sealed = replies.result(run_id, waiter, deadline) if seconds else None
         else:
             # who can write to Redis could point a key of his at another caller's run
             at_hand.visible_run(accepted.run_id, identity)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -138,32 +137,32 @@ class Schedules:
 
     def plan(
         self, schedule: Schedule, state: State, fires: Sequence[Fire], now: datetime
-    ) -> list[Fire] | None:
-        """Insert the rows of the fires up to ``now`` and count them as planned, in one step.
+    ) -> list[Fire]:
+        """Insert the rows of the fires up to ``now``, then count them as planned.
 
-        ``state``: what the plan was made from. Returns the rows that were inserted (those of
-        fires that have one stay); None if another beat was faster, which planned them.
+        ``state``: what the plan was made from. Returns the rows that were inserted here: those of
+        fires that have one stay, and are whoever's who inserted them. A beat that dies in between
+        leaves rows that the next plan finds, and no transaction that holds others up.
         """
-
-        def write(session: ClientSession) -> list[Fire] | None:
+        with guarded(PLAN_SECONDS):
             database = self._database()
-            planned = database[SCHEDULES].update_one(
-                {"_id": schedule.name, "through": state.through},
-                _planned(schedule, fires, now),
-                session=session,
-            )
-            if planned.matched_count == 0:
-                return None
+            unchanged = {"_id": schedule.name, "through": state.through}
+            if database[SCHEDULES].find_one(unchanged, {"_id": True}) is None:
+                return []  # another beat was faster
             ids = [fire.run_id for fire in fires]
-            there = database[FIRES].find({"_id": {"$in": ids}}, {"_id": True}, session=session)
+            there = database[FIRES].find({"_id": {"$in": ids}}, {"_id": True})
             known = {document["_id"] for document in there}
-            new = [fire for fire in fires if fire.run_id not in known]
-            if new:
-                database[FIRES].insert_many([fire.document() for fire in new], session=session)
-            return new
+            new = [fire for fire in fires if fire.run_id not in known and self._insert(fire)]
+            database[SCHEDULES].update_one(unchanged, _planned(schedule, fires, now))
+        return new
 
-        with guarded(PLAN_SECONDS), self._database().client.start_session() as session:
-            return session.with_transaction(write)
+    def _insert(self, fire: Fire) -> bool:
+        """Whether it had no row."""
+        try:
+            self._database()[FIRES].insert_one(fire.document())
+        except DuplicateKeyError:  # another beat was faster
+            return False
+        return True
 
 
 def _timing(schedule: Schedule, now: datetime) -> Document:

@@ -17,7 +17,7 @@ from actions.items import heartbeat
 from callboard import Schedule, store
 from callboard.counters import Times, read_counts
 from callboard.errors import DatabaseUnavailable, QueueFull
-from callboard.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fires, fire_id
+from callboard.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fire, Fires, fire_id
 from callboard.history import History
 from callboard.outcome import Outcome
 from callboard.runs import Runs
@@ -119,7 +119,11 @@ class TestOnce:
         state = app.schedules.states()["s"]
         app.clock.advance(minutes=1)
         stale.turn()
-        assert app.schedules.plan(EACH_MINUTE, state, [], app.clock()) is None
+        before = app.history()
+        moment = app.clock() + timedelta(hours=1)
+        fire = Fire(run_id="late", schedule="s", planned=moment, created=moment)
+        assert app.schedules.plan(EACH_MINUTE, state, [fire], app.clock()) == []
+        assert app.history() == before
 
 
 class Died(BaseException):
