@@ -29,7 +29,6 @@ class ActionTask(Task):
     typing = False
 
     def __init__(self, action: Action) -> None:
-        self.action = action
         self.name = action.task
 
     def run(self) -> None:

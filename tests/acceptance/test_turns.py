@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ def behind(one_child: Stack, eventually: Eventually) -> Callable[..., str]:
 
 def messages_to_celery(broker_url: str) -> int:
     with Celery(broker=broker_url, set_as_current=False) as app:
-        (stats,) = (app.control.inspect(timeout=3).stats() or {}).values()
+        deadline = time.monotonic() + 20
+        # a worker that has just started may not hear the question yet
+        while not (answers := app.control.inspect(timeout=2).stats()):
+            assert time.monotonic() < deadline, "no worker answers"
+    (stats,) = answers.values()
     return sum(stats["total"].values())
 
 
