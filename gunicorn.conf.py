@@ -3,6 +3,7 @@
 On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): worker processes.
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.workers.ggevent import GeventWorker
 
 from callboard.errors import ConfigurationError
 from callboard.log import configure_logging, route_standard_logging, standard_formatter
@@ -21,8 +23,51 @@ from callboard.preflight import preflight
 # Loopback, unless a platform says which port it forwards to.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
 
-# A call holds a connection while its run is executed: a greenlet each, not a process each.
-worker_class = "gevent"
+
+class worker_class(GeventWorker):  # noqa: N801 - the setting's name
+    """A call holds a connection while its run is executed: a greenlet each, not a process each.
+
+    gunicorn sends head and body of a response apart, two packets for which the client wakes up
+    twice. Here a head waits for what comes behind it.
+    """
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Called by gunicorn for each connection."""
+        super().handle(listener, HeadJoiner(client), addr)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Called by gunicorn for each request."""
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            sock.flush()  # a head without a body
+
+
+class HeadJoiner:
+    """A connection that keeps the head of a response back until there is more to send."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.recv = connection.recv
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Send it, or keep it where it is a head."""
+        head, self._head = self._head, b""
+        if not head and data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
+            self._head = data
+        else:
+            self._connection.sendall(head + data)
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        if self._head:
+            self.sendall(b"")
+
+
 worker_connections = 4000
 
 # Callers who wait get their result, or are told in time where it will be.
@@ -69,6 +114,8 @@ def on_starting(server: object) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """See that a process which is asked to stop lets its callers go in time."""
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
     threading.Thread(target=_let_go, args=(worker,), name="let-go", daemon=True).start()
 
 

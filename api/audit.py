@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import time
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response
 
+from api.services import this_request
 from callboard.log import LineLogger
 
-__all__ = ["install"]
+__all__ = ["CALLER", "REFUSED", "STARTED", "install", "is_call"]
 
-_CALL = "calls.call"  # the endpoint of the call path
+# What is noted of a request, in its WSGI environment
+STARTED = "callboard.started"  # time.perf_counter seconds
+CALLER = "callboard.caller"  # the verified subject
+REFUSED = "callboard.refused"  # why its token was
 
 
 def install(app: Flask, log: LineLogger) -> None:
@@ -21,18 +25,25 @@ def install(app: Flask, log: LineLogger) -> None:
 
     @app.before_request
     def start() -> None:
-        g.started = time.perf_counter()
+        this_request().environ[STARTED] = time.perf_counter()
 
     @app.after_request
     def finish(response: Response) -> Response:
-        if request.endpoint == _CALL and request.method == "POST":  # and no preflight
+        asked = this_request()
+        if is_call(asked):
+            noted = asked.environ
             log.info(
                 "call",
                 run_id=response.headers.get("Run-Id"),
-                action=(request.view_args or {}).get("name", "")[:64],
-                caller=g.get("caller"),
+                action=(asked.view_args or {}).get("name", "")[:64],
+                caller=noted.get(CALLER),
                 status=response.status_code,
-                ms=round((time.perf_counter() - g.started) * 1000, 1),
-                refused=g.get("refused"),
+                ms=round((time.perf_counter() - noted[STARTED]) * 1000, 1),
+                refused=noted.get(REFUSED),
             )
         return response
+
+
+def is_call(asked: Request) -> bool:
+    """Whether an action was to be called; a preflight is none."""
+    return asked.endpoint == "calls.call" and asked.method == "POST"

@@ -8,16 +8,18 @@ import time
 import uuid
 from typing import Any
 
-from flask import Blueprint, Response, g, request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from flask import Blueprint, Request, Response
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
+from api import audit
 from api.errors import envelope
 from api.identity import Identity
 from api.preferences import Preferences, read_preferences
-from api.services import Services, services
+from api.services import Services, services, this_request
 from callboard.action import Action
 from callboard.errors import BadRequest
 from callboard.outcome import Outcome
+from callboard.runs import Accepted
 from callboard.seal import Call
 from callboard.settings import Settings
 
@@ -30,12 +32,12 @@ calls = Blueprint("calls", __name__)
 @calls.post("/api/actions/<name>")
 def call(name: str) -> Response:
     """Run an action and answer with its result."""
-    at_hand = services()
-    identity = identify()
+    at_hand, asked = services(), this_request()
+    identity = _identify(at_hand, asked)
     action = _permitted(at_hand, name, identity)
-    params = _read_params()
-    preferences = read_preferences(request.headers.get("Prefer"))
-    idempotency = _idempotency(identity, action, params)
+    params = _read_params(asked)
+    preferences = read_preferences(asked.environ.get("HTTP_PREFER"))
+    idempotency = _idempotency(asked.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
     at_hand.limit_rate(identity)
     action.validate(params)
     return _run(at_hand, action, identity, params, preferences, idempotency)
@@ -43,8 +45,12 @@ def call(name: str) -> Response:
 
 def identify() -> Identity | None:
     """The caller of this request; raises `Unauthorized` for a token that is not acceptable."""
-    identity = services().verifier.identify(request.headers.get("Authorization"))
-    g.caller = identity and identity.subject
+    return _identify(services(), this_request())
+
+
+def _identify(at_hand: Services, asked: Request) -> Identity | None:
+    identity = at_hand.verifier.identify(asked.environ.get("HTTP_AUTHORIZATION"))
+    asked.environ[audit.CALLER] = identity and identity.subject
     return identity
 
 
@@ -54,19 +60,13 @@ def _permitted(at_hand: Services, name: str, identity: Identity | None) -> Actio
     return at_hand.registry.permitted(name, caller, at_hand.settings.owner_user_id)
 
 
-def _read_params() -> dict[str, Any]:
+def _read_params(asked: Request) -> dict[str, Any]:
     """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
-    if request.content_length is None and not request.headers.get("Transfer-Encoding"):
-        return {}
-    if not _is_json() and request.content_length != 0 and request.get_data():
-        raise UnsupportedMediaType
-    body = request.get_data()
-    if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
-        raise RequestEntityTooLarge
+    body = _read_body(asked)
     if not body:
         return {}
+    if asked.environ.get("CONTENT_TYPE") != "application/json" and not asked.is_json:
+        raise UnsupportedMediaType
     try:
         params = _parse(body.decode())
     except (ValueError, RecursionError) as error:
@@ -76,8 +76,20 @@ def _read_params() -> dict[str, Any]:
     return params
 
 
-def _is_json() -> bool:
-    return request.content_type == "application/json" or request.is_json  # parses the header
+def _read_body(asked: Request) -> bytes:
+    length = asked.content_length
+    if length is None:
+        chunked = "HTTP_TRANSFER_ENCODING" in asked.environ
+        body = asked.get_data() if chunked else b""
+    elif length > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    else:
+        body = asked.environ["wsgi.input"].read(length)
+        if len(body) < length:
+            raise ClientDisconnected
+    if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
+        raise RequestEntityTooLarge
+    return body
 
 
 def _no_constant(name: str) -> float:
@@ -88,10 +100,9 @@ _parse = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _idempotency(
-    identity: Identity | None, action: Action, params: dict[str, Any]
+    key: str | None, identity: Identity | None, action: Action, params: dict[str, Any]
 ) -> tuple[str, str] | None:
     """The ``Idempotency-Key``, scoped to caller and action, and the digest of the body."""
-    key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if identity is None:
@@ -120,7 +131,7 @@ def _run(
     deadline = time.monotonic() + seconds
     run_id = str(uuid.uuid4())
     with replies.expect(run_id) as waiter:
-        accepted = runs.accept(
+        acceptance = runs.acceptance(
             run_id,
             action,
             Call(
@@ -134,12 +145,13 @@ def _run(
             result_ttl=settings.result_ttl,
             idempotency=idempotency,
         )
-        if accepted.run_id == run_id:
-            sealed = replies.result(run_id, waiter, deadline) if seconds else None
-        else:
-            # who can write to Redis could point a key of his at another caller's run
-            at_hand.visible_run(accepted.run_id, identity)
-            sealed = at_hand.wait_for_end(accepted.run_id, deadline)
+        replies.accept(waiter, acceptance)
+        sealed = replies.result(run_id, waiter, deadline) if seconds else None
+        accepted = Accepted(run_id, joined=False) if sealed else replies.accepted(waiter)
+    if accepted.run_id != run_id:
+        # who can write to Redis could point a key of his at another caller's run
+        at_hand.visible_run(accepted.run_id, identity)
+        sealed = at_hand.wait_for_end(accepted.run_id, deadline)
     if sealed is None:
         response = _not_ended(accepted.run_id, preferences)
     else:

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from api import audit
 from callboard import errors
 
 __all__ = ["STATUS", "envelope", "install"]
@@ -62,7 +63,7 @@ def _refused(error: errors.CallboardError) -> Response:
     if isinstance(error, errors.InvalidParams):
         body["issues"] = error.issues
     if isinstance(error, errors.Unauthorized):
-        g.refused = error.reason
+        request.environ[audit.REFUSED] = error.reason
         headers["WWW_Authenticate"] = (
             'Bearer error="invalid_token"' if error.token_given else "Bearer"
         )

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import accumulate
 
 import redis
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -23,7 +23,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.services import services
+from api import audit
+from api.services import services, this_request
 from callboard.counters import BOUNDS, Counts, Times, read_counts
 from callboard.errors import BrokerUnavailable
 
@@ -32,7 +33,6 @@ __all__ = ["install"]
 UNKNOWN = "unknown"  # the one label of all names that are no action: clients choose those
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-_CALL = "calls.call"  # the endpoint of the call path
 
 _process = CollectorRegistry()
 _calls = Counter(
@@ -51,7 +51,6 @@ metrics = Blueprint("metrics", __name__)
 
 def install(app: Flask) -> None:
     """Count each call, and show ``/metrics``."""
-    app.before_request(_start)
     app.after_request(_count)
     app.register_blueprint(metrics)
 
@@ -69,16 +68,13 @@ def page() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _start() -> None:
-    g.metrics_started = time.perf_counter()
-
-
 def _count(response: Response) -> Response:
-    if request.endpoint == _CALL and request.method == "POST":  # and no preflight
-        name = (request.view_args or {}).get("name", "")
+    asked = this_request()
+    if audit.is_call(asked):
+        name = (asked.view_args or {}).get("name", "")
         action = name if name in services().registry.actions else UNKNOWN
         _counter(action, response.status_code).inc()
-        _histogram_of(action).observe(time.perf_counter() - g.metrics_started)
+        _histogram_of(action).observe(time.perf_counter() - asked.environ[audit.STARTED])
     return response
 
 

@@ -1,8 +1,9 @@
 """The reply channel: how waiting requests learn that their runs ended.
 
-Each API process has one channel and one reader. A worker that ends a run publishes the sealed
-result there; the reader hands it to the request that waits. A waiting request costs one small
-object: no thread, no connection, no subscription of its own.
+Each API process has one channel, and one line to the broker (`api.shared_line`). A worker that
+ends a run publishes the sealed result on the channel; the line's reader hands it to the request
+that waits. A waiting request costs one small object: no thread, no connection, no subscription.
+It waits once for both, the broker's word that the run is queued and the run's result.
 
 Publishing is the fast path only, the run record is the truth: after each reconnect, and every
 few seconds, the reader looks up the records of all that still wait.
@@ -15,35 +16,58 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
 
+from api.shared_line import Order, SharedLine
+from callboard.broker import TIMEOUT
 from callboard.errors import BrokerUnavailable
-from callboard.runs import Runs
+from callboard.run_scripts import SCRIPTS
+from callboard.runs import Accepted, Runs
 
 __all__ = ["Replies", "Waiter"]
 
 RUN_ID_LENGTH = 36
-CATCH_UP_SECONDS = 5.0
-SILENCE_SECONDS = 15.0  # a connection that answers no PING for so long is dead
-RECONNECT_SECONDS = 0.2
 
 
 class Waiter:
     """One request that waits for one run."""
 
-    __slots__ = ("_wake", "sealed")
+    __slots__ = ("_accepted", "_asked", "_wake", "answer", "answer_by", "order", "sealed")
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str) -> None:
         self.sealed: bytes | None = None  # the result, once the run has ended
+        self.order: Order | None = None  # where this request has asked for the run
+        self.answer_by = 0.0  # time.monotonic seconds: until when the broker must have answered
+        self.answer: Any = None  # what it answered
+        self._accepted = [b"accepted", run_id.encode()]  # what it answers nearly always
+        self._asked = False
         self._wake = threading.Lock()
         self._wake.acquire()
 
-    def wait(self, seconds: float) -> bool:
-        """Until the run changes or ends; False if nothing happened within ``seconds``."""
-        return self._wake.acquire(timeout=max(seconds, 0.0))
+    def wait(self, until: float) -> bool:
+        """Until something happens; False if nothing did before ``until`` (time.monotonic)."""
+        return self._wake.acquire(timeout=max(until - time.monotonic(), 0.0))
+
+    def wait_for_answer(self) -> bool:
+        """Until the broker has answered; False if it has not in time."""
+        self._asked = True
+        while self.answer is None:
+            if not self.wait(self.answer_by):
+                return self.answer is not None
+        return True
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the broker has not yet said what became of the order."""
+        return self.order is not None and self.answer is None
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether the broker said that this is not to be a run of its own."""
+        return self.answer is not None and self.answer != self._accepted
 
     def tell(self, sealed: bytes | None) -> None:
         """Called by the reader: the run changed or, with a result, ended."""
@@ -51,6 +75,12 @@ class Waiter:
             self.sealed = sealed
         with contextlib.suppress(RuntimeError):  # told before, and not yet awake
             self._wake.release()
+
+    def tell_answer(self, answer: Any) -> None:
+        """Called by the reader: the broker has answered. Who waits for the result sleeps on."""
+        self.answer = answer
+        if self._asked or self.is_turned_away:
+            self.tell(None)
 
 
 class Replies:
@@ -61,12 +91,9 @@ class Replies:
         self._runs = runs
         self._waiting: dict[str, list[Waiter]] = {}
         self._lock = threading.Lock()
-        self._reader: threading.Thread | None = None
-        self._subscribed = threading.Event()
-        self._closed = threading.Event()
-        self._line: Any = None  # the subscribed connection
+        self._line: SharedLine | None = None
         self.leaving = False  # nobody waits any more: the process is about to stop
-        self.channel = f"callboard:reply:{uuid.uuid4().hex}"
+        self.channel = ""
 
     def __len__(self) -> int:
         return sum(len(waiters) for waiters in self._waiting.values())
@@ -74,8 +101,9 @@ class Replies:
     @contextlib.contextmanager
     def expect(self, run_id: str) -> Iterator[Waiter]:
         """A `Waiter` for this run, registered before the run can end."""
-        self._start()
-        waiter = Waiter()
+        if self._line is None:
+            self._start()
+        waiter = Waiter(run_id)
         self._waiting.setdefault(run_id, []).append(waiter)
         try:
             yield waiter
@@ -85,16 +113,35 @@ class Replies:
             if not waiters:
                 self._waiting.pop(run_id, None)
 
+    def accept(self, waiter: Waiter, acceptance: tuple[Sequence[str], Sequence[Any]]) -> None:
+        """Have the broker accept the run (`Runs.acceptance`), without waiting for its answer."""
+        waiter.answer_by = time.monotonic() + TIMEOUT
+        command = self._runs.command("accept", *acceptance)
+        waiter.order = self._line.post(command, waiter.tell_answer)  # type: ignore[union-attr]  # is there since `expect`
+
+    def accepted(self, waiter: Waiter) -> Accepted:
+        """What the broker answered; waits for it.
+
+        Raises what `Runs.accept` raises.
+        """
+        if not waiter.wait_for_answer():
+            self._give_up(waiter)
+        return self._runs.accepted(waiter.answer)
+
     def result(self, run_id: str, waiter: Waiter, deadline: float) -> bytes | None:
-        """The sealed result, as soon as the run has ended; None at ``deadline``, or at `let_go`.
+        """The sealed result, as soon as the run has ended; None at ``deadline``, at `let_go`, or
+        where the broker has turned the run away (`accepted` tells).
 
         ``deadline`` is in `time.monotonic` seconds. A change that brings no result may be the
         end of a run whose reply went to another process: the record tells.
         """
-        while waiter.sealed is None and not self.leaving:
-            if not waiter.wait(deadline - time.monotonic()):
+        while waiter.sealed is None and not self.leaving and not waiter.is_turned_away:
+            if waiter.is_unanswered and waiter.answer_by < deadline:
+                if not waiter.wait(waiter.answer_by) and waiter.is_unanswered:
+                    self._give_up(waiter)
+            elif not waiter.wait(deadline):
                 break
-            if waiter.sealed is None:
+            elif waiter.sealed is None and not waiter.is_turned_away:
                 waiter.sealed = self._runs.results([run_id]).get(run_id)
         return waiter.sealed
 
@@ -105,57 +152,33 @@ class Replies:
             for waiter in list(waiters):
                 waiter.tell(None)
 
-    def _start(self) -> None:
-        """Start the reader on first use, so that a forked server process has one of its own."""
-        if self._reader is None:
-            with self._lock:
-                if self._reader is None:
-                    self.channel = f"callboard:reply:{os.getpid()}-{uuid.uuid4().hex}"
-                    self._reader = threading.Thread(target=self._read, name="replies", daemon=True)
-                    self._reader.start()
-        self._subscribed.wait(1.0)
-
     def close(self) -> None:
-        """End the reader; whoever still waits is told nothing more."""
-        self._closed.set()
-        if self._line is not None:
-            self._line.disconnect()  # wakes the reader
-        if self._reader is not None:
-            self._reader.join()
+        """End the line; whoever still waits is told nothing more."""
+        if self._line:
+            self._line.close()
 
-    def _read(self) -> None:
-        while not self._closed.is_set():
-            line = self._line = self._redis.connection_pool.make_connection()
-            try:
-                line.connect()
-                line.send_command("SUBSCRIBE", self.channel)
-                self._listen(line)
-            except (redis.RedisError, OSError, ValueError, BrokerUnavailable):
-                self._subscribed.clear()
-                self._closed.wait(RECONNECT_SECONDS)
-            finally:
-                line.disconnect()
+    def _start(self) -> None:
+        """Start the line on first use, so that a forked server process has one of its own."""
+        with self._lock:
+            if self._line is None:
+                self.channel = f"callboard:reply:{os.getpid()}-{uuid.uuid4().hex}"
+                self._line = SharedLine(
+                    self._redis,
+                    self.channel,
+                    scripts=[SCRIPTS["accept"]],
+                    on_message=self._hand_out,
+                    on_turn=self._catch_up,
+                )
 
-    def _listen(self, line: Any) -> None:
-        """Hand out what is published, as long as the server answers now and then."""
-        catch_up_at, silent_at = 0.0, time.monotonic() + SILENCE_SECONDS
-        while not self._closed.is_set():
-            now = time.monotonic()
-            if now >= catch_up_at and self._subscribed.is_set():
-                line.send_command("PING")
-                self._catch_up()
-                catch_up_at = now + CATCH_UP_SECONDS
-            try:
-                kind, *told = line.read_response(disconnect_on_error=False, push_request=True)
-            except redis.TimeoutError:
-                if now > silent_at:
-                    raise
-                continue
-            silent_at = now + SILENCE_SECONDS
-            if kind == b"message":
-                self._tell(told[1][:RUN_ID_LENGTH].decode(), told[1][RUN_ID_LENGTH:])
-            elif kind == b"subscribe":
-                self._subscribed.set()
+    def _give_up(self, waiter: Waiter) -> None:
+        if self._line and waiter.order:
+            self._line.give_up(waiter.order)
+        raise BrokerUnavailable("The broker is not available (Timeout). Try again shortly.")
+
+    # Called by the line's reader
+
+    def _hand_out(self, message: bytes) -> None:
+        self._tell(message[:RUN_ID_LENGTH].decode(errors="replace"), message[RUN_ID_LENGTH:])
 
     def _catch_up(self) -> None:
         """Look up what a lost publish would have told."""

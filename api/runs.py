@@ -107,7 +107,7 @@ def _events(run: RunRecord | PastRun, identity: Identity | None) -> Iterator[str
                 told = told_now
             if run.ended is not None or at_hand.replies.leaving:
                 return
-            if not waiter.wait(KEEP_ALIVE_SECONDS):
+            if not waiter.wait(time.monotonic() + KEEP_ALIVE_SECONDS):
                 yield ": still running\n\n"
 
 

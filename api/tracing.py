@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from api.services import services
 from callboard.action import Action
-from callboard.runs import Accepted, Runs
+from callboard.runs import Runs
 from callboard.seal import Call
 from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 
@@ -62,11 +62,11 @@ def _end(_: BaseException | None) -> None:
 class TracedRuns(Runs):
     """Run records whose calls carry the trace that they belong to, under the seal."""
 
-    def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
-        """As `Runs.accept`, with a span around it."""
-        facts = {"callboard.action": action.name}
-        with _tracer.span(f"enqueue {action.name}", SpanKind.PRODUCER, facts) as span:
+    def acceptance(
+        self, run_id: str, action: Action, call: Call, **options: Any
+    ) -> tuple[list[str], list[Any]]:
+        """As `Runs.acceptance`, with a span around it."""
+        facts = {"callboard.action": action.name, "callboard.run_id": run_id}
+        with _tracer.span(f"enqueue {action.name}", SpanKind.PRODUCER, facts):
             traced = replace(call, trace=traceparent())
-            accepted = super().accept(run_id, action, traced, **options)
-            span.set_attribute("callboard.run_id", accepted.run_id)
-            return accepted
+            return super().acceptance(run_id, action, traced, **options)

@@ -9,6 +9,7 @@ history has it: between them, the two know every run at every moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import redis
@@ -51,6 +52,7 @@ class Position(NamedTuple):
     run_id: str
 
 
+@lru_cache(maxsize=4096)
 def caller_tag(sealer: Sealer, caller: str) -> str:
     """What stands for the caller in Redis."""
     return sealer.sign("caller", caller)

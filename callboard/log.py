@@ -96,5 +96,6 @@ def _logfmt(fields: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) else _JSON.encode(text)
+    if not isinstance(value, str):
+        return str(value)
+    return value if _PLAIN.fullmatch(value) else _JSON.encode(value)

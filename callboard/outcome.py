@@ -29,9 +29,7 @@ class Outcome:
         if not isinstance(result, ActionResult):
             return cls.failed("Action failed", run_id)
         try:
-            body = json.dumps(
-                result.envelope(), allow_nan=False, ensure_ascii=False, separators=(",", ":")
-            ).encode()
+            body = _compact(result.envelope()).encode()
         except (TypeError, ValueError, RecursionError):
             return cls.failed("Action failed", run_id)
         if len(body) > MAX_RESULT_BYTES:
@@ -78,6 +76,9 @@ class Outcome:
     def error(self) -> str | None:
         """The failure that the body tells; None for a success."""
         return None if self.status == "succeeded" else str(self.envelope().get("error"))
+
+
+_compact = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _failure(error: str, run_id: str) -> bytes:

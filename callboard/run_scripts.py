@@ -42,28 +42,31 @@ local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local function patience(open)
-  return 5000 + 15 * redis.call('ZCARD', open)
+local function patience(waiting)
+  return 5000 + 15 * waiting
 end
 local function held_by(run, holder)
   local r = redis.call('HMGET', run, 'status', 'holder')
   return r[1] == 'running' and r[2] and string.sub(r[2], 1, #holder) == holder
 end
-local function wake_watchers(run, id)
-  local watchers = redis.call('HGET', run, 'watchers')
+local function wake(watchers, id)
   for channel in string.gmatch(watchers or '', '%S+') do redis.call('PUBLISH', channel, id) end
+end
+local function wake_watchers(run, id)
+  wake(redis.call('HGET', run, 'watchers'), id)
 end
 local function count(what, action)
   redis.call('HINCRBY', 'callboard:counters', what .. ':' .. action, 1)
 end
 local function finish(run, open, id, status, result, again, reply)
   local t = now()
+  local r = redis.call('HMGET', run, 'watchers', 'session', 'cancel')
   redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t)
-  redis.call('HDEL', run, 'holder', 'lease', 'session', 'cancel')
+  if r[2] or r[3] then redis.call('HDEL', run, 'session', 'cancel') end
   redis.call('RPUSH', 'callboard:ended', id .. ' ' .. t)
   redis.call('ZREM', open, id)
   if reply ~= '' then redis.call('PUBLISH', reply, id .. result) end
-  wake_watchers(run, id)
+  wake(r[1], id)
 end
 local function queue_again(run, open, id, delay)
   local r = redis.call('HMGET', run, 'queue', 'message')
@@ -107,14 +110,13 @@ if digest ~= '' then
 end
 if redis.call('EXISTS', run) == 1 then return {'accepted', id} end
 local depth = redis.call('LLEN', queue)
-if depth >= max_queue then return {'full', tostring(depth)} end
+if depth >= max_queue then return {'full', queue .. ' ' .. depth} end
 local t = now()
 redis.call('HSET', run, 'action', action, 'queue', queue, 'seal', seal, 'message', message,
-  'status', 'queued', 'enqueued', t, 'ttl', ttl)
-if caller ~= '' then redis.call('HSET', run, 'caller', caller) end
+  'status', 'queued', 'enqueued', t, 'ttl', ttl, unpack(caller ~= '' and {'caller', caller} or {}))
 enlist(id, t, caller ~= '' and caller)
 redis.call('LPUSH', queue, message)
-redis.call('ZADD', open, t + patience(open), id)
+redis.call('ZADD', open, t + patience(depth), id)
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
 return {'accepted', id}
 """
@@ -123,7 +125,7 @@ _CLAIM = """
 local run, open = KEYS[1], KEYS[2]
 local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local r = redis.call('HMGET', run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
-  'started', 'attempt', 'lost')
+  'started', 'attempt', 'lost', 'watchers')
 local status, attempt, lost, t = r[1], tonumber(r[9] or 0), tonumber(r[10] or 0), now()
 if not status or r[2] ~= action then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
@@ -140,7 +142,7 @@ end
 redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease,
   'attempt', attempt, 'lost', lost, 'started', r[8] or t)
 redis.call('ZADD', open, t + lease, id)
-if not resent then wake_watchers(run, id) end
+if not resent then wake(r[11], id) end
 return {'claimed', r[6], attempt, lost, r[7] or '', t - (r[8] or t)}
 """
 
@@ -245,7 +247,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_
   if r[1] ~= 'queued' and r[1] ~= 'running' then
     redis.call('ZREM', open, id)
   else
-    local again = t + patience(open)
+    local again = t + patience(redis.call('ZCARD', open))
     if r[1] == 'queued' and tonumber(r[5] or r[4]) + lifetime < t then
       overdue[#overdue + 1] = id
     elseif not redis.call('LPOS', r[2], r[3], 'RANK', -1) then

@@ -90,7 +90,16 @@ class Runs:
         self.sealer = sealer
         self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
 
-    def accept(
+    def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
+        """Write the record and queue the message, in one step.
+
+        ``options``: those of `acceptance`. Raises what `accepted` raises.
+        """
+        return self.accepted(
+            self._call("accept", *self.acceptance(run_id, action, call, **options))
+        )
+
+    def acceptance(
         self,
         run_id: str,
         action: Action,
@@ -99,11 +108,10 @@ class Runs:
         max_queue: int,
         result_ttl: int,
         idempotency: tuple[str, str] | None = None,
-    ) -> Accepted:
-        """Write the record and queue the message, in one step.
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``accept``.
 
-        ``idempotency``: a key (already scoped to caller and action) and the digest of the
-        body. Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
+        ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
         """
         key, digest = idempotency or ("", "")
         ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
@@ -113,24 +121,32 @@ class Runs:
             self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
             caller_tag(self.sealer, call.caller) if call.caller else "",
         ]  # fmt: skip
-        state, value = _text(self._call("accept", keys, arguments))
+        return keys, arguments
+
+    def accepted(self, answer: Any) -> Accepted:
+        """What the script ``accept`` answered, or the exception that came instead.
+
+        Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
+        """
+        if isinstance(answer, Exception):
+            with guarded():
+                raise answer
+        state, value = _text(answer)
         if state == "reused":
             raise KeyReused("Idempotency-Key was already used with another body; send a new key")
         if state == "full":
-            raise QueueFull(
-                f"The queue {action.queue!r} is full ({value} runs). Try again shortly."
-            )
+            queue, depth = value.rsplit(" ", 1)
+            raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
         return Accepted(value, joined=state == "joined")
 
     def _message(self, run_id: str, action: Action, call: Call) -> str:
         wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
-        return message.write(action.queue, message.headers(wakeup, self.sealer.sign(*wakeup)))
+        return message.compose(action.queue, wakeup, self.sealer.sign(*wakeup))
 
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
-        state, *rest = self._call(
-            "claim", [_run(run_id), OPEN], [run_id, action, holder, int(lease * 1000)]
-        )
+        keys, arguments = [_run(run_id), OPEN], [run_id, action, holder, int(lease * 1000)]
+        state, *rest = self._call_on_line("claim", keys, arguments)
         if state != b"claimed":
             return Claim(state=state.decode())
         seal, attempt, lost, session, age = rest
@@ -169,7 +185,7 @@ class Runs:
     ) -> tuple[bool, Take]:
         """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
         keys, arguments = self._end(run_id, action, holder, outcome, reply)
-        finish = ["EVALSHA", self._scripts["finish"].sha, len(keys), *keys, *arguments]
+        finish = self.command("finish", keys, arguments)
         with guarded():
             try:
                 done = self._line.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
@@ -319,15 +335,25 @@ class Runs:
             progress=self.sealer.open("progress", run_id, action, progress) if progress else None,
         )
 
+    def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """The command that runs the script, where the server knows it."""
+        return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
+
     def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        known = self._scripts[script]
         with guarded():
             try:
                 return self._redis.execute_command(  # type: ignore[no-untyped-call]
-                    "EVALSHA", known.sha, len(keys), *keys, *arguments
+                    *self.command(script, keys, arguments)
                 )
             except redis.exceptions.NoScriptError:  # of a server that was started since
-                return known(keys=keys, args=arguments)
+                return self._scripts[script](keys=keys, args=arguments)
+
+    def _call_on_line(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """`_call`, over the thread's own connection."""
+        try:
+            return self._line.send(self.command(script, keys, arguments))
+        except (redis.RedisError, OSError):  # as it is now: closed, or without the script
+            return self._call(script, keys, arguments)
 
 
 def _run(run_id: str) -> str:

@@ -60,12 +60,15 @@ class Call:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.trace is None:
             del values["trace"]
-        return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+        return _compact(values).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Call:
         """The reverse of `to_json`."""
         return cls(**json.loads(text))
+
+
+_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Sealer:

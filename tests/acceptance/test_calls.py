@@ -266,3 +266,40 @@ def show(stack: Stack, run_id: str, **options: Any) -> dict[str, Any]:
 def cancel(stack: Stack, run_id: str, *, as_user: str = "alice") -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.token(as_user)}"}
     return httpx.post(f"{stack.url}/api/runs/{run_id}/cancel", headers=headers)
+
+
+class TestPackets:
+    """A response is one packet, and none waits for a body that it has not."""
+
+    def exchange(self, stack: Stack, head: str) -> bytes:
+        """What comes first when this request is sent."""
+        address = httpx.URL(stack.url)
+        with socket.create_connection((address.host, address.port or 80), timeout=10) as connection:
+            connection.sendall(head.replace("\n", "\r\n").encode())
+            return connection.recv(65536)
+
+    def test_head_and_body_come_together(self, app_stack: Stack) -> None:
+        token = app_stack.token("alice")
+        received = self.exchange(
+            app_stack,
+            f"POST /api/actions/echo HTTP/1.1\nHost: x\nAuthorization: Bearer {token}\n"
+            "Content-Length: 0\n\n",
+        )
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert received.endswith(b"}")
+
+    @pytest.mark.parametrize("connection", ["close", "keep-alive"])
+    def test_a_head_without_a_body_comes_at_once(self, app_stack: Stack, connection: str) -> None:
+        received = self.exchange(
+            app_stack, f"HEAD /healthz HTTP/1.1\nHost: x\nConnection: {connection}\n\n"
+        )
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert received.endswith(b"\r\n\r\n")
+
+    def test_a_client_that_waits_to_be_told_to_go_on_is_told(self, app_stack: Stack) -> None:
+        received = self.exchange(
+            app_stack,
+            f"POST /api/actions/echo HTTP/1.1\nHost: x\nContent-Length: 2\n"
+            f"Authorization: Bearer {app_stack.token('alice')}\nExpect: 100-continue\n\n",
+        )
+        assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,134 @@
+"""The line that all requests of an API process share: replies go to whom they belong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from api.shared_line import SharedLine
+
+ECHO = "redis.call('INCR', 'echoed:' .. ARGV[1]) return ARGV[1]"
+SHA = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()
+Eventually = Callable[..., None]
+
+
+class Line:
+    """A line whose messages are kept."""
+
+    def __init__(self, url: str) -> None:
+        self.client = redis.Redis.from_url(url, socket_timeout=1.5, socket_connect_timeout=1.5)
+        self.channel = f"line:{uuid4().hex}"
+        self.messages: list[bytes] = []
+        self.turns = 0
+        self.shared = SharedLine(
+            self.client, self.channel, scripts=[ECHO], on_message=self.messages.append,
+            on_turn=self._count,
+        )  # fmt: skip
+
+    def _count(self) -> None:
+        self.turns += 1
+
+    def post(self, *command: Any) -> Future[Any]:
+        told: Future[Any] = Future()
+        self.shared.post(command, told.set_result)
+        return told
+
+    def echo(self, text: str) -> Future[Any]:
+        return self.post("EVALSHA", SHA, 0, text)
+
+
+@pytest.fixture
+def line(redis_url: str) -> Iterator[Line]:
+    line = Line(redis_url)
+    yield line
+    line.shared.close()
+
+
+def test_each_of_many_callers_gets_its_own_reply(line: Line) -> None:
+    def call(number: int) -> bool:
+        texts = [f"{number}-{i}" for i in range(200)]
+        return all(line.echo(text).result(5) == text.encode() for text in texts)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(call, range(16)))
+
+
+def test_an_error_is_its_callers_alone(line: Line) -> None:
+    right, wrong = line.echo("right"), line.post("NO SUCH COMMAND")
+    after = line.echo("after")
+    assert isinstance(wrong.result(5), redis.ResponseError)
+    assert (right.result(5), after.result(5)) == (b"right", b"after")
+
+
+def test_a_cut_connection_is_replaced(line: Line, redis_client: redis.Redis) -> None:
+    for number in range(5):
+        assert line.echo(str(number)).result(5) == str(number).encode()
+        redis_client.client_kill_filter(_type="pubsub", skipme=True)
+
+
+def test_what_was_not_answered_is_sent_once_more(line: Line, redis_client: redis.Redis) -> None:
+    assert line.echo("before").result(5) == b"before"
+    redis_client.client_pause(10_000, all=False)  # writes only
+    told = line.echo("again")
+    redis_client.client_kill_filter(_type="pubsub", skipme=True)
+    redis_client.client_unpause()
+    assert told.result(5) == b"again"
+
+
+def test_a_server_that_has_forgotten_the_script_is_told_it(
+    line: Line, redis_client: redis.Redis
+) -> None:
+    assert line.echo("before").result(5) == b"before"
+    redis_client.script_flush()
+    assert line.echo("after").result(5) == b"after"
+
+
+def test_messages_come_among_replies(
+    line: Line, redis_client: redis.Redis, eventually: Eventually
+) -> None:
+    assert line.echo("subscribed").result(5)
+    for number in range(100):
+        redis_client.publish(line.channel, f"message {number}")
+        assert line.echo(str(number)).result(5) == str(number).encode()
+    eventually(lambda: line.messages == [b"message %d" % n for n in range(100)])
+
+
+def test_each_connection_begins_with_a_turn(
+    line: Line, redis_client: redis.Redis, eventually: Eventually
+) -> None:
+    assert line.echo("connected").result(5)
+    eventually(lambda: line.turns == 1)
+    redis_client.client_kill_filter(_type="pubsub", skipme=True)
+    eventually(lambda: line.turns == 2)
+
+
+def test_where_no_broker_is_an_order_is_told_so_soon() -> None:
+    line = Line("redis://127.0.0.1:1/0")
+    try:
+        assert isinstance(line.echo("nobody").result(2), redis.ConnectionError)
+    finally:
+        line.shared.close()
+
+
+def test_an_order_that_was_given_up_is_not_sent_again(
+    line: Line, redis_client: redis.Redis, eventually: Eventually
+) -> None:
+    """The server hangs; its caller was told so. What comes later does not wait behind it."""
+    assert line.echo("before").result(5)
+    pid = redis_client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        order = line.shared.post(("EVALSHA", SHA, 0, "given-up"), pytest.fail)
+        line.shared.give_up(order)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: line.echo("after").result(5) == b"after")
+    assert int(redis_client.get("echoed:given-up") or 0) <= 1
