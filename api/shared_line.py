@@ -20,6 +20,7 @@ from typing import Any
 import redis
 from hiredis import PushNotification
 
+from callboard.broker import pack
 from callboard.errors import BrokerUnavailable
 
 __all__ = ["Order", "SharedLine"]
@@ -68,7 +69,6 @@ class SharedLine:
         self._scripts = scripts
         self._on_message = on_message
         self._on_turn = on_turn
-        self._packer = self._pool.make_connection()  # never connected
         self._connection: Any = None  # only while it is subscribed
         self._opening: Any = None
         self._guard = threading.Lock()  # of `_gathered`
@@ -84,7 +84,7 @@ class SharedLine:
 
         It is called by the reader and must not block.
         """
-        order = Order(b"".join(self._packer.pack_command(*command)), told)
+        order = Order(pack(command), told)
         with self._guard:
             self._gathered.append(order)
             first = len(self._gathered) == 1

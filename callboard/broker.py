@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry as Reconnect
@@ -13,9 +14,15 @@ from redis.retry import Retry as Reconnect
 from callboard.errors import BrokerUnavailable
 from callboard.settings import Settings
 
-__all__ = ["TIMEOUT", "Line", "connect", "guarded"]
+__all__ = ["TIMEOUT", "Line", "connect", "guarded", "pack"]
 
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
+
+
+def pack(command: Sequence[Any]) -> bytes:
+    """A command as it goes over the wire; of text, bytes and numbers."""
+    packed: bytes = hiredis.pack_command(tuple(command))
+    return packed
 
 
 class Line:
@@ -30,34 +37,29 @@ class Line:
         """Send the commands; the reply to the first. The others' are for `receive`."""
         if self._owed:  # somebody did not wait: what he would have got is not ours
             self.close()
-        with self._closed_on_error():
-            self._connection.send_packed_command(self._connection.pack_commands(commands))
-            self._owed = len(commands)
-            return self.receive()
+        try:
+            self._connection.send_packed_command([b"".join(map(pack, commands))])
+        except BaseException:
+            self.close()
+            raise
+        self._owed = len(commands)
+        return self.receive()
 
     def receive(self) -> Any:
         """The next reply."""
-        with self._closed_on_error():
-            self._owed -= 1
+        self._owed -= 1
+        try:
             return self._connection.read_response()
+        except BaseException as error:
+            # a replica by now: the address leads elsewhere
+            if not isinstance(error, redis.ResponseError) or isinstance(error, redis.ReadOnlyError):
+                self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection; the next `send` opens a new one."""
         self._owed = 0
         self._connection.disconnect()
-
-    @contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.ReadOnlyError:  # a replica by now: the address leads elsewhere
-            self.close()
-            raise
-        except redis.ResponseError:
-            raise
-        except BaseException:
-            self.close()
-            raise
 
 
 def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:

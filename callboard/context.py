@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import structlog
+
 if TYPE_CHECKING:
     import httpx
     from pymongo.database import Database
@@ -94,7 +96,6 @@ class ActionContext:
     )  # a live credential: only for `Authorization` headers
     claims: Mapping[str, Any] = field(repr=False)  # the token's verified claims
     attempt: int  # 1 at the first start of the handler; counts retries and reruns
-    log: Any  # a structlog logger bound with run id, action and caller
     _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], None] = field(repr=False)
     _fetch: Callable[..., httpx.Response] = field(repr=False)
@@ -106,6 +107,13 @@ class ActionContext:
         Nothing here is checked, merged or stamped, and it is not part of a transaction.
         """
         return self._database()
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound with run id, action and caller."""
+        return structlog.get_logger("callboard.action").bind(
+            run_id=self.run_id, action=self.action, caller=self.user_id
+        )
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell watchers how far the run is: ``fraction`` from 0 to 1 and a short text."""

@@ -25,7 +25,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from callboard import tracing
 from callboard.errors import ConfigurationError
 
-__all__ = ["DEVELOPMENT_SECRET", "PRIVATE_VARIABLES", "Settings", "get_settings", "load_settings"]
+__all__ = [
+    "DEVELOPMENT_SECRET",
+    "PRIVATE_VARIABLES",
+    "Settings",
+    "default_workers",
+    "get_settings",
+    "load_settings",
+]
 
 DEVELOPMENT_SECRET = "development-"  # noqa: S105 - a marker
 """What generated secrets begin with; refused in production."""
@@ -325,3 +332,12 @@ def _told(row: Any) -> str:
 def get_settings() -> Settings:
     """The settings of this process."""
     return load_settings()
+
+
+def default_workers() -> int:
+    """Child processes of the worker when nobody says: two per core.
+
+    A handler mostly waits for the database. With one per core the cores idle meanwhile, and
+    writes that could share a disk's sync do not meet.
+    """
+    return 2 * (os.cpu_count() or 1)

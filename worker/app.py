@@ -9,7 +9,7 @@ from kombu.entity import Queue
 
 from callboard.log import configure_logging
 from callboard.registry import Registry, get_registry
-from callboard.settings import Settings, get_settings
+from callboard.settings import Settings, default_workers, get_settings
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
@@ -93,6 +93,7 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_send_sent_event": False,
         # Processes
         "worker_pool": "worker.prefork:Pool",
+        "worker_concurrency": default_workers(),
         "worker_consumer": "worker.consumer:RunConsumer",
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record

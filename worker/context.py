@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from callboard import store
 from callboard.context import ActionContext
 from worker.outbound import Outbound
@@ -50,9 +48,6 @@ def build_context(
         caller_jwt=call.jwt,
         claims=call.claims,
         attempt=attempt.claim.attempt,
-        log=structlog.get_logger("callboard.action").bind(
-            run_id=run_id, action=name, caller=call.caller
-        ),
         _database=store.database,
         _progress=_progress(services, attempt),
         _fetch=outbound.fetch,

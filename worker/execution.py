@@ -37,7 +37,7 @@ __all__ = [
     "RunEnded",
     "execute",
     "install_stop_signal",
-    "result_of",
+    "outcome_of",
 ]
 
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
@@ -158,7 +158,7 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
         with _stoppable():
             if not take_fire(services, attempt):
                 return Outcome.canceled(run_id)
-            return Outcome.of(result_of(services, attempt), run_id)
+            return outcome_of(services, attempt)
     except HandlerStopped:
         return Outcome.canceled(run_id)
     except RunEnded as end:
@@ -176,18 +176,19 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
         return Outcome.failed("Action failed", run_id)
 
 
-def result_of(services: Services, attempt: Attempt) -> object:
-    """What the handler returns; in a transaction if the action wants one.
+def outcome_of(services: Services, attempt: Attempt) -> Outcome:
+    """What comes of the handler; in a transaction if the action wants one.
 
     Raises what the handler raises, `RunEnded` for what cannot be a result, and
     `ServiceUnavailable`.
     """
-
+    outcome: Outcome
     on_session = _note_session(services, attempt)
     action = attempt.action
     run = services.tracing.handler(action) if services.tracing else action.run
 
     def handler(transaction: Transaction | None = None) -> ActionResult[Any]:
+        nonlocal outcome
         context, tools = build_context(services, attempt, transaction, on_session)
         result: Any
         try:
@@ -206,8 +207,9 @@ def result_of(services: Services, attempt: Attempt) -> object:
         return result  # type: ignore[no-any-return]  # Outcome.of looked at it
 
     if not attempt.action.transaction:
-        return handler()
-    return run_in_transaction(
+        handler()
+        return outcome
+    result = run_in_transaction(
         database=store.database,
         run_id=attempt.run_id,
         action=attempt.action.name,
@@ -215,6 +217,7 @@ def result_of(services: Services, attempt: Attempt) -> object:
         before_start=on_session,
         body=handler,
     )
+    return Outcome.of(result, attempt.run_id)  # perhaps that of an earlier try
 
 
 def _note_session(services: Services, attempt: Attempt) -> Callable[[str], None]:

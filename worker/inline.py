@@ -22,7 +22,7 @@ from callboard.results import ActionResult, fail, ok
 from callboard.runs import Claim, Runs
 from callboard.seal import Call
 from callboard.settings import Settings
-from worker.execution import Attempt, RunEnded, result_of
+from worker.execution import Attempt, RunEnded, outcome_of
 from worker.indexes import create_indexes
 from worker.services import Services
 from worker.tools import Tools
@@ -88,7 +88,7 @@ def run_inline(
         claim = Claim(state="claimed", attempt=number)
         attempt = Attempt(run_id, action, "inline", claim, call, deadline)
         try:
-            return _as_told(result_of(services, attempt), run_id)
+            return _as_told(outcome_of(services, attempt))
         except RunEnded as end:  # no ActionResult, or no JSON
             return fail(str(end.outcome.error))
         except Exception as error:
@@ -98,8 +98,8 @@ def run_inline(
     raise AssertionError("unreachable")
 
 
-def _as_told(result: object, run_id: str) -> ActionResult[Any]:
-    envelope = Outcome.of(result, run_id).envelope()
+def _as_told(outcome: Outcome) -> ActionResult[Any]:
+    envelope = outcome.envelope()
     return ok(envelope["data"]) if envelope["success"] else fail(envelope["error"])
 
 

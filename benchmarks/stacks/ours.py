@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from benchmarks.stacks.base import HOST, Request, Site, Stack
 from callboard.action import DEFAULT_QUEUE
+from callboard.settings import default_workers
 from callboard.stack.environment import development_environment
 from callboard.stack.process import Program
-from callboard.stack.programs import Application, default_workers
+from callboard.stack.programs import Application
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.tokens import mint_token
 
@@ -49,7 +50,7 @@ OURS = Stack(
     kind="ours",
     settings=(
         "the API and the worker of `callboard up` with its defaults (gunicorn gevent, 1 process; "
-        "celery prefork, a child per core); every call verifies a JWT, seals its params and "
+        "celery prefork, 2 children per core); every call verifies a JWT, seals its params and "
         "keeps a run record"
     ),
     programs=_programs,

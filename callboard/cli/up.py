@@ -32,7 +32,7 @@ def up(
 
     A server is started only where REDIS_URL or MONGODB_URI does not name one.
     """
-    from callboard.stack.programs import default_workers
+    from callboard.settings import default_workers
     from callboard.stack.up import UpOptions, up as run
 
     run(

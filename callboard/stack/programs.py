@@ -20,7 +20,7 @@ from callboard.stack.process import Program
 from callboard.stack.ready import http_answers, key_exists
 from callboard.stack.running import Running
 
-__all__ = ["Application", "default_workers"]
+__all__ = ["Application"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +121,3 @@ class Application:
             ready=ready,
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},
         )
-
-
-def default_workers() -> int:
-    """Child processes of the worker when nobody says: one per core, two at least."""
-    return max(2, os.cpu_count() or 1)

@@ -37,7 +37,7 @@ def open_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PYTHONPATH": str(Path(__file__).parent),
         "FLOWER_UNAUTHENTICATED_API": "true",
     }
-    with started(tmp_path_factory.mktemp("open"), **variables) as stack:
+    with started(tmp_path_factory.mktemp("open"), "--workers", "2", **variables) as stack:
         stack.wait_ready()
         yield stack
 
