@@ -59,8 +59,11 @@ class HeadJoiner:
         head, self._head = self._head, b""
         if not head and data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
             self._head = data
-        else:
-            self._connection.sendall(head + data)
+            return
+        data = head + data
+        sent = self._connection.send(data)  # gevent's sendall asks for the buffer's size each time
+        if sent < len(data):
+            self._connection.sendall(data[sent:])
 
     def flush(self) -> None:
         """Send what was kept."""

@@ -22,14 +22,19 @@ class Preferences:
     respond_async: bool
 
 
+_NONE = Preferences(wait=None, respond_async=False)
+
+
 def read_preferences(header: str | None) -> Preferences:
     """Parse the header; raises `BadRequest` for a ``wait`` that is no whole number.
 
     The first of two equal preferences counts (RFC 7240 s. 2).
     """
+    if header is None:
+        return _NONE
     wait: int | None = None
     respond_async = False
-    for name, value in _PREFERENCE.findall(header or ""):
+    for name, value in _PREFERENCE.findall(header):
         if name.lower() == "respond-async":
             respond_async = True
         if name.lower() == "wait" and wait is None:

@@ -44,6 +44,7 @@ class Order:
 
     def answer(self, reply: Any) -> None:
         """Tell whoever still wants to know."""
+        self.packed = b""  # may be large, and the caller may wait long
         if self.told:
             self.told(reply)
 

@@ -13,6 +13,7 @@ which asks nobody, kills the child before that.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -355,5 +356,6 @@ def _prepare_child(hands: Hands) -> None:
     die_with_parent()
     bound_memory()
     die_first()
+    gc.freeze()  # what the main process had made stays: the collector need not look at it
     hands.begin()
     install_stop_signal(hands)

@@ -25,7 +25,7 @@ __all__ = ["Channel", "TaskEvents", "Transport"]
 
 PAUSE_SECONDS = 0.1
 KEPT = 10_000  # events, while the broker is away
-DEAF_SECONDS = 1.0  # for which nothing is told once nobody has heard
+UNHEARD_SECONDS = 1.0  # for which nothing is told once nobody has heard
 
 
 class Channel(kombu_redis.Channel):
@@ -51,7 +51,7 @@ class TaskEvents:
     def __init__(self, app: Any, hostname: str) -> None:
         self._enabled = bool(app.conf.worker_send_task_events)
         self._pending = threading.Event()
-        self._deaf_until = 0.0  # time.monotonic seconds
+        self._unheard_until = 0.0  # time.monotonic seconds
         if self._enabled:
             self._dispatcher = app.events.Dispatcher(
                 app.connection_for_write(transport=f"{__name__}:Transport"),
@@ -62,6 +62,11 @@ class TaskEvents:
             )
             threading.Thread(target=self._send, name="task events", daemon=True).start()
             signals.worker_process_shutdown.connect(self._flush, weak=False)
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether nobody has heard what was told last, a moment ago."""
+        return time.monotonic() < self._unheard_until
 
     def started(self, wakeup: Wakeup) -> None:
         """The run is in the child's hands."""
@@ -88,7 +93,7 @@ class TaskEvents:
             self._tell(f"task-{delivered.end}", wakeup.run_id, **told)
 
     def _tell(self, kind: str, run_id: str, **fields: Any) -> None:
-        if self._enabled and time.monotonic() >= self._deaf_until:
+        if self._enabled and not self.is_unheard:
             self._dispatcher.send(kind, uuid=run_id, **fields)
 
     def _send(self) -> None:
@@ -101,4 +106,4 @@ class TaskEvents:
     def _flush(self, **_: Any) -> None:
         self._dispatcher.flush()
         if not self._dispatcher.producer.channel.heard:
-            self._deaf_until = time.monotonic() + DEAF_SECONDS
+            self._unheard_until = time.monotonic() + UNHEARD_SECONDS

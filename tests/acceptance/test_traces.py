@@ -262,7 +262,9 @@ def test_a_collector_that_hangs_slows_no_call_and_no_stop(
             "OTEL_EXPORTER_OTLP_TIMEOUT": "1",  # seconds
             "OTEL_BSP_SCHEDULE_DELAY": "50",  # milliseconds
         }
-        with started(tmp_path, CALLBOARD_ACTIONS="app", PYTHONPATH=HERE, **variables) as stack:
+        flags = ("--workers", "2")
+        application = {"CALLBOARD_ACTIONS": "app", "PYTHONPATH": HERE}
+        with started(tmp_path, *flags, **application, **variables) as stack:
             stack.wait_ready()
             stack.call("echo")
             begun = time.monotonic()
