@@ -52,6 +52,7 @@ class HeadJoiner:
         self._head = b""
 
     def __getattr__(self, name: str) -> Any:
+        self.flush()  # whatever else is to be done with it, such as `sendfile`
         return getattr(self._connection, name)
 
     def sendall(self, data: bytes) -> None:

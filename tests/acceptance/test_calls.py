@@ -296,6 +296,11 @@ class TestPackets:
         assert received.startswith(b"HTTP/1.1 200 OK\r\n")
         assert received.endswith(b"\r\n\r\n")
 
+    def test_a_file_comes_behind_its_head(self, app_stack: Stack) -> None:
+        page = httpx.get(f"{app_stack.url}/console/console.js")
+        assert (page.status_code, page.headers["Content-Type"][:15]) == (200, "text/javascript")
+        assert "import" in page.text
+
     def test_a_client_that_waits_to_be_told_to_go_on_is_told(self, app_stack: Stack) -> None:
         received = self.exchange(
             app_stack,
