@@ -3,9 +3,12 @@
 On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): worker processes.
 """
 
+import contextlib
 import gc
+import math
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -27,29 +30,43 @@ bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1
 class worker_class(GeventWorker):  # noqa: N801 - the setting's name
     """A call holds a connection while its run is executed: a greenlet each, not a process each.
 
-    gunicorn sends head and body of a response apart, two packets for which the client wakes up
-    twice. Here a head waits for what comes behind it.
+    gunicorn's own sends head and body of a response apart, two packets for which the client wakes
+    up twice, and sets a timer for each request. Here a head waits for what comes behind it, and
+    one greenlet looks after all connections that wait for a request.
     """
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Called by gunicorn for each connection."""
-        super().handle(listener, HeadJoiner(client), addr)
+        connection = Connection(client)
+        waiting[connection] = time.monotonic()
+        try:
+            super().handle(listener, connection, addr)
+        finally:
+            waiting.pop(connection, None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Called by gunicorn for each request."""
+        """Called by gunicorn for each request, when its head is there."""
+        waiting.pop(sock, None)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
             sock.flush()  # a head without a body
+            waiting[sock] = time.monotonic()
+
+    def timeout_ctx(self) -> Any:
+        """Called by gunicorn to bound the wait for a request; `end_idle` does."""
+        return NO_TIMER
 
 
-class HeadJoiner:
-    """A connection that keeps the head of a response back until there is more to send."""
+class Connection:
+    """A client's connection; the head of a response is kept back until there is more to send."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.recv = connection.recv
         self._head = b""
+        self.recv = connection.recv
+        self.send = connection.send
+        self.gettimeout, self.settimeout = connection.gettimeout, connection.settimeout
 
     def __getattr__(self, name: str) -> Any:
         self.flush()  # whatever else is to be done with it, such as `sendfile`
@@ -62,7 +79,7 @@ class HeadJoiner:
             self._head = data
             return
         data = head + data
-        sent = self._connection.send(data)  # gevent's sendall asks for the buffer's size each time
+        sent = self.send(data)  # gevent's sendall asks for the buffer's size each time
         if sent < len(data):
             self._connection.sendall(data[sent:])
 
@@ -72,6 +89,26 @@ class HeadJoiner:
             self.sendall(b"")
 
 
+# Connections that wait for a request, or for the rest of its head: since when (time.monotonic
+# seconds). Who waits longest comes first.
+waiting: dict[Connection, float] = {}
+NO_TIMER = contextlib.nullcontext()
+
+
+def end_idle(seconds: float) -> None:
+    """End the connections that have waited for so long: they read the end, gunicorn closes them.
+
+    A request that came in this moment is still read, and answered.
+    """
+    while waiting:
+        connection, since = next(iter(waiting.items()))
+        if time.monotonic() - since < seconds:
+            break
+        del waiting[connection]
+        with contextlib.suppress(OSError):  # it is gone
+            connection.shutdown(socket.SHUT_RD)
+
+
 worker_connections = 4000
 
 # Callers who wait get their result, or are told in time where it will be.
@@ -79,6 +116,12 @@ graceful_timeout = int(float(os.environ.get("CALLBOARD_STOP_GRACE") or 20))
 waits_end = graceful_timeout - min(2.0, graceful_timeout / 4)  # seconds: of that, for waiting
 keepalive = 75  # seconds: more than the 60 after which common load balancers let go
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - no disk there
+
+# What a proxy says of scheme and client is for the application to judge, by
+# CALLBOARD_TRUSTED_PROXIES. Here nobody's word changes anything: no header does, whoever sends it.
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
+forwarded_allow_ips = "*"
 
 control_socket_disable = True  # one path per user: two applications would share it
 
@@ -120,12 +163,14 @@ def post_worker_init(worker: Any) -> None:
     """See that a process which is asked to stop lets its callers go in time."""
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
-    threading.Thread(target=_let_go, args=(worker,), name="let-go", daemon=True).start()
+    threading.Thread(target=_look_after, args=(worker,), name="look-after", daemon=True).start()
 
 
-def _let_go(worker: Any) -> None:
-    """Wait for the end of the process's life; who still waits then is answered without a result."""
+def _look_after(worker: Any) -> None:
+    """Idle connections are ended; at the end of the process's life, who still waits for a run is
+    answered without a result."""
     while worker.alive:
+        end_idle(worker.cfg.keepalive or math.inf)
         time.sleep(0.1)
     time.sleep(waits_end)
     worker.wsgi.extensions["callboard"].replies.let_go()
