@@ -33,6 +33,7 @@ calls = Blueprint("calls", __name__)
 def call(name: str) -> Response:
     """Run an action and answer with its result."""
     at_hand, asked = services(), this_request()
+    audit.begin(asked)
     identity = _identify(at_hand, asked)
     action = _permitted(at_hand, name, identity)
     params = _read_params(asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from flask import Flask, Response, request
@@ -11,6 +12,9 @@ from werkzeug.exceptions import HTTPException
 
 from api import audit
 from callboard import errors
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["STATUS", "envelope", "install"]
 
@@ -38,10 +42,21 @@ _MESSAGES = {
 }
 
 
+class Envelope(Response):
+    """A response with a whole body, of a status that has one, and headers that are final."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Called by Flask to send it, instead of looking for what could be put right in it."""
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return cast("list[bytes]", self.response)  # set whole
+
+
 def envelope(body: bytes | dict[str, Any], status: int, **headers: str) -> Response:
     """A response with a JSON body; header names with ``_`` for ``-``."""
     text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
-    response = Response(text, status, content_type="application/json")
+    response = Envelope(text, status, content_type="application/json")
     for name, value in headers.items():
         response.headers[name.replace("_", "-")] = value
     return response

@@ -9,13 +9,12 @@ asked: show the largest of them, not the sum.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 
 import redis
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -24,11 +23,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from api import audit
-from api.services import services, this_request
+from api.services import services
 from callboard.counters import BOUNDS, Counts, Times, read_counts
 from callboard.errors import BrokerUnavailable
 
-__all__ = ["install"]
+__all__ = ["counted_among", "metrics"]
 
 UNKNOWN = "unknown"  # the one label of all names that are no action: clients choose those
 
@@ -49,12 +48,6 @@ _call_seconds = Histogram(
 metrics = Blueprint("metrics", __name__)
 
 
-def install(app: Flask) -> None:
-    """Count each call, and show ``/metrics``."""
-    app.after_request(_count)
-    app.register_blueprint(metrics)
-
-
 @metrics.get("/metrics")
 def page() -> Response:
     """All metrics, as text; without those from Redis while it is away."""
@@ -68,14 +61,15 @@ def page() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _count(response: Response) -> Response:
-    asked = this_request()
-    if audit.is_call(asked):
-        name = (asked.view_args or {}).get("name", "")
-        action = name if name in services().registry.actions else UNKNOWN
-        _counter(action, response.status_code).inc()
-        _histogram_of(action).observe(time.perf_counter() - asked.environ[audit.STARTED])
-    return response
+def counted_among(actions: Container[str]) -> audit.Observer:
+    """Counts each call; those of no action under one name."""
+
+    def count(call: audit.EndedCall) -> None:
+        action = call.action if call.action in actions else UNKNOWN
+        _counter(action, call.status).inc()
+        _histogram_of(action).observe(call.seconds)
+
+    return count
 
 
 @cache
