@@ -140,11 +140,12 @@ def test_nothing_secret_shows_anywhere(
 
 
 def forged(task: str, run_id: str, tag: str | None = None, **headers: Any) -> dict[str, Any]:
-    fields = message.headers(message.Wakeup(task, run_id, "{}"), tag or "0" * 64)
+    wakeup = message.Wakeup(task, run_id, "{}")
+    fields = message.headers(wakeup, tag or "0" * 64)
     if tag is None:
         del fields[message.SIGNATURE_HEADER]
-    envelope: dict[str, Any] = json.loads(message.write(QUEUE, {**fields, **headers}))
-    return envelope
+    envelope: dict[str, Any] = json.loads(message.write(QUEUE, wakeup, ""))
+    return {**envelope, "headers": {**fields, **headers}}
 
 
 def body(*args: Any, **embed: Any) -> str:

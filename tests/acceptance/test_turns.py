@@ -170,8 +170,8 @@ def test_a_forged_message_in_the_row_is_dropped_and_the_row_goes_on(
     wakeup = message.Wakeup("actions.echo", held_back, "{}")
     wrong_key = Sealer(("w" * 40,)).sign(*wakeup)
     forgeries = [
-        message.write(QUEUE, message.headers(wakeup, wrong_key)),
-        message.write(QUEUE, message.headers(wakeup._replace(task="actions.nothing"), wrong_key)),
+        message.write(QUEUE, wakeup, wrong_key),
+        message.write(QUEUE, wakeup._replace(task="actions.nothing"), wrong_key),
         json.dumps({"headers": []}),
         "no JSON",
         "[" * 5000,
