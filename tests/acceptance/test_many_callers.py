@@ -24,7 +24,8 @@ Eventually = Callable[..., None]
 
 def test_nothing_leaks_from_callers_who_leave(app_stack: Stack, eventually: Eventually) -> None:
     with redis.Redis.from_url(app_stack.announced["environment"]["REDIS_URL"]) as broker:
-        app_stack.call("echo")
+        with ThreadPoolExecutor(CALLERS) as pool:  # so that every child has its connections
+            list(pool.map(lambda _: app_stack.call("slow", {"seconds": 0.2}), range(CALLERS)))
         before = broker.info("clients")
         channels = len(broker.pubsub_channels())
         with ThreadPoolExecutor(CALLERS) as pool:
