@@ -23,7 +23,6 @@ import redis
 
 from api.shared_line import Order, SharedLine
 from callboard.broker import TIMEOUT
-from callboard.errors import BrokerUnavailable
 from callboard.run_scripts import SCRIPTS
 from callboard.runs import Accepted, Runs
 
@@ -171,9 +170,9 @@ class Replies:
                 )
 
     def _give_up(self, waiter: Waiter) -> None:
-        if self._line and waiter.order:
-            self._line.give_up(waiter.order)
-        raise BrokerUnavailable("The broker is not available (Timeout). Try again shortly.")
+        """The broker has not answered in time: that is its answer."""
+        self._line.give_up(waiter.order)  # type: ignore[union-attr,arg-type]  # since `accept`
+        waiter.answer = redis.TimeoutError("no answer in time")
 
     # Called by the line's reader
 
