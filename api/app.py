@@ -13,7 +13,7 @@ from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
 
 from api import audit, cors, errors
-from api.calls import MAX_BODY_BYTES, calls
+from api.calls import MAX_BODY_BYTES, add_paths, calls
 from api.console import console
 from api.documentation import docs, openapi
 from api.health import health
@@ -80,6 +80,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         tracing.install(app)
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
+    add_paths(app, registry.actions)
     told = [audit.written_to(LineLogger(development=settings.development))]
     if settings.serves("metrics"):
         app.register_blueprint(metrics)

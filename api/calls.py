@@ -6,10 +6,12 @@ import hashlib
 import json
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Request, Response
+from flask import Blueprint, Flask, Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.sansio.utils import get_content_length
 
 from api import audit
 from api.errors import envelope
@@ -23,7 +25,7 @@ from callboard.runs import Accepted
 from callboard.seal import Call
 from callboard.settings import Settings
 
-__all__ = ["MAX_BODY_BYTES", "calls", "identify"]
+__all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify"]
 
 MAX_BODY_BYTES = 1024 * 1024
 calls = Blueprint("calls", __name__)
@@ -42,6 +44,15 @@ def call(name: str) -> Response:
     at_hand.limit_rate(identity)
     action.validate(params)
     return _run(at_hand, action, identity, params, preferences, idempotency)
+
+
+def add_paths(app: Flask, actions: Iterable[str]) -> None:
+    """Give each action a path of its own, which is found at once; the pattern is for the rest."""
+    for name in actions:
+        app.add_url_rule(
+            f"/api/actions/{name}", "calls.call", defaults={"name": name}, methods=["POST"]
+        )
+    app.url_map.redirect_defaults = False  # the pattern leads to no other place
 
 
 def identify() -> Identity | None:
@@ -78,14 +89,15 @@ def _read_params(asked: Request) -> dict[str, Any]:
 
 
 def _read_body(asked: Request) -> bytes:
-    length = asked.content_length
+    environ = asked.environ
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    length = get_content_length(environ.get("CONTENT_LENGTH"), coding)
     if length is None:
-        chunked = "HTTP_TRANSFER_ENCODING" in asked.environ
-        body = asked.get_data() if chunked else b""
+        body = asked.get_data() if coding else b""
     elif length > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     else:
-        body = asked.environ["wsgi.input"].read(length)
+        body = environ["wsgi.input"].read(length)
         if len(body) < length:
             raise ClientDisconnected
     if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length

@@ -16,8 +16,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import redis
 
@@ -34,9 +34,14 @@ RUN_ID_LENGTH = 36
 class Waiter:
     """One request that waits for one run."""
 
-    __slots__ = ("_accepted", "_asked", "_wake", "answer", "answer_by", "order", "sealed")
+    __slots__ = (
+        *("_accepted", "_asked", "_run_id", "_waiting", "_wake"),
+        *("answer", "answer_by", "order", "sealed"),
+    )
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, waiting: dict[str, list[Waiter]]) -> None:
+        self._run_id = run_id
+        self._waiting = waiting  # all of this process, by run
         self.sealed: bytes | None = None  # the result, once the run has ended
         self.order: Order | None = None  # where this request has asked for the run
         self.answer_by = 0.0  # time.monotonic seconds: until when the broker must have answered
@@ -45,6 +50,16 @@ class Waiter:
         self._asked = False
         self._wake = threading.Lock()
         self._wake.acquire()
+
+    def __enter__(self) -> Self:
+        self._waiting.setdefault(self._run_id, []).append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        waiters = self._waiting[self._run_id]
+        waiters.remove(self)
+        if not waiters:
+            self._waiting.pop(self._run_id, None)
 
     def wait(self, until: float) -> bool:
         """Until something happens; False if nothing did before ``until`` (time.monotonic)."""
@@ -97,20 +112,11 @@ class Replies:
     def __len__(self) -> int:
         return sum(len(waiters) for waiters in self._waiting.values())
 
-    @contextlib.contextmanager
-    def expect(self, run_id: str) -> Iterator[Waiter]:
-        """A `Waiter` for this run, registered before the run can end."""
+    def expect(self, run_id: str) -> Waiter:
+        """A `Waiter` for this run, registered inside its ``with`` block: before the run can end."""
         if self._line is None:
             self._start()
-        waiter = Waiter(run_id)
-        self._waiting.setdefault(run_id, []).append(waiter)
-        try:
-            yield waiter
-        finally:
-            waiters = self._waiting[run_id]
-            waiters.remove(waiter)
-            if not waiters:
-                self._waiting.pop(run_id, None)
+        return Waiter(run_id, self._waiting)
 
     def accept(self, waiter: Waiter, acceptance: tuple[Sequence[str], Sequence[Any]]) -> None:
         """Have the broker accept the run (`Runs.acceptance`), without waiting for its answer."""

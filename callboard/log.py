@@ -82,9 +82,12 @@ class LineLogger:
 
     def info(self, event: str, **fields: str | float | None) -> None:
         """Write a line to standard error; what is None is left out."""
-        told = {name: value for name, value in fields.items() if value is not None}
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        sys.stderr.write(self._format({"timestamp": now, "event": event, **told}) + "\n")
+        now = datetime.now(UTC).isoformat().removesuffix("+00:00")
+        line: dict[str, object] = {"timestamp": f"{now}Z", "event": event}
+        for name, value in fields.items():
+            if value is not None:
+                line[name] = value
+        sys.stderr.write(f"{self._format(line)}\n")
 
 
 _JSON = json.JSONEncoder()
@@ -92,7 +95,7 @@ _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blanks, quote
 
 
 def _logfmt(fields: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+    return " ".join([f"{name}={_value(value)}" for name, value in fields.items()])
 
 
 def _value(value: object) -> str:
