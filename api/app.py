@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
@@ -30,8 +31,20 @@ from callboard.tracing import asked_for
 __all__ = ["create_app"]
 
 
+class NoSessions(SessionInterface):
+    """No cookie is read or set: who calls is in the token of each request."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """Called by Flask for each request."""
+        return self._none
+
+
 class Api(Flask):
     """A Flask application whose views are all plain functions, under one name."""
+
+    session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Called by Flask for each function of a request, five times a call; none is async."""
