@@ -62,13 +62,13 @@ class Api(Flask):
         scheme = environ["wsgi.url_scheme"]
         return MapAdapter(
             self.url_map,
-            _host(scheme, environ["HTTP_HOST"]),
-            environ["SCRIPT_NAME"],
-            "",
-            scheme,
-            request.path,
-            environ["REQUEST_METHOD"],
-            environ["QUERY_STRING"],
+            server_name=_host(scheme, environ["HTTP_HOST"]),
+            script_name=environ["SCRIPT_NAME"],
+            subdomain="",
+            url_scheme=scheme,
+            path_info=request.path,
+            default_method=environ["REQUEST_METHOD"],
+            query_args=environ["QUERY_STRING"],
         )
 
 
