@@ -224,7 +224,10 @@ class TestQuery:
         assert ids(tools.query("items", order_by="n")) == ["b", "c", "a"]
         assert ids(tools.query("items", order_by="n", order_dir="desc")) == ["a", "c", "b"]
         assert ids(tools.query("items", order_by="recordId", order_dir="desc")) == ["c", "b", "a"]
-        assert ids(tools.query("items", order_by="createdAt")) == ["c", "a", "b"]
+        records = tools.query("items").unwrap()["records"]
+        # as they were made: c, a, b; two of the same millisecond tie
+        made = sorted(records, key=lambda record: (record["createdAt"], record["recordId"]))
+        assert ids(tools.query("items", order_by="createdAt")) == [one["recordId"] for one in made]
 
     MIXED = (1, 1, 2.5, None, None, "a", "é", "", True, False, [], [1, 9], ["b", 0], {"k": 1}, -1)
 
