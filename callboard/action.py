@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel, ValidationError
@@ -109,9 +111,23 @@ def action(name: Any = None, **options: Any) -> Any:
 
     Raises `ConfigurationError`, with file and line, for an option or a handler that cannot work.
     """
+    _require_known(options, sys._getframe(1))
     if callable(name):
         return _build(name, None, **options)
     return lambda handler: _build(handler, name, **options)
+
+
+def _require_known(options: Mapping[str, Any], caller: FrameType) -> None:
+    """Refuse an option that `action` does not have; ``caller``: the frame that gave it."""
+    known = [name for name in inspect.signature(_build).parameters if name != "handler"]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(known)}."
+            raise ConfigurationError(
+                f"{caller.f_code.co_filename}:{caller.f_lineno}: "
+                f"@action has no option {option!r}. {hint}"
+            )
 
 
 def _build(

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,8 @@ from callboard.schedule import Schedule
 from callboard.schedule_check import check_schedules
 
 __all__ = ["Registry", "discover", "get_registry"]
+
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +103,31 @@ def _add(actions: dict[str, Action], new: Action) -> None:
     actions[new.name] = new
 
 
-def _import_all(module_name: str) -> Iterator[ModuleType]:
-    package = _import(module_name)
-    yield package
-    for found in pkgutil.walk_packages(getattr(package, "__path__", []), f"{module_name}."):
-        yield _import(found.name)
+def _import_all(module_name: str, above: frozenset[Path] = frozenset()) -> Iterator[ModuleType]:
+    """The module and every one below it, in folders without ``__init__.py`` as well.
+
+    ``above``: the folders that it lies in; a link back to one of them is not followed.
+    """
+    module = _import(module_name)
+    yield module
+    folders = [Path(folder).resolve() for folder in getattr(module, "__path__", [])]
+    if above.isdisjoint(folders):
+        for name in sorted(_names_in(folders)):
+            yield from _import_all(f"{module_name}.{name}", above.union(folders))
+
+
+def _names_in(folders: list[Path]) -> set[str]:
+    """The modules and packages in these folders; a folder that holds Python is a package."""
+    names = {found.name for found in pkgutil.iter_modules([str(folder) for folder in folders])}
+    for folder in filter(Path.is_dir, folders):
+        names |= {entry.name for entry in folder.iterdir() if _is_package(entry)}
+    return names - {"__main__"}
+
+
+def _is_package(entry: Path) -> bool:
+    """Whether the entry of a folder is one that holds Python, with ``__init__.py`` or without."""
+    importable = entry.name.isidentifier() and entry.name != "__pycache__"
+    return importable and entry.is_dir() and next(entry.rglob("*.py"), None) is not None
 
 
 def _import(name: str) -> ModuleType:
@@ -123,13 +146,15 @@ def _import(name: str) -> ModuleType:
 
 
 def _place_of(error: BaseException) -> str | None:
-    """``file:line`` of the last line outside the import machinery."""
+    """``file:line`` of the last line outside the import machinery and this package."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "importlib" not in frame.filename and frame.filename != __file__
+        if not frame.filename.startswith("<")
+        and "importlib" not in frame.filename
+        and not Path(frame.filename).is_relative_to(_HERE)
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
 

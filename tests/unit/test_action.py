@@ -85,6 +85,9 @@ def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
         ({"owner_only": 1}, "owner_only"),
         ({"owner_only": True, "anonymous": True}, "exclude"),
         ({"on_worker_lost": "ignore"}, "ignore"),
+        ({"time_out": 5}, r"no option 'time_out'\. Did you mean 'timeout'\?"),
+        ({"handler": plain}, "no option 'handler'"),
+        ({"zzz": 1}, "It takes name, owner_only"),
     ],
 )
 def test_a_bad_option_is_refused_at_start(options: dict[str, Any], named: str) -> None:

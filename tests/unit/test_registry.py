@@ -46,6 +46,28 @@ def test_every_module_is_found(package: Package) -> None:
     assert registry.queues == ("callboard",)
 
 
+def test_modules_in_folders_without_init_are_found(package: Package) -> None:
+    name = package(
+        {
+            "top.py": ACTION.format(name="top"),
+            "billing/invoices.py": ACTION.format(name="make_invoice"),
+            "mail/__init__.py": "",
+            "mail/send.py": ACTION.format(name="send_mail"),
+            "mail/deep/inner.py": ACTION.format(name="deep_one"),
+            "one/two/three.py": ACTION.format(name="three"),
+            "not-a-name/odd.py": "raise SystemExit\n",
+            "templates/mail.txt": "",
+        }
+    )
+    assert sorted(discover(name).actions) == ["deepOne", "makeInvoice", "sendMail", "three", "top"]
+
+
+def test_a_package_that_links_to_itself_ends(package: Package, tmp_path: Path) -> None:
+    name = package({"one.py": ACTION.format(name="one")})
+    (tmp_path / name / "again").symlink_to(tmp_path / name, target_is_directory=True)
+    assert list(discover(name).actions) == ["one"]
+
+
 def test_an_action_imported_elsewhere_is_still_one(package: Package) -> None:
     name = package({"a.py": ACTION.format(name="one"), "b.py": "from .a import one\n"})
     assert list(discover(name).actions) == ["one"]
@@ -58,6 +80,7 @@ def test_an_action_imported_elsewhere_is_still_one(package: Package) -> None:
         ("x = 1\n\ny = x.z\n", r"bad\.py:3: .*AttributeError"),
         ("x = (\n", r"bad\.py:1: .*SyntaxError"),
         ("import sys\nsys.exit(3)\n", r"bad\.py:2: .*SystemExit"),
+        ("from callboard import Retry\n\nRetry(max_attempts=0)\n", r"bad\.py:3: .*max_attempts"),
     ],
 )
 def test_a_module_that_does_not_import_is_told_with_its_line(
