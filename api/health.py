@@ -6,7 +6,9 @@ from flask import Blueprint, Response
 
 from api.errors import envelope
 from api.services import services
+from callboard import threads
 from callboard.broker import guarded
+from callboard.errors import NotReady
 
 __all__ = ["health"]
 
@@ -21,7 +23,9 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
-    """200 while calls can be enqueued; 503 while the broker is away."""
+    """200 while calls can be enqueued; 503 while the broker is away, or a thread is."""
+    if dead := threads.down():
+        raise NotReady(f"Not ready: {', '.join(dead)} failed; the log says why")
     with guarded():
         services().redis.ping()
     return envelope({"success": True, "data": {"status": "ready"}}, 200)

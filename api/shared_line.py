@@ -4,8 +4,8 @@ The orders of all requests go out on it, those that are ready in the same moment
 replies, and what is published to the process's channel, come in on it (RESP3 tells them apart)
 and are read by one thread. So a call costs no connection and no wait of its own.
 
-A connection that breaks is replaced, and what was not answered is sent once more: every order may
-safely be carried out twice.
+A connection that breaks is opened anew, and what was not answered is sent once more: every order
+may safely be carried out twice.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hiredis import PushNotification
 
 from callboard.broker import pack
 from callboard.errors import BrokerUnavailable
+from callboard.threads import supervise
 
 __all__ = ["Order", "SharedLine"]
 
@@ -71,14 +72,14 @@ class SharedLine:
         self._on_message = on_message
         self._on_turn = on_turn
         self._connection: Any = None  # only while it is subscribed
-        self._opening: Any = None
         self._guard = threading.Lock()  # of `_gathered`
         self._gathered: list[Order] = []  # for the next packet
         self._sending = threading.Lock()  # of what follows
         self._awaited: deque[Order] = deque()  # sent, or to be sent on the next connection
         self._closed = threading.Event()
-        self._reader = threading.Thread(target=self._run, name="replies", daemon=True)
-        self._reader.start()
+        # One for good: the pool keeps every connection that it has ever made
+        self._opened: Any = self._pool.make_connection()
+        self._reader = supervise("replies", self._run, self._closed)
 
     def post(self, command: Sequence[Any], told: Callable[[Any], None]) -> Order:
         """Send a command; ``told`` gets its reply, or the exception that came instead.
@@ -106,9 +107,7 @@ class SharedLine:
     def close(self) -> None:
         """End the reader; whoever still waits is told nothing more."""
         self._closed.set()
-        for connection in (self._opening, self._connection):
-            if connection:
-                connection.disconnect()
+        self._opened.disconnect()
         self._reader.join()
 
     def _flush(self) -> None:
@@ -131,16 +130,18 @@ class SharedLine:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            connection = self._opening = self._pool.make_connection()
             try:
-                self._open(connection)
-                self._read(connection)
+                self._open(self._opened)
+                self._read(self._opened)
             except _BROKEN as error:
                 opened = self._put_down(error)
                 if not opened:
                     self._closed.wait(RECONNECT_SECONDS)
+            except Exception as error:  # the supervisor tells, and calls again
+                self._put_down(redis.ConnectionError(f"the reader failed: {type(error).__name__}"))
+                raise
             finally:
-                connection.disconnect()
+                self._opened.disconnect()
 
     def _open(self, connection: Any) -> None:
         """Connect, and send again what was not answered."""

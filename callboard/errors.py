@@ -14,6 +14,7 @@ CallboardError
 │   ├── RateLimited
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
+├── NotReady                a thread of this process failed, or its clock is wrong
 ├── InvalidData             a name, value or filter that no tool accepts; becomes a failure
 ├── ServiceUnavailable      something outside is away; trying again is right
 │   ├── BrokerUnavailable
@@ -120,6 +121,10 @@ class DatabaseUnavailable(ServiceUnavailable):
 
 class TransactionConflict(ServiceUnavailable):
     """A transaction met another writer of its records and left nothing behind."""
+
+
+class NotReady(CallboardError):
+    """This process cannot do its work just now; the text says what is wrong with it."""
 
 
 class InvalidData(CallboardError):

@@ -22,6 +22,7 @@ from callboard.ended import Ended, EndedRun
 from callboard.errors import CallboardError, SealError
 from callboard.history import Document, History
 from callboard.outcome import WORKER_LOST
+from callboard.threads import supervise
 from worker.services import Services
 
 __all__ = ["Historian", "HistorianStep"]
@@ -50,7 +51,7 @@ class Historian:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="historian", daemon=True).start()
+        supervise("historian", self._run, self._stopped)
 
     def stop(self) -> None:
         """Let the thread end; a batch that it has in hand is taken again by another."""
@@ -98,9 +99,6 @@ class Historian:
                     pause = 0.0
             except CallboardError as error:
                 _log.warning("historian waits", why=str(error))
-                pause = AGAIN_SECONDS
-            except Exception as error:  # noqa: BLE001 - records that nobody takes would fill Redis
-                _log.error("historian failed", exc_info=error)
                 pause = AGAIN_SECONDS
             self._stopped.wait(pause)
 

@@ -10,6 +10,7 @@ from celery import bootsteps
 
 from callboard import store
 from callboard.errors import ConfigurationError, DatabaseUnavailable
+from callboard.threads import supervise
 from worker.indexes import create_indexes
 
 __all__ = ["DatabaseStep"]
@@ -31,9 +32,7 @@ class DatabaseStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Called by Celery."""
         registry = worker.app.services.registry
-        threading.Thread(
-            target=self._prepare, args=(registry,), name="indexes", daemon=True
-        ).start()
+        supervise("indexes", lambda: self._prepare(registry), self._stopped)
 
     def stop(self, worker: Any) -> None:
         """Called by Celery."""

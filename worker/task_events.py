@@ -19,6 +19,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 
 from callboard.message import Wakeup
+from callboard.threads import supervise
 from worker.execution import Delivered
 
 __all__ = ["Channel", "TaskEvents", "Transport"]
@@ -60,7 +61,7 @@ class TaskEvents:
                 buffer_limit=KEPT,
                 on_send_buffered=self._pending.set,
             )
-            threading.Thread(target=self._send, name="task events", daemon=True).start()
+            supervise("task events", self._send, threading.Event())
             signals.worker_process_shutdown.connect(self._flush, weak=False)
 
     @property

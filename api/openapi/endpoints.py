@@ -194,7 +194,7 @@ def _probe(name: str, summary: str, *codes: int) -> Part:
 
 _PROBES: Part = {
     "/healthz": _probe("health.alive", "The process answers"),
-    "/readyz": _probe("health.ready", "Calls can be enqueued", 503),
+    "/readyz": _probe("health.ready", "Calls can be enqueued, and no thread is dead", 503),
 }
 
 ENDPOINTS: Part = {**_RUNS, **_SCHEDULES, **_PROBES}

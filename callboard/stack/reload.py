@@ -12,6 +12,7 @@ from callboard.preflight import preflight
 from callboard.stack.process import Process
 from callboard.stack.programs import Application
 from callboard.stack.supervisor import ProcessFailed, Supervisor
+from callboard.threads import supervise
 
 __all__ = ["Changes", "Reloader", "watched"]
 
@@ -50,8 +51,7 @@ def watched(folder: str) -> Iterator[Changes]:
         for _ in watch(folder, watch_filter=PythonFilter(), stop_event=stop):
             changes.note()
 
-    thread = threading.Thread(target=look, name="reload", daemon=True)
-    thread.start()
+    thread = supervise("reload", look, stop)
     try:
         yield changes
     finally:

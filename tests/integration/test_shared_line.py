@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
+import socket
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
 
+from api import shared_line
 from api.shared_line import SharedLine
+from callboard import threads
 
 ECHO = "redis.call('INCR', 'echoed:' .. ARGV[1]) return ARGV[1]"
 SHA = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()
@@ -132,3 +139,72 @@ def test_an_order_that_was_given_up_is_not_sent_again(
         os.kill(pid, signal.SIGCONT)
     eventually(lambda: line.echo("after").result(5) == b"after")
     assert int(redis_client.get("echoed:given-up") or 0) <= 1
+
+
+@contextmanager
+def nowhere() -> Iterator[int]:
+    """A port on which nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+    yield port
+
+
+@contextmanager
+def hanging_up() -> Iterator[int]:
+    """The port of a server that accepts each connection, and closes it."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                server.accept()[0].close()
+            except OSError:
+                return
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        serving.join()
+
+
+@pytest.mark.parametrize("broker", [nowhere, hanging_up])
+def test_a_broker_that_stays_away_costs_no_memory(
+    broker: Callable[[], Any], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_line, "RECONNECT_SECONDS", 0.0)
+    tries = []
+    put_down = SharedLine._put_down
+    monkeypatch.setattr(SharedLine, "_put_down", lambda *given: tries.append(1) or put_down(*given))
+    with broker() as port:
+        line = Line(f"redis://127.0.0.1:{port}/0")
+        try:
+            eventually(lambda: len(tries) > 100)
+            tracemalloc.start()
+            gc.collect()
+            before, begun = tracemalloc.get_traced_memory()[0], len(tries)
+            eventually(lambda: len(tries) - begun > 300)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+            assert grown / (len(tries) - begun) < 1024  # bytes a try; a connection has 38 KiB
+        finally:
+            tracemalloc.stop()
+            line.shared.close()
+            line.client.close()
+
+
+def test_a_callback_that_raises_costs_nobody_else_the_line(
+    line: Line, redis_client: redis.Redis, eventually: Eventually
+) -> None:
+    def broken(_: bytes) -> None:
+        raise KeyError("what")
+
+    assert line.echo("before").result(5)
+    line.shared._on_message = broken
+    redis_client.publish(line.channel, "a message")
+    eventually(lambda: "replies" in threads.down())
+    line.shared._on_message = line.messages.append
+    assert line.echo("after").result(5) == b"after"
