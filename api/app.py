@@ -9,9 +9,11 @@ from typing import Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
+from werkzeug.datastructures import MultiDict
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
+from werkzeug.utils import cached_property
 
 from api import audit, cors, errors
 from api.calls import MAX_BODY_BYTES, add_paths, calls
@@ -23,6 +25,7 @@ from api.run_list import run_list
 from api.runs import runs
 from api.schedules import schedules
 from api.services import Services
+from callboard.errors import BadRequest
 from callboard.log import LineLogger, configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
@@ -41,9 +44,22 @@ class NoSessions(SessionInterface):
         return self._none
 
 
+class ApiRequest(Request):
+    """A request whose query string may be any bytes."""
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The query's parameters; raises `BadRequest` where they are no text."""
+        try:
+            return super().args
+        except UnicodeDecodeError as error:
+            raise BadRequest("The query string is not UTF-8") from error
+
+
 class Api(Flask):
     """A Flask application whose views are all plain functions, under one name."""
 
+    request_class = ApiRequest
     session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

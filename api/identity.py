@@ -20,12 +20,13 @@ import jwt
 from callboard.errors import Unauthorized
 from callboard.settings import Settings
 
-__all__ = ["Identity", "Verifier"]
+__all__ = ["Identity", "Verifier", "party_pattern"]
 
 MAX_TOKEN_BYTES = 8192
 MAX_SUBJECT_LENGTH = 255
 _CACHED_TOKENS = 4096
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_HOST = "[A-Za-z0-9.-]"
 _TYPES = (None, "jwt", "at+jwt", "application/at+jwt")  # RFC 7519 s. 5.1, RFC 9068 s. 2.1
 _FOREIGN_KEY_HEADERS = ("jku", "x5u", "jwk", "x5c", "crit", "zip")
 
@@ -60,7 +61,7 @@ class Verifier:
     def __init__(self, settings: Settings, keys: KeySource | None = None) -> None:
         self._settings = settings
         self._keys = keys or _fixed_key(settings)
-        self._parties = [_party_pattern(text) for text in settings.jwt_authorized_parties]
+        self._parties = [party_pattern(text) for text in settings.jwt_authorized_parties]
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
 
     def identify(self, authorization: str | None) -> Identity | None:
@@ -142,6 +143,15 @@ def _check_header(header: Mapping[str, Any]) -> None:
             raise Unauthorized(f"the header names {name}")
 
 
-def _party_pattern(text: str) -> re.Pattern[str]:
-    """``*`` matches one or more characters except ``/``."""
-    return re.compile("[^/]+".join(re.escape(part) for part in text.split("*")))
+def party_pattern(text: str) -> re.Pattern[str]:
+    """``*`` matches one or more characters of a host name: letters, digits, ``-`` and ``.``.
+
+    Each ``*`` but the last takes as few as it can and never more (an atomic group), so that many
+    of them still match in linear time.
+    """
+    head, *parts = [re.escape(part) for part in text.split("*")]
+    if not parts:
+        return re.compile(head)
+    *inner, tail = parts
+    lazy = "".join(f"(?>{_HOST}+?{part})" for part in inner)
+    return re.compile(f"{head}{lazy}{_HOST}+{tail}")

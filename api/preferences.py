@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from werkzeug.http import parse_list_header
+
 from callboard.errors import BadRequest
 
 __all__ = ["Preferences", "read_preferences", "whole_seconds"]
 
-_PREFERENCE = re.compile(
-    r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,;"]*))?[^,"]*(?:,|$)'
-)
+MAX_LENGTH = 8192  # characters: a server joins the lines of a repeated header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +26,24 @@ _NONE = Preferences(wait=None, respond_async=False)
 
 
 def read_preferences(header: str | None) -> Preferences:
-    """Parse the header; raises `BadRequest` for a ``wait`` that is no whole number.
+    """Parse the header, in linear time.
 
-    The first of two equal preferences counts (RFC 7240 s. 2).
+    The first of two equal preferences counts (RFC 7240 s. 2). Raises `BadRequest` for a ``wait``
+    that is no whole number, and for a header of more than 8,192 characters.
     """
     if header is None:
         return _NONE
+    if len(header) > MAX_LENGTH:
+        raise BadRequest(f"Prefer takes at most {MAX_LENGTH} characters, not {len(header)}")
     wait: int | None = None
     respond_async = False
-    for name, value in _PREFERENCE.findall(header):
-        if name.lower() == "respond-async":
-            respond_async = True
-        if name.lower() == "wait" and wait is None:
-            wait = whole_seconds("Prefer: wait", value.strip('"'))
+    for preference in parse_list_header(header):
+        name, _, value = preference.partition(";")[0].partition("=")
+        match name.strip().lower():
+            case "respond-async":
+                respond_async = True
+            case "wait" if wait is None:
+                wait = whole_seconds("Prefer: wait", value.strip().strip('"'))
     return Preferences(wait=wait, respond_async=respond_async)
 
 

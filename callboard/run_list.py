@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +23,8 @@ from callboard.runs import RunRecord, Runs
 __all__ = ["RunFilter", "RunList"]
 
 MAX_ENQUEUED = 10**13  # epoch milliseconds: the year 2286
+MAX_CURSOR = 128  # characters
+_RUN_ID = re.compile(r"[0-9a-z-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +106,13 @@ def _cursor(place: Position) -> str:
 
 def _position(cursor: str) -> Position:
     try:
+        if len(cursor) > MAX_CURSOR:
+            raise ValueError("longer than any cursor")
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         enqueued, run_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError, RecursionError):
         enqueued, run_id = None, None
-    if type(enqueued) is not int or not 0 <= enqueued < MAX_ENQUEUED or type(run_id) is not str:
+    number = type(enqueued) is int and 0 <= enqueued < MAX_ENQUEUED
+    if not number or not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):
         raise BadRequest("after: not a cursor; pass the 'after' of the previous page unchanged")
-    return Position(enqueued, run_id[:64])
+    return Position(enqueued, run_id)

@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     jwt_audience: str | None = _variable("JWT_AUDIENCE")
     """What `aud` must be or hold. Unset: not checked."""
     jwt_authorized_parties: CommaList = _variable("JWT_AUTHORIZED_PARTIES", ())
-    """What `azp` may be, if it is there; `*` is one or more characters but `/`."""
+    """What `azp` may be, if it is there; `*` is one or more of letters, digits, `-` and `.`."""
     jwt_leeway: Annotated[float, Field(ge=0, le=300)] = _variable("JWT_LEEWAY", 5.0)
     """Seconds by which clocks may differ."""
     owner_user_id: Annotated[str, Field(max_length=255)] | None = _variable("OWNER_USER_ID")

@@ -168,7 +168,10 @@ BAD_CLAIMS: list[dict[str, Any]] = [
     {"aud": []}, {"aud": {}}, {"aud": [7]}, {"azp": "https://evil.test"}, {"azp": ""},
     {"azp": "https://a/b.app.test"}, {"azp": "https://.app.test"}, {"azp": 7},
     {"azp": ["https://a.app.test"]}, {"azp": "https://a.app.test.evil.test"},
-    {"azp": "https://a.app.test\n"},
+    {"azp": "https://a.app.test\n"}, {"azp": "https://evil.test?.app.test"},
+    {"azp": "https://evil.test#.app.test"}, {"azp": "https://evil.test:1.app.test"},
+    {"azp": "https://evil@x.app.test"}, {"azp": "https://evil.test\\.app.test"},
+    {"azp": "https://evil.test%2f.app.test"}, {"azp": "https://é.app.test"},
 ]  # fmt: skip
 
 

@@ -21,6 +21,9 @@ from callboard.errors import BadRequest
         ("handling=lenient, wait=2", 2, False),
         ("foo; bar=1", None, False),
         ("waiter=2", None, False),
+        ('a="b, wait=3", wait=4', 4, False),
+        ("a" * 8000 + ", wait=4", 4, False),
+        ("wait=4;" + "x" * 8000, 4, False),
     ],
 )
 def test_it_is_read(header: str | None, wait: int | None, respond_async: bool) -> None:
@@ -33,3 +36,8 @@ def test_it_is_read(header: str | None, wait: int | None, respond_async: bool) -
 def test_a_wait_that_is_no_whole_number_is_refused(header: str) -> None:
     with pytest.raises(BadRequest, match="wait"):
         read_preferences(header)
+
+
+def test_a_header_without_end_is_refused() -> None:
+    with pytest.raises(BadRequest, match="8192"):
+        read_preferences("a," * 5000)
