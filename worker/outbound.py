@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import time
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from callboard.bounded_http import BoundedClient
 from callboard.results import ActionResult, fail, ok
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["MAX_RESPONSE_BYTES", "Outbound"]
 
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 MAX_REDIRECTS = 5
-_CONNECT_SECONDS = 5.0
 _ENDPOINT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})/([A-Za-z0-9][A-Za-z0-9_.-]{0,127})")
 _OPTIONS = {"method", "params", "json", "headers", "content", "data"}
 
@@ -115,7 +115,7 @@ class Outbound:
         return hashlib.sha256(f"{call}\0{self._occurrences[call]}".encode()).hexdigest()
 
     def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        request = _client().build_request(method, url, **options)
+        request = _client(os.getpid()).build(method, url, **options)
         follow = self._tracing.request(self._follow) if self._tracing else self._follow
         return follow(request)
 
@@ -123,53 +123,19 @@ class Outbound:
         """One request, its redirects within the origin, and its whole body, within the deadline."""
         origin = _origin(str(request.url))
         for _ in range(MAX_REDIRECTS + 1):
-            left = self._attempt.deadline - time.monotonic()
-            if left <= 0:
-                raise httpx.ReadTimeout("no time is left", request=request)
-            request.extensions["timeout"] = httpx.Timeout(
-                left, connect=min(left, _CONNECT_SECONDS)
-            ).as_dict()
-            response = _client().send(request, stream=True)
-            try:
-                body = _read(response, self._attempt.deadline)
-            finally:
-                response.close()
+            response = _client(os.getpid()).send(request, deadline=self._attempt.deadline)
             if response.next_request is None:
-                return _complete(response, body)
+                return response
             if _origin(str(response.next_request.url)) != origin:
                 raise httpx.RequestError("redirected to another origin", request=request)
             request = response.next_request
         raise httpx.TooManyRedirects("too many redirects", request=request)
 
 
-@cache
-def _client() -> httpx.Client:
-    """One pool of connections per process; no proxies or credentials of the environment."""
-    return httpx.Client(
-        follow_redirects=False, trust_env=False, headers={"User-Agent": "callboard"}
-    )
-
-
-def _read(response: httpx.Response, deadline: float) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
-            raise httpx.RequestError(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("no time is left")
-    return bytes(body)
-
-
-def _complete(response: httpx.Response, body: bytes) -> httpx.Response:
-    """The response with its body read; nothing of the request (and its token) hangs on it."""
-    headers = [
-        (name, value)
-        for name, value in response.headers.multi_items()
-        if name not in ("content-encoding", "transfer-encoding", "content-length")
-    ]
-    bare = httpx.Request(response.request.method, response.request.url)
-    return httpx.Response(response.status_code, headers=headers, content=body, request=bare)
+@lru_cache(maxsize=1)
+def _client(process: int) -> BoundedClient:
+    """One pool of connections for each process: a forked one must not use its parent's."""
+    return BoundedClient(MAX_RESPONSE_BYTES)
 
 
 def _unwrapped(endpoint: str, response: httpx.Response) -> ActionResult[Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
+import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from flask import Flask, Response, redirect, request
-from local_http import served
+from local_http import scripted, served
 
 from callboard import ok
 from callboard.action import action
@@ -29,6 +35,14 @@ OWNER, CALLER = "owner-jwt", "caller-jwt"
 @action
 def any_action(ctx: Any) -> Any:
     return ok()
+
+
+class CookieResponse(Response):
+    """A redirect that sets a cookie."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.headers["Set-Cookie"] = "session=alice; Path=/"
 
 
 class Upstream:
@@ -49,12 +63,14 @@ class Upstream:
             self.asked.append({"path": f"/{path}", "headers": headers, "body": request.get_data()})
             if path == "away":
                 return redirect(f"{self.elsewhere}/landed")
-            if path == "within":
-                return redirect("/landed")
-            if path == "circle":
-                return redirect("/circle")
+            if path in ("within", "circle"):
+                return redirect("/landed" if path == "within" else "/circle")
             if path == "slow":
                 time.sleep(5)
+            if path == "cookie":
+                return Response("{}", headers={"Set-Cookie": "session=alice; Path=/"})
+            if path == "cookie-and-on":
+                return redirect("/landed", Response=CookieResponse)
             if path == "large":
                 return Response(b"x" * (MAX_RESPONSE_BYTES + 1))
             body = self.body if isinstance(self.body, bytes) else json.dumps(self.body)
@@ -258,6 +274,159 @@ class TestFetch:
         with pytest.raises(httpx.TimeoutException):
             outbound(seconds=0.3).fetch("platform", "/slow")
         assert time.monotonic() - started < 3
+
+
+class TestNothingIsKept:
+    @pytest.mark.parametrize("path", ["/cookie", "/cookie-and-on"])
+    def test_a_cookie_set_for_one_caller_is_not_sent_for_the_next(
+        self, outbound: Any, upstream: Upstream, path: str
+    ) -> None:
+        outbound(jwt="alice-jwt").fetch("platform", path)
+        outbound(jwt="bob-jwt").fetch("platform", "/x")
+        outbound(jwt="bob-jwt").integration("google/x")
+        assert len(upstream.asked) >= 3
+        assert not [asked for asked in upstream.asked if "cookie" in asked["headers"]]
+
+    def test_headers_and_credentials_of_one_request_are_not_in_the_next(
+        self, outbound: Any, upstream: Upstream
+    ) -> None:
+        outbound(jwt="alice-jwt").fetch("platform", "/x", headers={"X-Tenant": "alice"})
+        outbound(jwt=None).fetch("platform", "/x")
+        assert "x-tenant" not in upstream.asked[1]["headers"]
+        assert "alice" not in str(upstream.asked[1]["headers"])
+
+    def test_proxies_and_netrc_of_the_environment_are_not_used(
+        self,
+        outbound: Any,
+        upstream: Upstream,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login mallory password secret\n")
+        netrc.chmod(0o600)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+            monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert outbound(jwt=None).fetch("platform", "/x").status_code == 200
+        assert "authorization" not in upstream.asked[0]["headers"]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+ZEROS = b"0" * (64 * 1024 * 1024)
+
+
+def dribble(parts: Iterator[bytes]) -> Callable[[socket.socket], None]:
+    """Send one part after the other, each soon enough for a timeout of reads."""
+
+    def answer(connection: socket.socket) -> None:
+        for part in parts:
+            connection.sendall(part)
+            threading.Event().wait(0.05)
+
+    return answer
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("encoding", "body"),
+        [
+            ("gzip", gzip.compress(ZEROS)),
+            ("gzip, gzip", gzip.compress(gzip.compress(ZEROS))),
+            ("deflate", zlib.compress(ZEROS)),
+            ("br", b"\x8b\x00\x80"),
+            ("zstd", b"\x28\xb5\x2f\xfd"),
+            ("identity, gzip", gzip.compress(ZEROS)),
+            ("GZIP", gzip.compress(b"{}")),
+        ],
+        ids=["gzip", "twice", "deflate", "brotli", "zstd", "listed", "upper-case"],
+    )
+    def test_an_encoded_body_is_refused_and_never_unpacked(
+        self, outbound: Any, encoding: str, body: bytes
+    ) -> None:
+        head = (
+            HEAD + f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
+        with scripted(lambda connection: connection.sendall(head + body)) as url:
+            run = outbound(UPSTREAMS=f"platform={url}", INTEGRATIONS_URL=url)
+            with pytest.raises(httpx.DecodingError, match="identity was asked for"):
+                run.fetch("platform", "/x", headers={"Accept-Encoding": "gzip"})
+            assert "DecodingError" in run.integration("openai/x").error
+
+    def test_no_encoding_is_asked_for_whatever_the_handler_says(
+        self, outbound: Any, upstream: Upstream
+    ) -> None:
+        outbound().fetch("platform", "/x", headers={"Accept-Encoding": "gzip, br"})
+        assert upstream.asked[0]["headers"]["accept-encoding"] == "identity"
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            chain([b"HTTP/1.1 200 OK\r\n"], repeat(b"X: y\r\n")),
+            repeat(b"H"),
+            chain(iter(HEAD[i : i + 1] for i in range(len(HEAD))), repeat(b"")),
+            chain([HEAD + b"Content-Length: 100000\r\n\r\n"], repeat(b"x")),
+            chain([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], repeat(b"1\r\nx\r\n")),
+            chain([HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"], repeat(b"X: y\r\n")),
+            chain([HEAD + b"\r\n"], repeat(b"x")),
+            repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ],
+        ids=["headers", "status", "head", "body", "chunks", "trailers", "until-close", "continue"],
+    )
+    def test_what_dribbles_in_ends_at_the_deadline(
+        self, outbound: Any, parts: Iterator[bytes]
+    ) -> None:
+        with scripted(dribble(parts)) as url:
+            run = outbound(seconds=0.5, UPSTREAMS=f"platform={url}")
+            started = time.monotonic()
+            with pytest.raises(httpx.RequestError):
+                run.fetch("platform", "/x")
+        assert time.monotonic() - started < 2
+
+    def test_a_body_without_end_ends_at_the_limit(self, outbound: Any) -> None:
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+
+        def answer(connection: socket.socket) -> None:
+            connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(chunk)
+
+        refused = pytest.raises(httpx.RequestError, match="larger than 10 MiB")
+        with scripted(answer) as url, refused:
+            outbound(UPSTREAMS=f"platform={url}").fetch("platform", "/x")
+
+    def test_a_head_is_bounded(self, outbound: Any) -> None:
+        head = HEAD + b"X: " + b"y" * 2_000_000
+        refused = pytest.raises(httpx.RemoteProtocolError)
+        with scripted(lambda connection: connection.sendall(head)) as url, refused:
+            outbound(UPSTREAMS=f"platform={url}").fetch("platform", "/x")
+
+    def test_an_upstream_that_takes_nothing_ends_the_request_at_the_deadline(
+        self, outbound: Any
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+            started = time.monotonic()
+            with pytest.raises(httpx.WriteTimeout):
+                outbound(seconds=0.5, UPSTREAMS=f"platform={url}").fetch(
+                    "platform", "/x", method="POST", content=b"x" * 30_000_000
+                )
+        assert time.monotonic() - started < 2
+
+    def test_a_charset_unpacks_nothing(self, outbound: Any) -> None:
+        body = zlib.compress(ZEROS)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=zlib\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n".encode()
+        with scripted(lambda connection: connection.sendall(head + body)) as url:
+            response = outbound(UPSTREAMS=f"platform={url}").fetch("platform", "/x")
+        assert len(response.text) <= len(body)
+
+    def test_a_name_that_does_not_resolve_is_told(self, outbound: Any) -> None:
+        with pytest.raises(httpx.ConnectError):
+            outbound(seconds=3, UPSTREAMS="platform=https://nowhere.invalid").fetch(
+                "platform", "/x"
+            )
 
 
 @pytest.mark.parametrize("url", ["http://upstream.test", "ftp://x", "https://u:p@x", "x"])

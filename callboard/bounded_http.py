@@ -1,0 +1,269 @@
+"""An HTTP client that keeps nothing and takes no more than it was told to.
+
+For requests that a process makes for many callers, and for servers that nobody vouches for:
+
+- no cookie is kept, no proxy, netrc or certificate of the environment is used, no redirect is
+  followed;
+- ``deadline`` bounds the whole exchange: the name, the connection, the request, the head and the
+  body, however slowly they come;
+- the body is taken as it is on the wire: ``Accept-Encoding: identity`` is sent, a body in any
+  other encoding is refused, so ``max_bytes`` is what ends up in memory. A head has at most
+  100 KiB (httpcore's bound).
+
+Any part of Callboard may use it: one `BoundedClient` for each process, and::
+
+    response = client.send(client.build("GET", url), deadline=time.monotonic() + 3)
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpcore
+import httpx
+
+__all__ = ["BoundedClient"]
+
+CONNECT_SECONDS = 5.0  # for one address of the host
+PIECE_BYTES = 16 * 1024  # written at once: less than a socket takes whenever it takes something
+
+_deadline: ContextVar[float] = ContextVar("deadline")  # time.monotonic seconds
+_CHARSETS = re.compile(
+    r"utf-?(8|16|32)([lb]e)?|(us-)?ascii|iso[-_]?8859-?\d+|latin-?\d|(windows-|cp)\d+|koi8-[ru]"
+    r"|shift[-_]jis|euc[-_](jp|kr)|gb(k|2312|18030)|big5",
+    re.IGNORECASE,
+)
+
+
+class BoundedClient:
+    """A pool of connections, and nothing else that one exchange could leave for the next."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """``max_bytes``: of a response's body."""
+        self._max_bytes = max_bytes
+        self._client = httpx.Client(
+            transport=_Transport(),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": "callboard"},
+        )
+
+    def build(self, method: str, url: str, **options: Any) -> httpx.Request:
+        """A request; ``options`` are httpx's (``params``, ``json``, ``headers``, ...)."""
+        return self._client.build_request(method, url, **options)
+
+    def send(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
+        """The whole response; nothing of the request (and its token) hangs on it.
+
+        ``deadline``: `time.monotonic` seconds. A redirect is returned as it is, with its
+        ``next_request``. Raises httpx's `RequestError`: a `TimeoutException` at the deadline,
+        a `DecodingError` for a body that is encoded.
+        """
+        request.headers["Accept-Encoding"] = "identity"
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("no time is left", request=request)
+        bounds = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        request.extensions = {**request.extensions, "timeout": bounds.as_dict()}
+        before = _deadline.set(deadline)
+        try:
+            response = self._client.send(request, stream=True)
+            try:
+                return _complete(response, self._read(response))
+            finally:
+                response.close()
+        finally:
+            _deadline.reset(before)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _read(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_raw():
+            if encodings := _encodings(response):
+                raise httpx.DecodingError(
+                    f"the body is encoded ({encodings:.40}), though identity was asked for"
+                )
+            body += chunk
+            if len(body) > self._max_bytes:
+                most = f"{self._max_bytes / 2**20:.4g} MiB"
+                raise httpx.RequestError(f"the response is larger than {most}")
+        return bytes(body)
+
+
+def _encodings(response: httpx.Response) -> str:
+    """The content encodings, as they were sent; empty for none."""
+    given = response.headers.get("content-encoding", "")
+    return "" if given.strip().lower() in ("", "identity") else given
+
+
+def _complete(response: httpx.Response, body: bytes) -> httpx.Response:
+    headers = [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name not in ("content-encoding", "transfer-encoding", "content-length")
+    ]
+    bare = httpx.Request(response.request.method, response.request.url)
+    complete = httpx.Response(response.status_code, headers=headers, content=body, request=bare)
+    complete.next_request = response.next_request
+    if not _CHARSETS.fullmatch(complete.charset_encoding or "utf-8"):
+        complete.encoding = "utf-8"  # some of Python's codecs unpack, or take minutes
+    return complete
+
+
+class _Transport(httpx.BaseTransport):
+    """httpx's own, with the sockets below."""
+
+    def __init__(self) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,  # seconds
+            network_backend=_Backend(),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        target = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        with _as_httpx(request):
+            response = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=target,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        body = _Body(response, request)
+        return httpx.Response(response.status, headers=response.headers, stream=body)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a response, as it comes."""
+
+    def __init__(self, response: httpcore.Response, request: httpx.Request) -> None:
+        self._response = response
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _as_httpx(self._request):
+            yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _as_httpx(request: httpx.Request) -> Iterator[None]:
+    """httpcore's errors as httpx's, which have the same names."""
+    try:
+        yield
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol) as error:  # fmt: skip
+        kind = getattr(httpx, type(error).__name__, httpx.RequestError)
+        raise kind(str(error), request=request) from error
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Connections each step of which ends by the deadline of the exchange."""
+
+    def __init__(self) -> None:
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        why: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in _addresses(host, port):
+            left = _left(timeout, httpcore.ConnectTimeout)
+            try:
+                stream = self._sockets.connect_tcp(address, port, left, None, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                why = error
+            else:
+                return _Stream(stream)
+        raise why
+
+
+class _Stream(httpcore.NetworkStream):
+    """One connection; it serves one exchange after the other."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), PIECE_BYTES):
+            piece = buffer[start : start + PIECE_BYTES]
+            self._stream.write(piece, _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(timeout: float | None, over: type[Exception]) -> float:
+    """The seconds that a step may take; raises ``over`` if there are none."""
+    left = _deadline.get() - time.monotonic()
+    if left <= 0:
+        raise over("no time is left")
+    return left if timeout is None else min(left, timeout)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Those of a name. The resolver has no timeout of its own that we could set, so it is asked
+    in a thread, which may be left behind."""
+    answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            answers.put(error)
+        except UnicodeError as error:
+            answers.put(OSError(str(error)))
+        else:
+            answers.put([str(address[4][0]) for address in found])
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_left(None, httpcore.ConnectTimeout))
+    except queue.Empty:
+        raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from None
+    if isinstance(answer, OSError):
+        raise httpcore.ConnectError(str(answer)) from answer
+    return answer
