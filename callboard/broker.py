@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import redis
@@ -12,9 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry as Reconnect
 
 from callboard.errors import BrokerUnavailable
+from callboard.redis_url import RedisUrl
 from callboard.settings import Settings
 
-__all__ = ["TIMEOUT", "Line", "connect", "guarded", "pack"]
+__all__ = ["TIMEOUT", "Line", "connect", "evicts", "guarded", "pack"]
 
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
@@ -68,8 +69,8 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
     A command that meets a dead connection is sent once more on a new one, so every command
     that Callboard sends may safely run twice.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
+    pool: Any = cast("Any", redis.BlockingConnectionPool)(  # which has no types
+        **RedisUrl.parse(settings.redis_url.get_secret_value()).client_options(),
         max_connections=max_connections,
         timeout=TIMEOUT,
         socket_timeout=TIMEOUT,
@@ -90,3 +91,20 @@ def guarded() -> Iterator[None]:
         raise BrokerUnavailable(
             f"The broker is not available ({type(error).__name__}). Try again shortly."
         ) from error
+
+
+def evicts(client: redis.Redis) -> str | None:
+    """How the server throws keys away when it is full; "" where it does not.
+
+    None where it does not say: access control lists and hosted servers may forbid the question.
+    Raises `BrokerUnavailable`.
+    """
+    with guarded():
+        try:
+            memory = client.info("memory")
+        except redis.ResponseError:
+            return None
+    policy, limit = memory.get("maxmemory_policy"), memory.get("maxmemory")
+    if policy == "noeviction" or (policy and limit == 0):
+        return ""
+    return f"maxmemory {limit} and maxmemory-policy {policy}" if policy else None

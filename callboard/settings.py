@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from callboard import tracing
+from callboard import mongodb_uri, tracing
 from callboard.errors import ConfigurationError
+from callboard.redis_url import RedisUrl
 
 __all__ = [
     "DEVELOPMENT_SECRET",
@@ -46,7 +47,6 @@ PRIVATE_VARIABLES = re.compile(
 KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
-_PROMISED = {"w": "majority", "journal": "true", "readpreference": "primary"}  # of MONGODB_URI
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -86,25 +86,12 @@ def _upstreams(value: object) -> object:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ValueError("must look like redis://[:password@]host:port/0")
+    RedisUrl.parse(value.get_secret_value())
     return value
 
 
 def _mongodb_uri(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in ("mongodb", "mongodb+srv") or not parts.netloc:
-        raise ValueError("must look like mongodb://host:port/database")
-    if not re.fullmatch(r"/[A-Za-z0-9_-]{1,63}", parts.path):
-        raise ValueError("its path must name the database: mongodb://host:port/database")
-    for name, given in parse_qsl(parts.query):
-        needed = _PROMISED.get(name.lower(), given)
-        if given.lower() != needed:
-            raise ValueError(
-                f"asks for {name}={given:.20}, which cannot be safe: Callboard needs {needed} and "
-                f"sets it; leave {name} out"
-            )
+    mongodb_uri.check(value.get_secret_value())
     return value
 
 
@@ -175,7 +162,7 @@ class Settings(BaseSettings):
 
     # Where things are
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = _variable("REDIS_URL", ...)
-    """The broker: `redis://[:password@]host:port/0`, or `rediss://` for TLS."""
+    """The broker: `redis://[[user]:password@]host:port/0`, or `rediss://` for TLS."""
     mongodb_uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = _variable("MONGODB_URI", ...)
     """The database: `mongodb://...` or `mongodb+srv://...`; its path names it."""
     actions: str = _variable("CALLBOARD_ACTIONS", "actions")
@@ -283,6 +270,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         mistakes += [_told(row) for row in error.errors()]
     mistakes += tracing.mistakes(os.environ)
+    mistakes += _unreadable(settings)
     mistakes += _across({name: value for name, value in os.environ.items() if value})
     if settings and settings.wait > settings.max_wait:
         mistakes.append(
@@ -293,6 +281,16 @@ def load_settings() -> Settings:
         return settings
     listed = "\n".join(f"  - {line}" for line in mistakes)
     raise ConfigurationError(f"The settings are not right:\n{listed}")
+
+
+def _unreadable(settings: Settings | None) -> Iterator[str]:
+    """The files that are named, and cannot be used."""
+    if settings is None:
+        return
+    if told := RedisUrl.parse(settings.redis_url.get_secret_value()).unreadable():
+        yield f"REDIS_URL: {told}"
+    if told := mongodb_uri.unreadable(settings.mongodb_uri.get_secret_value()):
+        yield f"MONGODB_URI: {told}"
 
 
 def _across(variables: Mapping[str, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from kombu.entity import Queue
 
 from callboard.log import configure_logging
+from callboard.redis_url import RedisUrl
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
 from worker.eviction import EvictionStep
@@ -47,9 +48,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     services = Services(settings, registry)
     configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
-    app = Application(
-        "callboard", broker=settings.redis_url.get_secret_value(), set_as_current=False
-    )
+    app = Application("callboard", set_as_current=False)
     app.conf.update(_configuration(settings, registry))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
     app.services = services
@@ -63,6 +62,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
 
 def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
     return {
+        **RedisUrl.parse(settings.redis_url.get_secret_value()).celery_options(),
         # JSON only, on every wire
         "accept_content": ["json"],
         "task_serializer": "json",

@@ -40,4 +40,4 @@ class RunConsumer(Consumer):
         """Called after each attempt that failed; one line an outage is enough."""
         if not self._away:
             self._away = True
-            _log.warning("the broker is away", why=type(error).__name__)
+            _log.warning("the broker is away", why=f"{type(error).__name__}: {error}"[:300])

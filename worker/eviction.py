@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any
 
+import structlog
 from celery import bootsteps
 
-from callboard.broker import guarded
+from callboard.broker import evicts
 from callboard.errors import BrokerUnavailable
 
 __all__ = ["EvictionStep"]
+
+_log = structlog.get_logger("callboard.worker")
 
 
 class EvictionStep(bootsteps.StartStopStep):
@@ -22,13 +25,16 @@ class EvictionStep(bootsteps.StartStopStep):
         """Called by Celery. A server that is away is not waited for: then Celery does."""
         with worker.app.services.connect() as client:
             try:
-                with guarded():
-                    memory = cast("dict[str, Any]", client.info("memory"))
+                policy = evicts(client)
             except BrokerUnavailable:
                 return
-        limit, policy = memory.get("maxmemory", 0), memory.get("maxmemory_policy", "noeviction")
-        if limit and policy != "noeviction":
+        if policy is None:
+            _log.warning(
+                "Redis does not say what it does when it is full: see to it that its "
+                "maxmemory-policy is noeviction"
+            )
+        if policy:
             sys.exit(
-                f"callboard: Redis has maxmemory {limit} and maxmemory-policy {policy}: when it is "
-                f"full it deletes runs that have not ended. Set maxmemory-policy noeviction."
+                f"callboard: Redis has {policy}: when it is full it deletes runs that have not "
+                f"ended. Set maxmemory-policy noeviction."
             )

@@ -67,17 +67,21 @@ def _actions() -> str:
 def _broker() -> str:
     import redis
 
+    from callboard.broker import evicts
+
     client = _redis()
     try:
         client.ping()
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
-    except redis.RedisError as error:
-        raise ServiceUnavailable(f"Redis does not answer: {error}") from error
-    if policy != "noeviction":
+    except (redis.RedisError, OSError) as error:
+        raise ServiceUnavailable(f"Redis does not answer: {error!s:.300}") from error
+    policy = evicts(client)
+    if policy:
         raise ServiceUnavailable(
-            f"Redis may throw runs away: its maxmemory-policy is {policy}, set noeviction"
+            f"Redis may throw runs away: it has {policy}, set maxmemory-policy noeviction"
         )
-    return "answers, noeviction"
+    if policy is None:
+        return "answers; its maxmemory-policy cannot be read, see to it that it is noeviction"
+    return "answers, throws nothing away"
 
 
 def _database() -> str:
@@ -88,7 +92,7 @@ def _database() -> str:
             get_settings().mongodb_uri.get_secret_value(), timeout=TIMEOUT
         )
     except PyMongoError as error:
-        raise ServiceUnavailable(f"MongoDB commits no transaction: {error:.300}") from error
+        raise ServiceUnavailable(f"MongoDB commits no transaction: {error!s:.300}") from error
     return f"commits a transaction in {seconds * 1000:.0f} ms"
 
 

@@ -32,13 +32,16 @@ def key_exists(url: str, pattern: str) -> bool:
 def _ask_redis(url: str, question: Callable[[Any], Any]) -> bool:
     import redis
 
-    client = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    from callboard.redis_url import RedisUrl
+
+    bounds = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    pool = redis.ConnectionPool(**{**RedisUrl.parse(url).client_options(), **bounds})
     try:
-        return bool(question(client))
-    except redis.RedisError:
+        return bool(question(redis.Redis(connection_pool=pool)))
+    except (redis.RedisError, OSError):
         return False
     finally:
-        client.close()
+        pool.disconnect()
 
 
 def http_answers(url: str) -> bool:
