@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.datastructures import MultiDict
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -21,6 +21,7 @@ from api.console import console
 from api.documentation import docs, openapi
 from api.health import health
 from api.metrics import counted_among, metrics
+from api.prefix import plain_prefix
 from api.run_list import run_list
 from api.runs import runs
 from api.schedules import schedules
@@ -65,6 +66,11 @@ class Api(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Called by Flask for each function of a request, five times a call; none is async."""
         return func
+
+    def process_response(self, response: Response) -> Response:
+        """Called by Flask for each response."""
+        errors.fence(response)
+        return super().process_response(response)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Called by Flask to find a request's view.
@@ -119,5 +125,6 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         cors.install(app, settings.cors_origins)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+        behind = plain_prefix(app.wsgi_app)
+        app.wsgi_app = ProxyFix(behind, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)  # type: ignore[method-assign]
     return app

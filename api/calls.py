@@ -17,6 +17,7 @@ from api import audit
 from api.errors import envelope
 from api.identity import Identity
 from api.preferences import Preferences, read_preferences
+from api.prefix import run_location
 from api.services import Services, services, this_request
 from callboard.action import Action
 from callboard.errors import BadRequest
@@ -191,7 +192,7 @@ def ended(outcome: Outcome) -> Response:
 
 
 def _not_ended(run_id: str, preferences: Preferences) -> Response:
-    location = f"/api/runs/{run_id}"
+    location = run_location(run_id)
     if preferences.respond_async:
         data = {"runId": run_id, "status": services().status_of(run_id)}
         return envelope(

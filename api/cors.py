@@ -1,18 +1,30 @@
 """Cross-origin requests from the origins of CALLBOARD_CORS_ORIGINS (Fetch standard, s. 3.3).
 
 Origins are compared as a whole: no wildcard, no pattern. Callers bring a bearer token, so no
-cookie is ever allowed.
+cookie is ever allowed. A page of these origins may send any header: what instruments its requests
+(tracing, error reports) adds some of its own, and none of them has a power here that a client
+without a browser would not have.
 """
 
 from __future__ import annotations
+
+import re
 
 from flask import Flask, Response, request
 
 __all__ = ["install"]
 
+_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,1024}")
+
 METHODS = "GET, POST"
-REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent"
-RESPONSE_HEADERS = "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied"
+REQUEST_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, Prefer, Last-Event-ID, Cache-Control, "
+    "traceparent, tracestate, baggage, sentry-trace"
+)
+RESPONSE_HEADERS = (
+    "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied, WWW-Authenticate, "
+    "Allow"
+)
 MAX_AGE = "600"  # seconds for which a browser remembers the answer to a preflight
 
 
@@ -27,7 +39,7 @@ def install(app: Flask, origins: tuple[str, ...]) -> None:
             return None
         response = Response(status=204)
         response.headers["Access-Control-Allow-Methods"] = METHODS
-        response.headers["Access-Control-Allow-Headers"] = REQUEST_HEADERS
+        response.headers["Access-Control-Allow-Headers"] = _allowed_headers()
         response.headers["Access-Control-Max-Age"] = MAX_AGE
         return response
 
@@ -39,3 +51,8 @@ def install(app: Flask, origins: tuple[str, ...]) -> None:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
         return response
+
+
+def _allowed_headers() -> str:
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    return f"{REQUEST_HEADERS}, {asked}" if _NAMES.fullmatch(asked) else REQUEST_HEADERS

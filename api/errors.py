@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from api import audit
@@ -16,7 +17,7 @@ from callboard import errors
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["STATUS", "envelope", "install"]
+__all__ = ["STATUS", "envelope", "fence", "install"]
 
 STATUS: dict[type[errors.CallboardError], int] = {
     errors.BadRequest: 400,
@@ -43,6 +44,10 @@ _MESSAGES = {
 }
 
 
+FENCES = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+"""Headers of every response that does not say otherwise: a caller's data are kept nowhere."""
+
+
 class Envelope(Response):
     """A response with a whole body, of a status that has one, and headers that are final."""
 
@@ -50,8 +55,21 @@ class Envelope(Response):
         """Called by Flask to send it, instead of looking for what could be put right in it."""
         if environ["REQUEST_METHOD"] == "HEAD":
             return super().__call__(environ, start_response)
-        start_response(self.status, self.headers.to_wsgi_list())
+        start_response(self.status, self.headers.to_wsgi_list() + FENCES)
         return cast("list[bytes]", self.response)  # set whole
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """Called for the answer to a HEAD."""
+        headers = super().get_wsgi_headers(environ)
+        headers.extend(FENCES)
+        return headers
+
+
+def fence(response: Response) -> None:
+    """Give a response the headers that an envelope has, where it has none of its own."""
+    if type(response) is not Envelope:
+        for name, value in FENCES:
+            response.headers.setdefault(name, value)
 
 
 def envelope(body: bytes | dict[str, Any], status: int, **headers: str) -> Response:

@@ -90,7 +90,7 @@ def events(run_id: str) -> Response:
     identity = identify()
     run = services().visible_run(run_id, identity)
     stream = stream_with_context(_events(run, identity))
-    return Response(stream, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
+    return Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 def _events(run: RunRecord | PastRun, identity: Identity | None) -> Iterator[str]:

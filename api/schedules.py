@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 
 from api.calls import identify
 from api.errors import envelope
+from api.prefix import run_location
 from api.services import services
 from callboard import store
 from callboard.errors import BadRequest, NotFound
@@ -58,7 +59,7 @@ def trigger(name: str) -> Response:
     run_id = publisher.trigger(schedule, datetime.now(UTC))
     data = {"runId": run_id, "status": at_hand.status_of(run_id)}
     body = {"success": True, "data": data}
-    return envelope(body, 202, Location=f"/api/runs/{run_id}", Run_Id=run_id)
+    return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
 
 
 @schedules.post("/api/schedules/<name>/pause")

@@ -44,6 +44,7 @@ PRIVATE_VARIABLES = re.compile(
 )
 """The variables that a handler never sees in ``ctx.env`` (full match)."""
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
@@ -136,8 +137,11 @@ def _rate_limit(value: str) -> str:
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     """Exact origins, as a browser sends them."""
     for value in values:
-        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value):
-            raise ValueError(f"{value!r:.80} is not an origin such as https://app.example.com")
+        if not _ORIGIN.fullmatch(value):
+            raise ValueError(
+                f"{value!r:.80} is not an origin such as https://app.example.com or "
+                "capacitor://localhost"
+            )
     return values
 
 
@@ -224,7 +228,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[CommaList, AfterValidator(_origins)] = _variable(
         "CALLBOARD_CORS_ORIGINS", ()
     )
-    """Browser origins that may call, comma-separated, such as `https://app.example.com`."""
+    """Browser origins that may call: `https://app.example.com,capacitor://localhost`."""
     trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)
     """Proxies in front of the API whose `X-Forwarded-*` headers are believed."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from flask import Blueprint, Response, abort, current_app, send_from_directory
+from flask import Blueprint, Response, abort, current_app, request, send_from_directory
 
 from api.calls import identify
 from api.openapi import build_document
@@ -50,7 +50,7 @@ def document() -> Response:
         abort(404)
     if not public and identify() is None:
         raise Unauthorized("no token", token_given=False)
-    return Response(_document(), mimetype="application/json")
+    return Response(_document(request.root_path), mimetype="application/json")
 
 
 @docs.before_request
@@ -73,10 +73,10 @@ def swagger(name: str) -> Response:
     return send_from_directory(str(files("flask_swagger_ui") / "dist"), name)
 
 
-def _document() -> str:
-    """Written once per application, on its first use."""
-    kept = current_app.extensions
-    if _KEPT not in kept:
-        kept[_KEPT] = json.dumps(build_document(services().registry))
-    text: str = kept[_KEPT]
-    return text
+def _document(prefix: str) -> str:
+    """Written on its first use and, for another prefix, anew: there is hardly more than one."""
+    kept: tuple[str, str] | None = current_app.extensions.get(_KEPT)
+    if kept is None or kept[0] != prefix:
+        kept = prefix, json.dumps(build_document(services().registry, prefix))
+        current_app.extensions[_KEPT] = kept
+    return kept[1]

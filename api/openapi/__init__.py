@@ -22,8 +22,8 @@ _DESCRIPTION = (
 )
 
 
-def build_document(registry: Registry) -> dict[str, Any]:
-    """The document of this application, ready for JSON."""
+def build_document(registry: Registry, prefix: str = "") -> dict[str, Any]:
+    """The document of this application, ready for JSON; ``prefix``: the path in front of all."""
     paths, schemas = action_paths(registry)
     return {
         "openapi": "3.1.0",
@@ -32,7 +32,7 @@ def build_document(registry: Registry) -> dict[str, Any]:
             "version": version("callboard"),
             "description": _DESCRIPTION,
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": prefix or "/"}],
         "tags": TAGS,
         "paths": {**paths, **ENDPOINTS},
         "components": {**COMPONENTS, "schemas": {**schemas, **COMPONENTS["schemas"]}},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 from flask.testing import FlaskClient
+from pydantic import ValidationError
 
 from callboard.stack.ports import free_port
 
@@ -102,11 +105,13 @@ class TestCors:
     def client(self, api: Api) -> FlaskClient:
         return api(CALLBOARD_CORS_ORIGINS=f"{APP},http://localhost:3000")
 
-    def preflight(self, client: FlaskClient, origin: str) -> Any:
+    def preflight(
+        self, client: FlaskClient, origin: str, asked: str = "authorization,content-type,prefer"
+    ) -> Any:
         headers = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type,prefer",
+            "Access-Control-Request-Headers": asked,
         }
         return client.options("/api/actions/work", headers=headers)
 
@@ -124,6 +129,49 @@ class TestCors:
             assert not [name for name, _ in refused.headers if name.startswith("Access-Control")]
             assert refused.headers["Vary"] == "Origin"
 
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            "authorization,traceparent,tracestate,baggage",
+            "sentry-trace, baggage",
+            "last-event-id,cache-control",
+            "idempotency-key,prefer",
+            "x-datadog-trace-id,x-datadog-parent-id,b3,newrelic",
+        ],
+    )
+    def test_a_page_whose_requests_are_instrumented_may_send_them(
+        self, client: FlaskClient, asked: str
+    ) -> None:
+        allowed = self.preflight(client, APP, asked).headers["Access-Control-Allow-Headers"]
+        names = {name.strip().lower() for name in allowed.split(",")}
+        assert {name.strip() for name in asked.split(",")} <= names
+
+    @pytest.mark.parametrize("asked", ["a\xe9", "a" * 8000, "a:b", "a;b", '"'])
+    def test_what_is_no_list_of_headers_is_not_repeated(
+        self, client: FlaskClient, asked: str
+    ) -> None:
+        allowed = self.preflight(client, APP, asked).headers["Access-Control-Allow-Headers"]
+        assert asked not in allowed
+        assert "Authorization" in allowed
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["capacitor://localhost", "tauri://localhost", "chrome-extension://abcdefghijklmnop",
+         "http://[::1]:3000", "ionic://localhost", "https://a_b.example.com:8443"],
+    )  # fmt: skip
+    def test_origins_of_apps_that_are_no_website_are_taken(self, api: Api, origin: str) -> None:
+        client = api(CALLBOARD_CORS_ORIGINS=f"{APP},{origin}")
+        assert self.preflight(client, origin).headers["Access-Control-Allow-Origin"] == origin
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["null", "*", "https://*.example.com", "https://a.test/", "https://a.test/x", "a.test",
+         "HTTPS://a.test", "https://u@a.test", "file://", "https://a.test:123456", "https://é.test"],
+    )  # fmt: skip
+    def test_what_no_browser_sends_as_an_origin_is_refused(self, api: Api, origin: str) -> None:
+        with pytest.raises(ValidationError, match="is not an origin"):
+            api(CALLBOARD_CORS_ORIGINS=origin)
+
     def test_every_response_tells_what_a_page_may_read(
         self, client: FlaskClient, as_user: Callable[..., Any]
     ) -> None:
@@ -136,13 +184,107 @@ class TestCors:
         for answer in answers:
             assert answer.headers["Access-Control-Allow-Origin"] == APP
             assert answer.headers["Access-Control-Expose-Headers"] == (
-                "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied"
+                "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied, "
+                "WWW-Authenticate, Allow"
             )
 
     def test_it_is_off_unless_set(self, api: Api) -> None:
         refused = self.preflight(api(), APP)
         assert "Access-Control-Allow-Origin" not in refused.headers
         assert "Vary" not in refused.headers
+
+
+class TestFences:
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/api/actions/work", "/api/runs", "/api/runs/x", "/api/runs/x/events", "/api/schedules",
+         "/api/openapi.json", "/healthz", "/readyz", "/metrics", "/api/nothing", "/api//runs"],
+    )  # fmt: skip
+    def test_no_answer_is_kept_or_taken_for_something_else(
+        self, api: Api, as_user: Callable[..., Any], path: str, method: str
+    ) -> None:
+        client = api(CALLBOARD_ENV="development", CALLBOARD_CORS_ORIGINS=APP)
+        for headers in ({}, as_user(), as_user("owner"), {"Origin": APP}):
+            preflight = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
+            answer = client.open(path, method=method, headers={**headers, **preflight})
+            assert answer.headers.getlist("Cache-Control") == ["no-store"]
+            assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+    @pytest.mark.parametrize("path", ["/", "/console/console.js", "/docs", "/docs/static/docs.js"])
+    def test_pages_are_asked_for_again_each_time(self, api: Api, path: str) -> None:
+        with api(CALLBOARD_ENV="development").get(path) as answer:
+            assert answer.status_code == 200
+            assert answer.headers.getlist("Cache-Control") == ["no-cache"]
+            assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+
+class TestPrefix:
+    """Behind a proxy that shows the API under a path."""
+
+    PREFIX = "/tools/callboard"
+
+    @pytest.fixture(params=["proxy", "server"])
+    def client(
+        self, request: pytest.FixtureRequest, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> FlaskClient:
+        """Whose requests come under the prefix: from a trusted proxy, or from the server."""
+        client = api(CALLBOARD_ENV="development", CALLBOARD_TRUSTED_PROXIES="1")
+        name = {"proxy": "HTTP_X_FORWARDED_PREFIX", "server": "SCRIPT_NAME"}[request.param]
+        inside = client.application.wsgi_app
+
+        def outside(environ: Any, start_response: Any) -> Any:
+            return inside({**environ, name: self.PREFIX}, start_response)
+
+        monkeypatch.setattr(client.application, "wsgi_app", outside)
+        return client
+
+    def test_it_is_in_the_location_of_a_run(
+        self, client: FlaskClient, as_user: Callable[..., Any]
+    ) -> None:
+        accepted = client.post("/api/actions/work", headers=as_user())
+        waiting = client.post("/api/actions/work", headers=as_user(Prefer="wait=0"))
+        assert (accepted.status_code, waiting.status_code) == (202, 504)
+        for answer in (accepted, waiting):
+            run_id = answer.headers["Run-Id"]
+            assert answer.headers["Location"] == f"{self.PREFIX}/api/runs/{run_id}"
+        assert waiting.get_json()["error"].endswith(waiting.headers["Location"])
+
+    def test_it_is_in_the_document_and_the_pages(self, client: FlaskClient) -> None:
+        document = client.get("/api/openapi.json").get_json()
+        assert document["servers"] == [{"url": self.PREFIX}]
+        for page in ("/", "/docs"):
+            text = client.get(page).get_data(as_text=True)
+            links = re.findall(r'(?:href|src|data-[a-z]+)="(/[^"]*)"', text)
+            assert links
+            assert all(link.startswith(self.PREFIX) for link in links)
+
+    def test_redirects_stay_under_it(self, client: FlaskClient) -> None:
+        answer = client.get("/api//runs")
+        if answer.status_code in (301, 302, 307, 308):
+            assert urlsplit(answer.headers["Location"]).path == f"{self.PREFIX}/api/runs"
+
+    def test_without_it_the_document_is_at_the_root(self, api: Api) -> None:
+        document = api(CALLBOARD_OPENAPI="true").get("/api/openapi.json").get_json()
+        assert document["servers"] == [{"url": "/"}]
+
+    @pytest.mark.parametrize(
+        "prefix",
+        ["//evil.test", "https://evil.test", "/\\evil.test", "/a//b", "/../x", "/x/..", "/%2f",
+         '/"><script>', "/a b", "x", "/" + "a" * 300, "/a\n"],
+    )  # fmt: skip
+    def test_one_that_leads_elsewhere_is_left_out(
+        self, api: Api, as_user: Callable[..., Any], prefix: str
+    ) -> None:
+        client = api(CALLBOARD_TRUSTED_PROXIES="1")
+        environ = {"HTTP_X_FORWARDED_PREFIX": prefix}
+        answer = client.post("/api/actions/work", headers=as_user(), environ_overrides=environ)
+        assert answer.headers["Location"] == f"/api/runs/{answer.headers['Run-Id']}"
+
+    def test_nobody_else_sets_it(self, api: Api, as_user: Callable[..., Any]) -> None:
+        headers = as_user(**{"X-Forwarded-Prefix": "/theirs"})
+        answer = api().post("/api/actions/work", headers=headers)
+        assert answer.headers["Location"] == f"/api/runs/{answer.headers['Run-Id']}"
 
 
 class TestMetricsSetting:
