@@ -49,8 +49,7 @@ def cancel(run_id: str) -> Response:
     identity = identify()
     run = services().visible_run(run_id, identity)
     if isinstance(run, RunRecord):
-        outcome = Outcome.canceled(run_id)
-        services().runs.cancel(run_id, run.action, outcome, run.call.reply)
+        services().runs.cancel(run_id, run.action, Outcome.canceled(run_id))
         run = services().visible_run(run_id, identity)
     return _answer(run)
 
@@ -62,7 +61,7 @@ def retry(run_id: str) -> Response:
     at_hand = services()
     at_hand.require_owner(identity)
     run = at_hand.visible_run(run_id, identity)
-    if not isinstance(run, RunRecord):
+    if not isinstance(run, RunRecord) or run.call is None:
         raise NotRetryable("What the run was called with is no longer kept; call the action again")
     call = _call_again(at_hand.registry.get(run.action), run.call)
     if not at_hand.runs.retry(run, call):

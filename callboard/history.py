@@ -26,7 +26,7 @@ from callboard.errors import SealError
 from callboard.live import Position
 from callboard.outcome import WORKER_LOST, Outcome
 from callboard.runs import Status
-from callboard.seal import Call, Kind, Sealer
+from callboard.seal import Kind, Sealer, origin_of
 from callboard.store import guarded
 
 __all__ = ["RUNS", "History", "PastRun"]
@@ -117,11 +117,11 @@ class History:
     def document(self, run: EndedRun) -> Document:
         """What is written of an ended run.
 
-        Raises `SealError`, KeyError, ValueError or OverflowError if it was tampered with.
+        Raises `SealError`, or whatever a value makes raise that Callboard never wrote.
         """
         values = run.values
         action, progress = values[b"action"].decode(), values.get(b"progress")
-        call = self._sealer.open("call", run.run_id, action, values[b"seal"])
+        origin = origin_of(self._sealer, run.run_id, action, values)
         outcome = self._outcome(run.run_id, action, values[b"result"])
         if progress:
             self._sealer.open("progress", run.run_id, action, progress)
@@ -129,7 +129,7 @@ class History:
             "_id": run.run_id,
             "action": action,
             "status": outcome.status,
-            "createdBy": Call.from_json(call).caller,
+            "createdBy": origin.caller,
             "enqueuedAt": _moment(int(values[b"enqueued"])),
             "startedAt": _moment(int(values[b"started"])) if b"started" in values else None,
             "completedAt": _moment(int(values[b"ended"])),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from callboard.errors import BadRequest
+from callboard.errors import BadRequest, SealError
 from callboard.history import History, PastRun
 from callboard.live import Live, Position
 from callboard.outcome import WORKER_LOST
@@ -84,15 +84,37 @@ class RunList:
             places = self.live.page(
                 caller=wanted.caller, action=wanted.action, status=status, after=after, limit=batch
             )
-            for record in self.runs.read_all([place.run_id for place in places]):
-                # a run may have changed since its place was found
-                if status in (None, record.status) and (
-                    not wanted.lost or record.error == WORKER_LOST
+            for place, row in zip(
+                places, self.runs.rows([place.run_id for place in places]), strict=True
+            ):
+                record = _unreadable(place, row) if isinstance(row, SealError) else row
+                # a run may have changed since its place was found, or been put into another's list
+                if (
+                    record
+                    and wanted.caller in (None, record.caller)
+                    and status in (None, record.status)
+                    and (not wanted.lost or record.error == WORKER_LOST)
                 ):
                     yield record
             if len(places) < batch:
                 return
             after = places[-1]
+
+
+def _unreadable(place: Position, error: SealError) -> RunRecord:
+    """Stands in the owner's list for a run that cannot be read."""
+    return RunRecord(
+        id=place.run_id,
+        action="",
+        status="failed",
+        caller=None,
+        enqueued=place.enqueued,
+        started=None,
+        ended=None,
+        attempt=0,
+        lost=0,
+        error=str(error),
+    )
 
 
 def _place(run: RunRecord | PastRun) -> Position:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import redis
 
@@ -20,13 +20,14 @@ from callboard.counters import COUNTERS, observation
 from callboard.errors import KeyReused, QueueFull, SealError
 from callboard.live import caller_tag
 from callboard.outcome import Outcome
-from callboard.run_scripts import OPEN, SCRIPTS
-from callboard.seal import CALL_LIFETIME, Call, Sealer
+from callboard.run_scripts import MAX_LOST, OPEN, SCRIPTS
+from callboard.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
 
-__all__ = ["Accepted", "Claim", "RunRecord", "Runs", "Status", "Take"]
+__all__ = ["Accepted", "Claim", "RunRecord", "Runs", "Status", "Take", "unreadable"]
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
+ERROR_LENGTH = 500  # characters of an error, where lists show it
 WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
 IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
 
@@ -38,47 +39,56 @@ class Accepted(NamedTuple):
     joined: bool  # True: an idempotency key led to a run that exists
 
 
+_STATUS: dict[bytes, Status] = {status.encode(): status for status in get_args(Status)}
+_ROW = (
+    *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
+    *(b"attempt", b"lost", b"error"),
+)  # of a record, what a list shows
+
 Take = Callable[[], bytes | None]
 """Takes the message that was asked for before; None if none has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker learns when it asks for a run."""
+    """What a worker learns when it asks for a run.
 
-    state: Literal["claimed", "held", "early", "ended", "gone"]
+    It holds the run in three states: to run it (claimed), or to end it unopened, because too many
+    workers died with it (lost) or somebody canceled it (canceled).
+    """
+
+    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone"]
     seal: bytes = field(default=b"", repr=False)
     attempt: int = 0  # 1-based handler starts, this one included
     lost: int = 0  # workers that died with this run
     age: float = 0.0  # seconds since the first start of the handler
     session: str = ""  # the MongoDB session of the holder before, hex; "" for none
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the run is the claimer's."""
+        return self.state in ("claimed", "lost", "canceled")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as it stands, opened. Times are epoch milliseconds."""
+    """A run as it stands, opened. Times are epoch milliseconds. A row of a list has no more than
+    the fields up to ``error``."""
 
     id: str
     action: str
     status: Status
-    call: Call
+    caller: str | None  # who asked for it; None for an anonymous caller
+    acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
     enqueued: int
     started: int | None
     ended: int | None
     attempt: int
     lost: int
-    outcome: Outcome | None  # set once the run has ended
-    progress: bytes | None  # JSON of {"fraction", "message"}
-
-    @property
-    def caller(self) -> str | None:
-        """Who asked for it; None for an anonymous caller."""
-        return self.call.caller
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed, as its caller is told; None while it has not."""
-        return self.outcome.error if self.outcome else None
+    error: str | None  # why it failed, as its caller is told; None while it has not
+    outcome: Outcome | None = None  # set once the run has ended
+    progress: bytes | None = None  # JSON of {"fraction", "message"}
+    call: Call | None = None  # what it was called with, as long as it may (start again)
 
 
 class Runs:
@@ -89,6 +99,10 @@ class Runs:
         self._line = Line(client)
         self.sealer = sealer
         self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
+
+    def close(self) -> None:
+        """Close the connection of `finish_and_ask`; the client is whose it was."""
+        self._line.close()
 
     def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
         """Write the record and queue the message, in one step.
@@ -108,10 +122,12 @@ class Runs:
         max_queue: int,
         result_ttl: int,
         idempotency: tuple[str, str] | None = None,
+        reply: str = "",
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script ``accept``.
 
         ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
+        ``reply``: the channel on which an API process waits for the end.
         """
         key, digest = idempotency or ("", "")
         ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
@@ -120,6 +136,8 @@ class Runs:
             run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
             self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
             caller_tag(self.sealer, call.caller) if call.caller else "",
+            self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
+            1 if action.on_worker_lost == "fail" else MAX_LOST, reply,
         ]  # fmt: skip
         return keys, arguments
 
@@ -147,11 +165,11 @@ class Runs:
         """Take the run for ``lease`` seconds, if the record allows it."""
         keys, arguments = [_run(run_id), OPEN], [run_id, action, holder, int(lease * 1000)]
         state, *rest = self._call_on_line("claim", keys, arguments)
-        if state != b"claimed":
+        if not rest:
             return Claim(state=state.decode())
         seal, attempt, lost, session, age = rest
         return Claim(
-            state="claimed",
+            state=state.decode(),
             seal=seal,
             attempt=attempt,
             lost=lost,
@@ -168,23 +186,15 @@ class Runs:
         flat = [part for pair in held for part in pair]
         return _text(self._call("renew", [OPEN], [int(lease * 1000), *flat]))
 
-    def finish(
-        self, run_id: str, action: str, holder: str, outcome: Outcome, reply: str | None
-    ) -> bool:
+    def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
-        return bool(self._call("finish", *self._end(run_id, action, holder, outcome, reply)))
+        return bool(self._call("finish", *self._end(run_id, action, holder, outcome)))
 
     def finish_and_ask(
-        self,
-        run_id: str,
-        action: str,
-        holder: str,
-        outcome: Outcome,
-        reply: str | None,
-        queues: Sequence[str],
+        self, run_id: str, action: str, holder: str, outcome: Outcome, queues: Sequence[str]
     ) -> tuple[bool, Take]:
         """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
-        keys, arguments = self._end(run_id, action, holder, outcome, reply)
+        keys, arguments = self._end(run_id, action, holder, outcome)
         finish = self.command("finish", keys, arguments)
         with guarded():
             try:
@@ -211,12 +221,20 @@ class Runs:
         return taken[1] if taken else None
 
     def _end(
-        self, run_id: str, action: str, holder: str, outcome: Outcome, reply: str | None
+        self, run_id: str, action: str, holder: str, outcome: Outcome
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script."""
-        sealed = self.sealer.seal("result", run_id, action, outcome.to_bytes())
+        result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
-        return [_run(run_id), OPEN], [run_id, holder, outcome.status, sealed, again, reply or ""]
+        return [_run(run_id), OPEN], [run_id, holder, outcome.status, result, again, error]
+
+    def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
+        """The result and, for lists, the error by itself; b"" for none."""
+        result = self.sealer.seal("result", run_id, action, outcome.to_bytes())
+        if outcome.status == "succeeded":
+            return result, b""
+        error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
+        return result, self.sealer.seal("error", run_id, action, error)
 
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""
@@ -224,17 +242,18 @@ class Runs:
             self._call("requeue", [_run(run_id), OPEN], [run_id, holder, int(delay * 1000)])
         )
 
-    def lose(self, run_id: str, holder: str, limit: int) -> int:
-        """The holder died: queue the run again, unless this was loss number ``limit``.
+    def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
+        """The holder died: queue the run again, unless that happened as often as it may.
 
-        Returns how often the run was lost; -1 if ``holder`` no longer holds it.
+        Returns how often the run was lost, -1 if ``holder`` no longer holds it; and whether that
+        is too often: then it is still the holder's, to be finished.
         """
-        return int(self._call("lose", [_run(run_id), OPEN], [run_id, holder, limit]))
+        lost, over = self._call("lose", [_run(run_id), OPEN], [run_id, holder])
+        return lost, bool(over)
 
-    def cancel(self, run_id: str, action: str, outcome: Outcome, reply: str | None) -> None:
+    def cancel(self, run_id: str, action: str, outcome: Outcome) -> None:
         """End a queued run; mark a running one, for its keeper to stop."""
-        sealed = self.sealer.seal("result", run_id, action, outcome.to_bytes())
-        self._call("cancel", [_run(run_id), OPEN], [run_id, sealed, reply or ""])
+        self._call("cancel", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
 
     def retry(self, record: RunRecord, call: Call) -> bool:
         """Start a run that ended retryable again, under its id; False if it has not so ended.
@@ -244,10 +263,9 @@ class Runs:
         sealed = self.sealer.seal("call", record.id, record.action, call.to_json())
         return bool(self._call("retry", [_run(record.id), OPEN], [record.id, sealed]))
 
-    def expire(self, run_id: str, action: str, outcome: Outcome, reply: str | None) -> None:
+    def expire(self, run_id: str, action: str, outcome: Outcome) -> None:
         """End a run that stayed queued longer than its seal is good for."""
-        sealed = self.sealer.seal("result", run_id, action, outcome.to_bytes())
-        self._call("expire", [_run(run_id), OPEN], [run_id, sealed, reply or ""])
+        self._call("expire", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
 
     def note_session(self, run_id: str, holder: str, session: str) -> bool:
         """Remember the MongoDB session of a transaction, before it starts."""
@@ -268,10 +286,11 @@ class Runs:
         """Have ``channel`` told of each change; False if there is no such run."""
         return self._call("watch", [_run(run_id)], [channel]) is not None
 
-    def sweep(self, limit: int = 20) -> list[str]:
-        """Send missing wake-ups again; returns queued runs that outlived their seal."""
+    def sweep(self, limit: int = 20) -> list[tuple[str, str]]:
+        """Send missing wake-ups again; returns ids and actions of runs that are to expire."""
         arguments = [limit, CALL_LIFETIME * 1000]
-        return _text(self._call("sweep", [OPEN, "callboard:sweep"], arguments))
+        overdue = _text(self._call("sweep", [OPEN, "callboard:sweep"], arguments))
+        return list(zip(overdue[::2], overdue[1::2], strict=True))
 
     def count(self, name: str) -> None:
         """Add one to a counter that all processes share (``callboard:counters``)."""
@@ -287,53 +306,85 @@ class Runs:
             pipeline.execute()
 
     def read(self, run_id: str) -> RunRecord | None:
-        """The run as it stands, or None; raises `SealError` if it was tampered with."""
+        """The run as it stands, or None; raises `SealError` for one that cannot be read."""
         with guarded():
-            values = cast("dict[bytes, bytes]", self._redis.hgetall(_run(run_id)))
-        return self._opened(run_id, values) if b"seal" in values else None
+            [values] = self._replies("hgetall", [run_id])
+        return self._opened(run_id, values) if values else None
 
-    def read_all(self, run_ids: Sequence[str]) -> Iterator[RunRecord]:
-        """Those of these runs that have a record; one that was tampered with is left out."""
+    def rows(self, run_ids: Sequence[str]) -> list[RunRecord | SealError | None]:
+        """These runs as a list shows them, without call, result and progress.
+
+        None for a run without a record, the error for one that cannot be read.
+        """
         with guarded():
-            pipeline = self._redis.pipeline(transaction=False)
-            for run_id in run_ids:
-                pipeline.hgetall(_run(run_id))
-            found = pipeline.execute()
-        for run_id, values in zip(run_ids, found, strict=True):
-            if b"seal" in values:
-                with contextlib.suppress(SealError):
-                    yield self._opened(run_id, values)
+            found = self._replies("hmget", run_ids, _ROW)
+        rows = [dict(zip(_ROW, values, strict=True)) if values else {} for values in found]
+        return [self._row(run_id, row) for run_id, row in zip(run_ids, rows, strict=True)]
 
     def results(self, runs: Iterable[str]) -> dict[str, bytes]:
         """The sealed results of those of ``runs`` that have ended."""
         wanted = list(runs)
         with guarded():
-            pipeline = self._redis.pipeline(transaction=False)
-            for run_id in wanted:
-                pipeline.hget(_run(run_id), "result")
-            found = pipeline.execute()
+            found = self._replies("hget", wanted, "result")
         return {run_id: sealed for run_id, sealed in zip(wanted, found, strict=True) if sealed}
+
+    def _replies(self, command: str, run_ids: Iterable[str], *arguments: Any) -> list[Any]:
+        """What the server answers about each; None about what is no record (`SealError` later)."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for run_id in run_ids:
+            getattr(pipeline, command)(_run(run_id), *arguments)
+        replies = pipeline.execute(raise_on_error=False)
+        return [_no_record(reply) for reply in replies]
 
     def open_result(self, run_id: str, action: str, sealed: bytes) -> Outcome:
         """A sealed result, as it came in a reply or stands in the record."""
         return Outcome.from_bytes(self.sealer.open("result", run_id, action, sealed))
 
     def _opened(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
-        action = values[b"action"].decode()
-        result, progress = values.get(b"result"), values.get(b"progress")
-        return RunRecord(
-            id=run_id,
-            action=action,
-            status=cast(Status, values[b"status"].decode()),
-            call=Call.from_json(self.sealer.open("call", run_id, action, values[b"seal"])),
-            enqueued=int(values[b"enqueued"]),
-            started=_number(values.get(b"started")),
-            ended=_number(values.get(b"ended")),
-            attempt=int(values.get(b"attempt", 0)),
-            lost=int(values.get(b"lost", 0)),
-            outcome=self.open_result(run_id, action, result) if result else None,
-            progress=self.sealer.open("progress", run_id, action, progress) if progress else None,
-        )
+        """The whole record; raises `SealError`."""
+        with _readable(run_id):
+            action = values[b"action"].decode()
+            result, progress = values.get(b"result"), values.get(b"progress")
+            outcome = self.open_result(run_id, action, result) if result else None
+            return RunRecord(
+                **self._common(run_id, action, values),
+                error=outcome.error if outcome else None,
+                outcome=outcome,
+                progress=progress and self.sealer.open("progress", run_id, action, progress),
+                call=self._opened_call(run_id, action, values.get(b"seal")),
+            )
+
+    def _row(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord | SealError | None:
+        if not values.get(b"status"):
+            return None
+        try:
+            if not values[b"origin"]:  # of a version that had none
+                return self.read(run_id)
+            with _readable(run_id):
+                action, error = values[b"action"].decode(), values[b"error"]
+                told = self.sealer.open("error", run_id, action, error).decode() if error else None
+                return RunRecord(**self._common(run_id, action, values), error=told)
+        except SealError as error:
+            return error
+
+    def _common(self, run_id: str, action: str, values: Mapping[bytes, bytes]) -> dict[str, Any]:
+        """What rows and whole records have."""
+        origin = origin_of(self.sealer, run_id, action, values)
+        return {
+            "id": run_id,
+            "action": action,
+            "status": _STATUS[values[b"status"]],
+            "caller": origin.caller,
+            "acceptance": origin.acceptance,
+            "enqueued": _number(values[b"enqueued"]),
+            "started": _number(values.get(b"started")),
+            "ended": _number(values.get(b"ended")),
+            "attempt": _number(values.get(b"attempt")) or 0,
+            "lost": _number(values.get(b"lost")) or 0,
+        }
+
+    def _opened_call(self, run_id: str, action: str, sealed: bytes | None) -> Call | None:
+        return Call.from_json(self.sealer.open("call", run_id, action, sealed)) if sealed else None
 
     def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """The command that runs the script, where the server knows it."""
@@ -361,8 +412,39 @@ def _run(run_id: str) -> str:
 
 
 def _text(values: Iterable[bytes]) -> list[str]:
-    return [value.decode() for value in values]
+    return [value.decode(errors="replace") for value in values]
+
+
+def _no_record(reply: Any) -> Any:
+    """The reply; None for a key of another type. Raises any other error."""
+    if not isinstance(reply, Exception):
+        return reply
+    if str(reply).startswith("WRONGTYPE"):
+        return None
+    raise reply
+
+
+@contextlib.contextmanager
+def _readable(run_id: str) -> Iterator[None]:
+    """Whatever a record holds that Callboard never wrote makes it one that cannot be read."""
+    try:
+        yield
+    except (SealError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SealError(unreadable(run_id)) from error
+
+
+def unreadable(run_id: str) -> str:
+    """What is said of a run whose record, or a part of it, does not open."""
+    return (
+        f"Run {run_id} can no longer be read: no key of SECRET_KEY opens it, or it was altered. "
+        "Put the key that it was sealed with back into SECRET_KEY, or call the action again."
+    )
 
 
 def _number(value: bytes | None) -> int | None:
-    return None if value is None else int(value)
+    """A count or a time (epoch milliseconds); raises ValueError for what is neither."""
+    if value is None:
+        return None
+    if len(value) > 14 or not value.isdigit():
+        raise ValueError("no number of ours")
+    return int(value)

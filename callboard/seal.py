@@ -33,12 +33,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from callboard.errors import SealError
 
-__all__ = ["CALL_LIFETIME", "Call", "Kind", "Sealer"]
+__all__ = ["CALL_LIFETIME", "Call", "Kind", "Origin", "Sealer", "origin_of"]
 
 CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
 
-Kind = Literal["call", "result", "progress"]
+Kind = Literal["call", "origin", "result", "error", "progress", "params"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,6 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     scheduled: bool = False  # run by a schedule, as the owner
     acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
-    reply: str | None = None  # the channel on which an API process waits
     trace: str | None = None  # the traceparent of the call's span; None while tracing is off
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
 
@@ -65,10 +64,42 @@ class Call:
     @classmethod
     def from_json(cls, text: bytes) -> Call:
         """The reverse of `to_json`."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**{name: values[name] for name in cls.__slots__ if name in values})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run comes from: what is shown of its call in lists, and after its end."""
+
+    caller: str | None
+    acceptance: str | None
+
+    @classmethod
+    def of(cls, call: Call) -> Origin:
+        """That of this call."""
+        return cls(caller=call.caller, acceptance=call.acceptance)
+
+    def to_json(self) -> bytes:
+        """A list of the two."""
+        return _compact([self.caller, self.acceptance]).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Origin:
+        """The reverse of `to_json`."""
+        caller, acceptance = json.loads(text)
+        return cls(caller=caller, acceptance=acceptance)
 
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def origin_of(sealer: Sealer, run_id: str, action: str, record: Mapping[bytes, bytes]) -> Origin:
+    """Where the run of this record comes from; raises `SealError`, KeyError, ValueError."""
+    if sealed := record.get(b"origin"):
+        return Origin.from_json(sealer.open("origin", run_id, action, sealed))
+    # of an earlier version
+    return Origin.of(Call.from_json(sealer.open("call", run_id, action, record[b"seal"])))
 
 
 class Sealer:

@@ -110,7 +110,7 @@ class Beat:
             started=None if run.started is None else _moment(run.started),
             completed=_moment(run.ended),
             attempts=run.attempt,
-            acceptance=record.call.acceptance if record else None,
+            acceptance=record.acceptance if record else None,
         )
         return None
 

@@ -31,7 +31,6 @@ from worker.services import Services
 from worker.transaction import Transaction, kill_session, run_in_transaction
 
 __all__ = [
-    "MAX_LOST",
     "Attempt",
     "Delivered",
     "RunEnded",
@@ -40,7 +39,6 @@ __all__ = [
     "outcome_of",
 ]
 
-MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 DATABASE_RETRY_SECONDS = 1.0
 MARGIN_SECONDS = 1.0  # what a handler's calls leave of its timeout, so that it ends by itself
 STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
@@ -106,49 +104,61 @@ def execute(services: Services, action: Action, run_id: str, queues: Queues) -> 
 def _claimed(services: Services, action: Action, run_id: str, queues: Queues) -> Delivered:
     holder = f"{services.holder(os.getpid())}{next(_deliveries)}"
     claim = services.runs.claim(run_id, action.name, holder, services.settings.recovery)
-    if claim.state != "claimed":
+    if not claim.is_held:
         if claim.state == "gone":
             services.refuse("message without a run", action.task, run_id)
         return Delivered(None)
-    try:
-        call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
-    except (SealError, ValueError, TypeError):
-        services.refuse("record without a valid seal", action.task, run_id)
-        failed = Outcome.failed("Action failed", run_id)
-        _finish(services, run_id, action, holder, failed, None, tuple)
-        return Delivered("failed", "Action failed")
-    deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
-    attempt = Attempt(run_id, action, holder, claim, call, deadline)
-    outcome_of = services.tracing.run(_outcome) if services.tracing else _outcome
-    outcome = outcome_of(services, attempt)
-    done, take = _finish(services, run_id, action, holder, outcome, call.reply, queues)
-    if done:
-        close_fire(attempt, outcome)
+    attempt, outcome = _ended(services, action, run_id, holder, claim)
+    done, take = _finish(services, run_id, action, holder, outcome, queues)
+    if done and attempt:
+        _close_fire(attempt, outcome)
     if outcome.code != 200:
         return Delivered("failed", outcome.error, take)
     return Delivered("succeeded", None, take)
 
 
-def _outcome(services: Services, attempt: Attempt) -> Outcome:
-    return _refused_again(services, attempt) or _handled(services, attempt)
+def _ended(
+    services: Services, action: Action, run_id: str, holder: str, claim: Claim
+) -> tuple[Attempt | None, Outcome]:
+    """How the claimed run ends, and the attempt if there was one.
+
+    Whatever is raised ends it: what cannot be read now cannot be read by the next worker either.
+    """
+    attempt = None
+    try:
+        if claim.session:
+            with contextlib.suppress(ServiceUnavailable):  # then the handler will meet it too
+                kill_session(store.database(), claim.session)
+        if claim.state == "lost":
+            return None, Outcome.lost(run_id)
+        if claim.state == "canceled":
+            return None, Outcome.canceled(run_id)
+        attempt = _opened(services, action, run_id, holder, claim)
+        if attempt.call.expires < time.time():
+            return attempt, Outcome.failed("Expired", run_id)
+        outcome_of = services.tracing.run(_handled) if services.tracing else _handled
+        return attempt, outcome_of(services, attempt)
+    except _Again:
+        raise
+    except SealError:
+        services.refuse("record without a valid seal", action.task, run_id)
+    except BaseException as error:  # noqa: BLE001 - no exception may reach Celery
+        _log.error("run not readable", run_id=run_id, action=action.name, exc_info=_safe(error))
+    return attempt, Outcome.failed("Action failed", run_id)
 
 
-def _refused_again(services: Services, attempt: Attempt) -> Outcome | None:
-    """The end of a run that must not start (again); None if it may."""
-    run_id, action, claim = attempt.run_id, attempt.action, attempt.claim
-    if claim.session:
-        with contextlib.suppress(ServiceUnavailable):  # then the handler will meet it too
-            kill_session(store.database(), claim.session)
-    if attempt.call.expires < time.time():
-        return Outcome.failed("Expired", run_id)
-    if claim.lost >= lost_limit(action):
-        return Outcome.lost(run_id)
-    return None
+def _opened(services: Services, action: Action, run_id: str, holder: str, claim: Claim) -> Attempt:
+    """The attempt that the claim is for; raises `SealError`, or whatever the JSON makes raise."""
+    call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
+    deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
+    return Attempt(run_id, action, holder, claim, call, deadline)
 
 
-def lost_limit(action: Action) -> int:
-    """How many workers may die with a run of this action before it ends."""
-    return 1 if action.on_worker_lost == "fail" else MAX_LOST
+def _close_fire(attempt: Attempt, outcome: Outcome) -> None:
+    try:
+        close_fire(attempt, outcome)
+    except Exception as error:  # noqa: BLE001 - the run has ended, and a beat closes it later
+        _log.error("fire not closed", run_id=attempt.run_id, exc_info=error)
 
 
 def _handled(services: Services, attempt: Attempt) -> Outcome:
@@ -253,11 +263,10 @@ def _finish(
     action: Action,
     holder: str,
     outcome: Outcome,
-    reply: str | None,
     queues: Queues,
 ) -> tuple[bool, Take | None]:
     """End the run, if it is still ours: whether it was, and what takes the next message."""
-    ending, asked = (run_id, action.name, holder, outcome, reply), queues()
+    ending, asked = (run_id, action.name, holder, outcome), queues()
     done, take = _insist(
         lambda: (
             services.runs.finish_and_ask(*ending, asked)

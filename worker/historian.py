@@ -19,7 +19,7 @@ from celery import bootsteps
 
 from callboard import store
 from callboard.ended import Ended, EndedRun
-from callboard.errors import CallboardError, SealError
+from callboard.errors import CallboardError
 from callboard.history import Document, History
 from callboard.outcome import WORKER_LOST
 from callboard.threads import supervise
@@ -87,7 +87,7 @@ class Historian:
                 continue
             try:
                 documents[run.run_id] = self._history.document(run)
-            except (SealError, KeyError, ValueError, OverflowError) as error:
+            except Exception as error:  # noqa: BLE001 - one record must not keep the others out
                 _log.warning("not for the history", run_id=run.run_id, why=type(error).__name__)
         return documents
 

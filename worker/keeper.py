@@ -32,7 +32,7 @@ from callboard.action import Action
 from callboard.errors import CallboardError
 from callboard.outcome import Outcome
 from callboard.runs import Runs
-from worker.execution import STOP_SIGNAL, install_stop_signal, lost_limit
+from worker.execution import STOP_SIGNAL, install_stop_signal
 from worker.hands import Hands, InHand
 from worker.processes import bound_memory, die_first, die_with_parent
 from worker.services import Services
@@ -113,10 +113,9 @@ class Keeper:
             had = hand and self._held_for(hand)
         if held := self.take_out(pid):
             with self._tolerant():
-                limit = lost_limit(held.action)
-                lost = self._runs.lose(held.run_id, held.holder, limit)
+                lost, over = self._runs.lose(held.run_id, held.holder)
                 _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
-                if lost >= limit:
+                if over:
                     self._end(held, Outcome.lost(held.run_id))
         return had
 
@@ -194,8 +193,8 @@ class Keeper:
         self._stop_overdue()
         self._renew()
         self._show_alive()
-        for run_id in self._runs.sweep():
-            self._expire(run_id)
+        for run_id, action in self._runs.sweep():
+            self._runs.expire(run_id, action, Outcome.failed("Expired", run_id))
 
     def _snapshot(self) -> list[Held]:
         """What the children have in hand now."""
@@ -274,13 +273,8 @@ class Keeper:
 
     def _end(self, held: Held, outcome: Outcome) -> bool:
         """Finish the run in the child's place, its open transaction first."""
-        record = self._runs.read(held.run_id)
-        if record is None:
-            return False
         self._kill_session(held.run_id)
-        return self._runs.finish(
-            held.run_id, held.action.name, held.holder, outcome, record.call.reply
-        )
+        return self._runs.finish(held.run_id, held.action.name, held.holder, outcome)
 
     def _kill_session(self, run_id: str) -> None:
         session = self._runs.session(run_id)
@@ -294,12 +288,6 @@ class Keeper:
                 os.kill(held.pid, signal.SIGKILL)
                 return True
         return False
-
-    def _expire(self, run_id: str) -> None:
-        record = self._runs.read(run_id)
-        if record:
-            outcome = Outcome.failed("Expired", run_id)
-            self._runs.expire(run_id, record.action, outcome, record.call.reply)
 
     def _end_of_grace(self) -> None:
         for held in self._snapshot():

@@ -121,7 +121,9 @@ def app(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
-    yield ScheduledApp(get_settings())
+    app = ScheduledApp(get_settings())
+    yield app
+    app.close()
     store.close_database()
     get_settings.cache_clear()
 

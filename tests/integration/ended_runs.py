@@ -55,7 +55,7 @@ def end(
 def finish(runs: Runs, run_id: str, outcome: Callable[[str], Outcome] | None = None) -> None:
     runs.claim(run_id, "work", "w:1", 5)
     ended = (outcome or done)(run_id)
-    assert runs.finish(run_id, "work", "w:1", ended, None)
+    assert runs.finish(run_id, "work", "w:1", ended)
 
 
 def done(run_id: str) -> Outcome:

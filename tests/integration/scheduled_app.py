@@ -57,10 +57,18 @@ class ScheduledApp:
         self.redis = connect(settings)
         self.schedules = Schedules(store.database)
         self.fires = Fires(store.database)
+        self._services: list[Services] = []
         STARTED.clear()
 
     def services(self, *schedules: Schedule) -> Services:
-        return Services(self.settings, Registry(actions={"work": work}, schedules=schedules))
+        registry = Registry(actions={"work": work}, schedules=schedules)
+        self._services.append(Services(self.settings, registry))
+        return self._services[-1]
+
+    def close(self) -> None:
+        """Close the connections that are not Redis's pools'."""
+        for services in self._services:
+            services.runs.close()
 
     def beat(self, *schedules: Schedule) -> Beat:
         """A beat that has started: it has seen its schedules."""

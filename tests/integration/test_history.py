@@ -187,6 +187,7 @@ class TestStartedAgain:
         assert redis_client.ttl(f"callboard:run:{run_id}") > LOST_KEPT_SECONDS - 10
         record = runs.read(run_id)
         assert record is not None
+        assert record.call is not None
         assert runs.retry(record, record.call)
         assert not runs.retry(record, record.call)
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
@@ -206,6 +207,7 @@ class TestStartedAgain:
         history.write([history.document(run) for run in taken], frozenset())
         record = runs.read(run_id)
         assert record is not None
+        assert record.call is not None
         runs.retry(record, record.call)
         assert ended.settle([(run, 0) for run in taken]) == 1
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1

@@ -57,9 +57,10 @@ class TestShared:
         end(runs)
         record = runs.read(run_id)
         assert record is not None
+        assert record.call is not None
         runs.retry(record, record.call)
         runs.claim(run_id, "work", "w:2", 5)
-        runs.lose(run_id, "w:2", 3)
+        runs.lose(run_id, "w:2")
         runs.claim(run_id, "work", "w:3", 5)
         runs.requeue(run_id, "w:3", delay=30)
         runs.count("refused")
@@ -91,10 +92,11 @@ class TestShared:
         historian.turn()
         record = runs.read(run_id)
         assert record is not None
+        assert record.call is not None
         runs.retry(record, record.call)
         runs.claim(run_id, "work", "w:2", 5)
         redis_client.hincrby(f"callboard:run:{run_id}", "started", -2000)
-        runs.finish(run_id, "work", "w:2", lost(run_id), None)
+        runs.finish(run_id, "work", "w:2", lost(run_id))
         historian.turn()
         found = scrape()
         slow = 'callboard_run_seconds_bucket{action="work",le="%s"}'
@@ -219,9 +221,10 @@ def test_the_dashboard_shows_metrics_that_there_are(
     historian.turn()
     record = runs.read(run_id)
     assert record is not None
+    assert record.call is not None
     runs.retry(record, record.call)
     runs.claim(run_id, "work", "w:2", 5)
-    runs.lose(run_id, "w:2", 3)
+    runs.lose(run_id, "w:2")
     runs.claim(run_id, "work", "w:3", 5)
     runs.requeue(run_id, "w:3", delay=30)
     runs.observe("late", "digest", 20)

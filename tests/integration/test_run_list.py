@@ -110,6 +110,7 @@ class TestList:
         historian.turn()
         record = runs.read(run_id)
         assert record is not None
+        assert record.call is not None
         runs.retry(record, record.call)
         assert [row["status"] for row in get("/api/runs")["runs"]] == ["queued"]
         assert ids(get("/api/runs", status="failed")) == []

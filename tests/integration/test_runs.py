@@ -42,7 +42,7 @@ def accept(runs: Runs) -> Accept:
 
 def accept_with(runs: Runs, run_id: str | None = None, **options: Any) -> Accepted:
     given = {"max_queue": 100, "result_ttl": 60, **options}
-    call = Call(caller="alice", params={"canary": "canary-param"}, jwt="canary-jwt", reply="r")
+    call = Call(caller="alice", params={"canary": "canary-param"}, jwt="canary-jwt")
     return runs.accept(run_id or str(uuid4()), work, call, **given)
 
 
@@ -82,7 +82,7 @@ class TestAccept:
         assert queued(redis_client) == [run_id]
         record = runs.read(run_id)
         assert record is not None
-        assert (record.status, record.attempt, record.call.caller) == ("queued", 0, "alice")
+        assert (record.status, record.attempt, record.caller) == ("queued", 0, "alice")
         assert redis_client.zscore(OPEN, run_id) is not None
 
     def test_nothing_of_the_call_is_readable(
@@ -121,7 +121,7 @@ class TestAccept:
     ) -> None:
         run_id = accept_with(runs, idempotency=("key", "body")).run_id
         runs.claim(run_id, "work", "w:1", LEASE)
-        assert runs.finish(run_id, "work", "w:1", Outcome.unavailable("away", run_id), None)
+        assert runs.finish(run_id, "work", "w:1", Outcome.unavailable("away", run_id))
         redis_client.delete("callboard")
         assert accept_with(runs, idempotency=("key", "body")) == (run_id, False)
         assert queued(redis_client) == [run_id]
@@ -129,10 +129,25 @@ class TestAccept:
         assert record is not None
         assert (record.status, record.outcome) == ("queued", None)
 
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_sent_again_by_whoever_had_no_answer_it_is_accepted_again(
+        self, runs: Runs, ended: bool
+    ) -> None:
+        """The first answer was lost with its connection: the run is its own, not another's."""
+        first = accept_with(runs, idempotency=("key", "body"))
+        if ended:
+            runs.claim(first.run_id, "work", "w:1", LEASE)
+            runs.finish(first.run_id, "work", "w:1", Outcome.unavailable("away", first.run_id))
+        again = accept_with(runs, first.run_id, idempotency=("key", "body"))
+        assert again == first == (first.run_id, False)
+        record = runs.read(first.run_id)
+        assert record is not None
+        assert record.status == ("failed" if ended else "queued")
+
     def test_a_final_end_is_joined(self, runs: Runs) -> None:
         run_id = accept_with(runs, idempotency=("key", "body")).run_id
         runs.claim(run_id, "work", "w:1", LEASE)
-        runs.finish(run_id, "work", "w:1", done(run_id), None)
+        runs.finish(run_id, "work", "w:1", done(run_id))
         assert accept_with(runs, idempotency=("key", "body")) == (run_id, True)
 
 
@@ -158,8 +173,8 @@ class TestClaim:
         claim = runs.claim(run_id, "work", "w:2", LEASE)
         assert (claim.state, claim.attempt, claim.lost) == ("claimed", 2, 1)
         assert claim.session == "session-1"
-        assert not runs.finish(run_id, "work", "w:1", done(run_id), None)
-        assert runs.finish(run_id, "work", "w:2", done(run_id), None)
+        assert not runs.finish(run_id, "work", "w:1", done(run_id))
+        assert runs.finish(run_id, "work", "w:2", done(run_id))
 
     def test_what_is_not_there_or_is_another_action_is_gone(
         self, runs: Runs, accept: Accept
@@ -170,7 +185,7 @@ class TestClaim:
     def test_a_run_that_ended_stays_ended(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()
         runs.claim(run_id, "work", "w:1", LEASE)
-        runs.finish(run_id, "work", "w:1", done(run_id), None)
+        runs.finish(run_id, "work", "w:1", done(run_id))
         assert runs.claim(run_id, "work", "w:2", LEASE).state == "ended"
 
 
@@ -181,10 +196,10 @@ class TestRenew:
         held, canceled, taken, ended = accept(), accept(), accept(), accept()
         for run_id in (held, canceled, taken, ended):
             runs.claim(run_id, "work", "w:7:1", LEASE)
-        runs.cancel(canceled, "work", Outcome.canceled(canceled), None)
+        runs.cancel(canceled, "work", Outcome.canceled(canceled))
         lapse(redis_client, taken)
         runs.claim(taken, "work", "x:1:1", LEASE)
-        runs.finish(ended, "work", "w:7:1", done(ended), None)
+        runs.finish(ended, "work", "w:7:1", done(ended))
         redis_client.hset(f"callboard:run:{held}", "lease", 1)
         pairs = [(run_id, "w:7:") for run_id in (held, canceled, taken, ended)]
         assert runs.renew(pairs, LEASE) == ["held", "cancel", "taken", "ended"]
@@ -195,12 +210,12 @@ class TestFinish:
     def test_the_result_is_stored_published_and_left_for_the_history(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
     ) -> None:
-        run_id = accept()
+        run_id = accept(reply="reply-channel")
         with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe("reply-channel")
             assert channel.get_message(timeout=2) is None
             runs.claim(run_id, "work", "w:1", LEASE)
-            assert runs.finish(run_id, "work", "w:1", done(run_id), "reply-channel")
+            assert runs.finish(run_id, "work", "w:1", done(run_id))
             told = channel.get_message(timeout=2)
         assert told is not None
         assert told["data"][:36].decode() == run_id
@@ -216,7 +231,7 @@ class TestFinish:
         run_id, following, last = accept(), accept(), accept()
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
-        ending = run_id, "work", "w:1", done(run_id), None
+        ending = run_id, "work", "w:1", done(run_id)
         ended, take = runs.finish_and_ask(*ending, ("empty", "callboard"))
         assert ended
         wakeup, tag = message.read(take() or b"") or (None, None)
@@ -234,7 +249,7 @@ class TestFinish:
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
         redis_client.script_flush()
-        ended, take = runs.finish_and_ask(run_id, "work", "w:1", done(run_id), None, ("callboard",))
+        ended, take = runs.finish_and_ask(run_id, "work", "w:1", done(run_id), ("callboard",))
         assert ended
         assert following.encode() in (take() or b"")
 
@@ -244,7 +259,7 @@ class TestFinish:
         run_id, forgotten, following = accept(), accept(), accept()
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
-        runs.finish_and_ask(run_id, "work", "w:1", done(run_id), None, ("callboard",))
+        runs.finish_and_ask(run_id, "work", "w:1", done(run_id), ("callboard",))
         assert following.encode() in (runs.ask(("callboard",))() or b"")
         assert forgotten.encode() not in b"".join(redis_client.lrange("callboard", 0, -1))
         make_due(redis_client, forgotten)
@@ -258,11 +273,11 @@ class TestFinish:
 
     def test_only_the_holder_finishes_and_only_once(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()
-        assert not runs.finish(run_id, "work", "w:1", done(run_id), None)
+        assert not runs.finish(run_id, "work", "w:1", done(run_id))
         runs.claim(run_id, "work", "w:1", LEASE)
-        assert not runs.finish(run_id, "work", "w:2", done(run_id), None)
-        assert runs.finish(run_id, "work", "w:1", done(run_id), None)
-        assert not runs.finish(run_id, "work", "w:1", done(run_id), None)
+        assert not runs.finish(run_id, "work", "w:2", done(run_id))
+        assert runs.finish(run_id, "work", "w:1", done(run_id))
+        assert not runs.finish(run_id, "work", "w:1", done(run_id))
 
 
 class TestRequeueAndLose:
@@ -296,18 +311,18 @@ class TestRequeueAndLose:
         run_id = accept()
         for loss in (1, 2):
             runs.claim(run_id, "work", f"w:{loss}", LEASE)
-            assert runs.lose(run_id, f"w:{loss}", limit=3) == loss
+            assert runs.lose(run_id, f"w:{loss}") == (loss, False)
         runs.claim(run_id, "work", "w:3", LEASE)
-        assert runs.lose(run_id, "w:3", limit=3) == 3
+        assert runs.lose(run_id, "w:3") == (3, True)
         assert runs.claim(run_id, "work", "w:4", LEASE).state == "held"
-        assert runs.finish(run_id, "work", "w:3", Outcome.failed("Worker lost", run_id), None)
-        assert runs.lose(run_id, "w:3", limit=3) == -1
+        assert runs.finish(run_id, "work", "w:3", Outcome.failed("Worker lost", run_id))
+        assert runs.lose(run_id, "w:3") == (-1, False)
 
 
 class TestCancel:
     def test_a_queued_run_never_starts(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()
-        runs.cancel(run_id, "work", Outcome.canceled(run_id), None)
+        runs.cancel(run_id, "work", Outcome.canceled(run_id))
         record = runs.read(run_id)
         assert record is not None
         assert (record.status, record.outcome) == ("canceled", Outcome.canceled(run_id))
@@ -316,8 +331,8 @@ class TestCancel:
     def test_a_run_that_ended_is_unchanged(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()
         runs.claim(run_id, "work", "w:1", LEASE)
-        runs.finish(run_id, "work", "w:1", done(run_id), None)
-        runs.cancel(run_id, "work", Outcome.canceled(run_id), None)
+        runs.finish(run_id, "work", "w:1", done(run_id))
+        runs.cancel(run_id, "work", Outcome.canceled(run_id))
         record = runs.read(run_id)
         assert record is not None
         assert record.outcome == done(run_id)
@@ -363,8 +378,8 @@ class TestSweep:
         run_id = accept()
         redis_client.hset(f"callboard:run:{run_id}", "enqueued", 1)
         make_due(redis_client, run_id)
-        assert runs.sweep() == [run_id]
-        runs.expire(run_id, "work", Outcome.failed("Expired", run_id), None)
+        assert runs.sweep() == [(run_id, "work")]
+        runs.expire(run_id, "work", Outcome.failed("Expired", run_id))
         assert runs.results([run_id])
 
     def test_a_lapsed_claim_does_not_wait_behind_a_deep_queue(
@@ -393,7 +408,7 @@ class TestWatch:
             assert runs.watch(run_id, "watcher")
             runs.claim(run_id, "work", "w:1", LEASE)
             runs.note_progress(run_id, "work", "w:1", b'{"fraction": 0.5, "message": null}')
-            runs.finish(run_id, "work", "w:1", done(run_id), None)
+            runs.finish(run_id, "work", "w:1", done(run_id))
             told = [channel.get_message(timeout=2) for _ in range(3)]
             assert channel.get_message(timeout=0) is None
         assert [message and message["data"].decode() for message in told] == [run_id] * 3

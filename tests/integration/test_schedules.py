@@ -55,7 +55,8 @@ class TestOnce:
         beat.turn()
         record = app.services().runs.read(app.queued()[0])
         assert record is not None
-        assert (record.call.caller, record.call.jwt) == ("owner", None)
+        assert record.call is not None
+        assert (record.caller, record.call.jwt) == ("owner", None)
         assert record.call.params == {"deep": 3}
         assert record.call.scheduled
 
@@ -204,7 +205,7 @@ class TestEnds:
         beat = fired(app)
         [run_id] = app.queued()
         services = app.services()
-        services.runs.cancel(run_id, "work", Outcome.canceled(run_id), None)
+        services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
         Historian(services, History(store.database, services.sealer)).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
@@ -219,11 +220,11 @@ class TestEnds:
         runs.claim(run_id, "work", "holder", 10)
         record = runs.read(run_id)
         assert record is not None
-        acceptance = record.call.acceptance
+        acceptance = record.acceptance
         assert acceptance is not None
         app.fires.take(run_id, acceptance, 1, app.clock())
         lost = Outcome.failed("Worker lost", run_id, retryable=True)
-        runs.finish(run_id, "work", "holder", lost, None)
+        runs.finish(run_id, "work", "holder", lost)
         app.beat(EACH_MINUTE)
         assert app.outcomes() == ["failed"]
         assert runs.retry(record, record.call)
@@ -263,7 +264,7 @@ class TestLateness:
         [run_id] = app.queued()
         record = app.services().runs.read(run_id)
         assert record is not None
-        acceptance = record.call.acceptance
+        acceptance = record.acceptance
         assert acceptance is not None
         assert app.fires.take(run_id, acceptance, 1, app.clock())
         assert app.work() == [run_id]
