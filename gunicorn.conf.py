@@ -19,6 +19,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
+from callboard import printed
 from callboard.errors import ConfigurationError
 from callboard.log import configure_logging, route_standard_logging, standard_formatter
 from callboard.preflight import preflight
@@ -147,6 +148,11 @@ class logger_class(Logger):  # noqa: N801 - the setting's name
         route_standard_logging()
         for handler in self.error_log.handlers:
             handler.setFormatter(standard_formatter())
+
+
+def post_fork(server: object, worker: object) -> None:
+    """Called by gunicorn in each process before it loads the application."""
+    printed.capture_output()
 
 
 def on_starting(server: object) -> None:

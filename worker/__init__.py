@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from io import TextIOWrapper
 from typing import Any
 
 from callboard.errors import ConfigurationError
@@ -23,6 +24,9 @@ def __getattr__(name: str) -> Any:
 def _app() -> Any:
     from worker.app import create_app
 
+    # what modules print as they are imported comes at once, and once: children inherit a buffer
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         return create_app()
     except ConfigurationError as error:

@@ -15,6 +15,7 @@ from celery.utils.log import get_multiprocessing_logger
 from structlog.typing import EventDict, Processor
 
 from callboard.log import route_standard_logging
+from callboard.printed import capture_output
 from worker.hands import Hands
 
 __all__ = ["connect_logging", "run_adder"]
@@ -52,6 +53,7 @@ def connect_logging() -> None:
 def _set_up(loglevel: int, logfile: str | None, **_: Any) -> None:
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else None
     route_standard_logging(loglevel, handler)
+    capture_output()
     pool = get_multiprocessing_logger()  # which keeps to itself, unless told otherwise
     pool.propagate = True
     pool.setLevel(max(loglevel, logging.ERROR))

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.apps import beat, worker
+from celery.apps.worker import install_worker_term_handler
 
 __all__ = ["Application"]
 
@@ -36,6 +37,17 @@ class Worker(worker.Worker):
     def on_before_init(self, quiet: bool = False, **options: Any) -> None:
         """Called by Celery."""
         super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **options)
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Called by Celery; a SIGTERM is told by `on_close`, and not by a bare line."""
+        super().install_platform_tweaks(worker)
+        if not sys.stdout.isatty():
+            install_worker_term_handler(worker, verbose=False)
+
+    def on_close(self) -> None:
+        """Called by Celery when it begins to stop."""
+        super().on_close()
+        structlog.get_logger("callboard.worker").info("worker stopping", worker=self.hostname)
 
     def on_consumer_ready(self, consumer: Any) -> None:
         """Called by Celery, again after each reconnect."""

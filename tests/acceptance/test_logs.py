@@ -43,11 +43,13 @@ class Logged:
     """What the processes wrote while these calls were made; they have ended."""
 
     text: dict[str, str]  # by process
+    printed: dict[str, str]  # by process: what was on standard output
+    soon: str  # what the worker wrote before it was asked to stop
     calls: list[Call]
     token: str
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text[name].splitlines()]
+        return [json.loads(line, parse_constant=_refuse) for line in self.text[name].splitlines()]
 
     def about(self, action: str) -> list[dict[str, Any]]:
         """What the worker wrote about the run of an action."""
@@ -83,12 +85,11 @@ def logged(
     with ExitStack() as stack:
         processes = []
         for name, command in COMMANDS.items():
+            output = stack.enter_context((folder / f"{name}.out").open("w"))
             file = stack.enter_context((folder / name).open("w"))
             arguments = [sys.executable, "-m", *command, *flags.get(name, [])]
             processes.append(
-                subprocess.Popen(
-                    arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file
-                )
+                subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=file)
             )
         try:
             eventually(lambda: _answers(f"{url}/readyz"), within=60)
@@ -101,12 +102,19 @@ def logged(
             ]
             with ThreadPoolExecutor(8) as pool:  # so that a child goes from one to the next
                 calls += pool.map(lambda _: _call(url, token, "echo", {"log": True}), range(40))
+            soon = (folder / "worker").read_text()
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.wait(timeout=60)
-    return Logged({name: (folder / name).read_text() for name in COMMANDS}, calls, token)
+    text = {name: (folder / name).read_text() for name in COMMANDS}
+    printed = {name: (folder / f"{name}.out").read_text() for name in COMMANDS}
+    return Logged(text, printed, soon, calls, token)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
 
 
 def _answers(url: str) -> bool:
@@ -145,6 +153,29 @@ def test_a_handlers_lines_name_run_and_action_also_those_of_a_library(logged):
     assert {"own line", "line of a library"} <= lines.keys()
     assert {line["action"] for line in lines.values()} == {"talkative"}
     assert {line["run_id"] for line in lines.values()} == {logged.calls[0].run_id}
+
+
+def test_what_a_handler_prints_is_there_at_once_and_names_run_and_action(logged):
+    lines = {line["event"]: line for line in logged.about("talkative")}
+    for event, stream in {"printed line": "stdout", "printed error": "stderr"}.items():
+        assert (lines[event]["stream"], lines[event]["action"]) == (stream, "talkative")
+        assert event in logged.soon
+
+
+def test_what_is_logged_wrongly_is_a_line_all_the_same(logged):
+    lines = {line["event"]: line for line in logged.about("talkative")}
+    assert 'wrong %d ["argument"]' in lines
+    wrong = lines['no %d ["number"]']
+    assert (wrong["mean"], wrong["half"]) == ("nan", "?")
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_nothing_is_beside_the_log(logged, name):
+    assert logged.printed[name] == ""
+
+
+def test_a_worker_tells_its_end(logged):
+    assert "worker stopping" in [line["event"] for line in logged.lines("worker")]
 
 
 def test_a_child_that_goes_from_run_to_run_names_each_run_once(logged):

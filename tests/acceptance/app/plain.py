@@ -1,6 +1,7 @@
 """Ordinary handlers."""
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -31,6 +32,10 @@ def talkative(ctx: ActionContext) -> ActionResult:
     """Logs, by itself and from a library."""
     ctx.log.info("own line", number=1)
     logging.getLogger("library").warning("line of a %s", "library")
+    logging.getLogger("library").warning("wrong %d", "argument")
+    ctx.log.info("no %d", "number", mean=float("nan"), half="\ud800")
+    print("printed line")  # noqa: T201 - what it is for
+    print("printed error", file=sys.stderr)  # noqa: T201
     return ok()
 
 
