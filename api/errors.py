@@ -32,6 +32,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.QueueFull: 503,
     errors.BrokerUnavailable: 503,
     errors.DatabaseUnavailable: 503,
+    errors.IssuerUnavailable: 503,
     errors.NotReady: 503,
 }
 """Every error that a request can end with. The rest never leaves a worker or a start-up."""

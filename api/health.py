@@ -23,9 +23,10 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
-    """200 while calls can be enqueued; 503 while the broker is away, or a thread is."""
+    """200 while calls can be enqueued; 503 while the broker, the key set or a thread is away."""
     if dead := threads.down():
         raise NotReady(f"Not ready: {', '.join(dead)} failed; the log says why")
+    services().verifier.require()
     with guarded():
         services().redis.ping()
     return envelope({"success": True, "data": {"status": "ready"}}, 200)

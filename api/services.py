@@ -66,6 +66,7 @@ class Services:
 
     def close(self) -> None:
         """End what was started on the way; for servers that outlive an application."""
+        self.verifier.close()
         self.replies.close()
         self.redis.close()
 

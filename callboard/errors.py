@@ -19,6 +19,7 @@ CallboardError
 ├── ServiceUnavailable      something outside is away; trying again is right
 │   ├── BrokerUnavailable
 │   ├── DatabaseUnavailable
+│   ├── IssuerUnavailable   no key set to verify tokens with
 │   └── TransactionConflict another writer was faster; the attempt starts again
 └── StopHandler             ends a handler early, with a result (`ActionResult.unwrap`)
 
@@ -117,6 +118,13 @@ class BrokerUnavailable(ServiceUnavailable):
 
 class DatabaseUnavailable(ServiceUnavailable):
     """MongoDB does not answer within the time that the run has."""
+
+
+class IssuerUnavailable(ServiceUnavailable):
+    """The issuer's key set (JWT_JWKS_URL) could not be fetched: nobody can tell a good token."""
+
+    def __init__(self) -> None:
+        super().__init__("Tokens cannot be verified at the moment. Try again shortly.")
 
 
 class TransactionConflict(ServiceUnavailable):
