@@ -61,7 +61,7 @@ local function patience(waiting)
 end
 local function held_by(run, holder)
   local r = record(run, 'status', 'holder')
-  return r[1] == 'running' and r[2] and string.sub(r[2], 1, #holder) == holder
+  return r[1] == 'running' and r[2] == holder
 end
 local function wake(watchers, id)
   for channel in string.gmatch(watchers or '', '%S+') do redis.call('PUBLISH', channel, id) end

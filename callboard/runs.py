@@ -275,7 +275,7 @@ class Runs:
         """The MongoDB session of the run's open transaction; "" for none."""
         with guarded():
             found = cast("bytes | None", self._redis.hget(_run(run_id), "session"))
-        return found.decode() if found else ""
+        return found.decode(errors="replace") if found else ""
 
     def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         """Show how far the run is, and wake who watches it."""

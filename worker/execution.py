@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import time
@@ -28,7 +27,7 @@ from worker.context import build_context
 from worker.fire import close_fire, take_fire
 from worker.hands import Hands
 from worker.services import Services
-from worker.transaction import Transaction, kill_session, run_in_transaction
+from worker.transaction import Transaction, kill_sessions, run_in_transaction
 
 __all__ = [
     "Attempt",
@@ -47,7 +46,6 @@ KILL_SECONDS = 0.5  # within which the keeper kills the child of a run that it h
 _T = TypeVar("_T")
 Queues = Callable[[], Sequence[str]]
 _log = structlog.get_logger("callboard.worker")
-_deliveries = itertools.count(1)
 
 
 class Delivered(NamedTuple):
@@ -92,17 +90,18 @@ def execute(services: Services, action: Action, run_id: str, queues: Queues) -> 
     run that is held, ended or unknown changes nothing. Nothing that a handler raises leaves this
     function.
     """
-    services.hands.take(run_id, action.name)
+    number = services.hands.take(run_id, action.name)
     try:
-        return _claimed(services, action, run_id, queues)
+        return _claimed(services, action, run_id, services.holder(os.getpid(), number), queues)
     except _Again as again:
         return Delivered("retried", str(again))
     finally:
         services.hands.let_go()
 
 
-def _claimed(services: Services, action: Action, run_id: str, queues: Queues) -> Delivered:
-    holder = f"{services.holder(os.getpid())}{next(_deliveries)}"
+def _claimed(
+    services: Services, action: Action, run_id: str, holder: str, queues: Queues
+) -> Delivered:
     claim = services.runs.claim(run_id, action.name, holder, services.settings.recovery)
     if not claim.is_held:
         if claim.state == "gone":
@@ -128,7 +127,7 @@ def _ended(
     try:
         if claim.session:
             with contextlib.suppress(ServiceUnavailable):  # then the handler will meet it too
-                kill_session(store.database(), claim.session)
+                kill_sessions(store.database(), [claim.session])
         if claim.state == "lost":
             return None, Outcome.lost(run_id)
         if claim.state == "canceled":

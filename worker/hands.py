@@ -15,20 +15,21 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import NamedTuple
 
 __all__ = ["Hands", "InHand"]
 
 ROWS = 1024  # children at one time, and dead ones that nobody has asked about
-ROW_BYTES = 128
+ROW_WORDS = 16  # of eight bytes
+ROW_BYTES = 8 * ROW_WORDS
+TRIES = 3  # to read a row that is just being written
 
-# What the child writes: process id, number, start (time.monotonic seconds), action, run id;
-# behind that the keeper writes the number that is to stop.
-_TAKEN = struct.Struct("<QQdH36s")
-_ROW = struct.Struct(f"{_TAKEN.format}{ROW_BYTES - _TAKEN.size}x")
-_STOP = struct.Struct("<Q")
-_STOP_AT = ROW_BYTES - _STOP.size
+# A row's words. The child writes all but the last: the version is odd while it does.
+_VERSION = 0
+_PID = 1
+_TAKEN = struct.Struct("@QQdQ36s")  # process id, number, start (time.monotonic), action, run id
+_TAKEN_AT = 8 * _PID
+_STOP = ROW_WORDS - 1  # the keeper writes here the number that is to stop
 
 
 class InHand(NamedTuple):
@@ -48,7 +49,9 @@ class Hands:
         self._actions = list(actions)
         self._numbers = {name: number for number, name in enumerate(self._actions)}
         self._memory = mmap.mmap(-1, (ROWS + 1) * ROW_BYTES)  # the last row: `close`
+        self._words = memoryview(self._memory).cast("Q")
         self._next = 0  # the row of the next child
+        self._used = 1  # rows that a child has, or had
         self._mine = 0  # this child's row
         self._number = 0
 
@@ -56,13 +59,14 @@ class Hands:
 
     def pick_row(self) -> None:
         """Choose the row of a child that is about to be forked (`os.register_at_fork`)."""
-        pids = [row[0] for row in _ROW.iter_unpack(self._memory[: ROWS * ROW_BYTES])]
+        pids = self._words[_PID : ROWS * ROW_WORDS : ROW_WORDS].tolist()
         in_turn = ((self._next + step) % ROWS for step in range(1, ROWS + 1))
         self._next = next((row for row in in_turn if not _is_alive(pids[row])), self._next)
+        self._used = max(self._used, self._next + 1)
 
     def close(self) -> None:
         """Have the children take no further run."""
-        self._memory[ROWS * ROW_BYTES] = 1
+        self._words[ROWS * ROW_WORDS] = 1
 
     def all(self) -> list[InHand]:
         """What the living children have in hand."""
@@ -74,18 +78,32 @@ class Hands:
 
     def ask_to_stop(self, wanted: InHand) -> None:
         """Mark the run for `stop_is_asked`; the child is then to be told by a signal."""
-        for start, taken in self._rows():
+        for row, taken in self._rows():
             if taken == wanted:
-                _STOP.pack_into(self._memory, start + _STOP_AT, taken.number)
+                self._words[row * ROW_WORDS + _STOP] = taken.number
 
     def _rows(self) -> Iterator[tuple[int, InHand]]:
-        """Where it stands, and what is in hand. A row that changed meanwhile is left out: a run
-        that has just begun, or just ended."""
-        before, after = (self._memory[: ROWS * ROW_BYTES] for _ in range(2))
-        for start, row in zip(count(0, ROW_BYTES), _ROW.iter_unpack(before), strict=False):
-            pid, number, since, action, run_id = row
-            if number and before[start : start + _TAKEN.size] == after[start : start + _TAKEN.size]:
-                yield start, InHand(pid, number, since, self._actions[action], run_id.decode())
+        """The rows with a run. One that changes meanwhile is left out: its run has just begun, or
+        just ended."""
+        for row in range(self._used):
+            if taken := self._read(row):
+                yield row, taken
+
+    def _read(self, row: int) -> InHand | None:
+        """What stands in the row; None for no run, and for a row that changes all the time."""
+        version_at, start = row * ROW_WORDS + _VERSION, row * ROW_BYTES + _TAKEN_AT
+        for _ in range(TRIES):
+            version = self._words[version_at]
+            content = self._memory[start : start + _TAKEN.size]
+            if version % 2 == 0 and self._words[version_at] == version:
+                return self._taken(content)
+        return None
+
+    def _taken(self, content: bytes) -> InHand | None:
+        pid, number, since, action, run_id = _TAKEN.unpack(content)
+        if not number:
+            return None
+        return InHand(pid, number, since, self._actions[action], run_id.decode())
 
     # In a child
 
@@ -93,13 +111,14 @@ class Hands:
         """This child is there, with nothing in hand."""
         self._mine = self._next
         self._number = 0
-        _STOP.pack_into(self._memory, self._mine * ROW_BYTES + _STOP_AT, 0)
+        self._words[self._mine * ROW_WORDS + _STOP] = 0
         self.let_go()
 
-    def take(self, run_id: str, action: str) -> None:
-        """The run is in hand."""
+    def take(self, run_id: str, action: str) -> int:
+        """The run is in hand; its number."""
         self._number += 1
         self._write(self._number, time.monotonic(), self._numbers[action], run_id.encode())
+        return self._number
 
     def let_go(self) -> None:
         """The run has ended, or is another's."""
@@ -107,24 +126,24 @@ class Hands:
 
     def mine(self) -> InHand | None:
         """The run that this process has in hand; none outside a child."""
-        pid, number, since, action, run_id = _ROW.unpack_from(self._memory, self._mine * ROW_BYTES)
-        if not number or pid != os.getpid():
-            return None
-        return InHand(pid, number, since, self._actions[action], run_id.decode())
+        taken = self._read(self._mine)
+        return taken if taken and taken.pid == os.getpid() else None
 
     def stop_is_asked(self) -> bool:
         """Whether the keeper wants the run in hand to stop."""
-        asked = _STOP.unpack_from(self._memory, self._mine * ROW_BYTES + _STOP_AT)[0]
-        return bool(asked == self._number)
+        return self._words[self._mine * ROW_WORDS + _STOP] == self._number
 
     @property
     def closed(self) -> bool:
         """Whether no further run is to be taken."""
-        return bool(self._memory[ROWS * ROW_BYTES])
+        return bool(self._words[ROWS * ROW_WORDS])
 
     def _write(self, number: int, since: float, action: int, run_id: bytes) -> None:
-        start = self._mine * ROW_BYTES
+        version_at, start = self._mine * ROW_WORDS + _VERSION, self._mine * ROW_BYTES + _TAKEN_AT
+        writing = self._words[version_at] | 1  # odd already where a child died in the middle
+        self._words[version_at] = writing
         _TAKEN.pack_into(self._memory, start, os.getpid(), number, since, action, run_id)
+        self._words[version_at] = writing + 1
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,105 +1,77 @@
-"""The keeper: a thread of the worker's main process that keeps its runs.
+"""The keeper: what a worker's main process does for the runs that its children execute.
 
-Four times a second it renews the claims of the runs in hand, stops those that are out of time or
-canceled, sends lost wake-ups again, and shows that the worker lives. It has a Redis
-connection of its own and lives until the pool has drained, through reconnects of Celery's
-consumer and through a graceful stop. A stop of a handler is always the same two steps: end
-the run in its record, then kill the child; Celery's pool replaces it.
+It is made of parts that know nothing of one another, each in a thread of its own, so that none
+waits for what another waits for:
 
-A claim that cannot be renewed lapses, and another worker may take the run: so a second thread,
-which asks nobody, kills the child before that.
+- renewing: extends the claims; a cancel that it learns of is passed on by a signal
+- stopping: ends what is out of time, and what a graceful stop leaves
+- sessions: ends database transactions that stopped runs left open
+- sweep: sends lost wake-ups again
+- fence: kills the child of a claim that could not be renewed
+- heartbeat: shows that the worker lives, and that no thread of it is dead
+
+They live until the pool has drained, through reconnects of Celery's consumer and through a graceful
+stop.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
 import os
-import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import structlog
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 
-from callboard import presence, store
-from callboard.action import Action
-from callboard.errors import CallboardError
-from callboard.outcome import Outcome
+from callboard import store
 from callboard.runs import Runs
-from worker.execution import STOP_SIGNAL, install_stop_signal
-from worker.hands import Hands, InHand
+from callboard.threads import repeat, supervise, tolerant
+from worker.execution import install_stop_signal
+from worker.fence import FENCE_SECONDS, Fence
+from worker.hands import Hands
+from worker.heartbeat import Heartbeat
+from worker.held import Held, HeldRuns
 from worker.processes import bound_memory, die_first, die_with_parent
+from worker.renewing import Renewing
 from worker.services import Services
-from worker.transaction import kill_session
+from worker.sessions import Sessions
+from worker.stopping import Stopping
+from worker.sweeping import Sweeping
 
-__all__ = ["Held", "Keeper", "KeeperStep"]
+__all__ = ["Keeper", "KeeperStep"]
 
 TURN_SECONDS = 0.25
-CANCEL_SECONDS = 5.0  # from the soft to the hard stop of a canceled handler
 POOL_SECONDS = 0.5
-ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
-FENCE_SECONDS = 0.3  # before its claim lapses, a child is killed
+LONGEST_PAUSE = 1.0  # seconds until a thread of the keeper that failed is started again
 EXIT_SECONDS = 1.0  # what Celery may take to exit after the last run was handed back
-
-_log = structlog.get_logger("callboard.worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A run in the hands of one of this worker's children."""
-
-    hand: InHand
-    action: Action
-    holder: str  # what the claim's holder begins with
-    stop_at: float  # time.monotonic seconds: when the handler is stopped
-    lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
-    renewed: bool = False  # the record has named our child as the holder
-    canceled: bool = False
-    taken_out: bool = False  # its child was killed, or has died: nothing more is done with it
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.hand.run_id
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self.hand.pid
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """A run may come to a child twice: each time is another entry."""
-        return self.hand.pid, self.hand.number
-
-    @property
-    def names(self) -> dict[str, str]:
-        """For the log."""
-        return {"run_id": self.run_id, "action": self.action.name}
 
 
 class Keeper:
     """The runs in hand of one worker."""
 
     def __init__(self, services: Services, hostname: str) -> None:
-        self._services = services
+        client = services.connect()
+        runs = Runs(client, services.sealer)
+        settings, actions = services.settings, services.registry.actions
         self._hands = services.hands
-        self._presence = presence.WORKER + hostname
-        self._redis = services.connect()
-        self._runs = Runs(self._redis, services.sealer)
-        self._held: dict[tuple[int, int], Held] = {}
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopped = False
+        self._held = HeldRuns(services.hands, actions, services.holder, settings.recovery)
+        self._renewing = Renewing(self._held, runs, settings.recovery)
+        self._sessions = Sessions(store.database)
+        self._stopping = Stopping(self._held, runs, self._sessions)
+        self._sweeping = Sweeping(runs)
+        self._fence = Fence(self._held)
+        self._heartbeat = Heartbeat(client, hostname, services.registry.queues)
+        self._grace = settings.stop_grace
         self._drain_until: float | None = None
-        shortest = min((a.timeout for a in services.registry.actions.values()), default=1.0)
-        self._turn_seconds = min(TURN_SECONDS, max(shortest / 2, 0.01))
+        self._stopped = threading.Event()
+        self._wake = threading.Event()  # of the thread that stops
+        shortest = min((action.timeout for action in actions.values()), default=1.0)
+        self._pause = min(TURN_SECONDS, max(shortest / 2, 0.01))
 
     # Told by the requests, in Celery's own thread
 
@@ -108,208 +80,70 @@ class Keeper:
 
         Returns it, also if the child was killed from here; None if it had none.
         """
-        with self._lock:
-            hand = self._hands.of(pid)
-            had = hand and self._held_for(hand)
-        if held := self.take_out(pid):
-            with self._tolerant():
-                lost, over = self._runs.lose(held.run_id, held.holder)
-                _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
-                if over:
-                    self._end(held, Outcome.lost(held.run_id))
-        return had
+        return self._stopping.child_died(pid)
 
     def take_out(self, pid: int) -> Held | None:
         """The run that this child has in hand, whatever happens to the child; None if it has
         none, or was taken out before."""
-        with self._lock:
-            hand = self._hands.of(pid)
-            held = hand and self._held_for(hand)
-            if not held or held.taken_out:
-                return None
-            self._held[held.key] = replace(held, taken_out=True)
-            return held
+        return self._held.take_out(pid)
 
     def hand_back(self, held: Held) -> None:
-        """Queue the run again; its child was stopped by us, so it does not count as lost.
-
-        A handler that must not start twice ends here.
-        """
-        with self._tolerant():
-            if held.action.on_worker_lost == "fail":
-                self._end(held, Outcome.lost(held.run_id))
-                return
-            self._kill_session(held.run_id)
-            self._runs.requeue(held.run_id, held.holder)
+        """Queue the run again; its child was stopped by us, so it does not count as lost."""
+        self._stopping.hand_back(held)
 
     def drain(self) -> None:
         """A graceful stop began: what is not done within the grace is handed back."""
         self._hands.close()
-        self._drain_until = time.monotonic() + self._services.settings.stop_grace
+        self._drain_until = time.monotonic() + self._grace
         self._wake.set()
 
     def stop(self) -> None:
         """The pool has drained."""
-        self._stopped = True
+        self._stopped.set()
         self._wake.set()
 
     # The threads
 
     def start(self) -> None:
         """Show a sign of life and start the threads."""
-        with self._tolerant():
-            self._show_alive()
-        threading.Thread(target=self._run, name="keeper", daemon=True).start()
-        threading.Thread(target=self._fence, name="fence", daemon=True).start()
+        with tolerant("keeper"):
+            self._heartbeat.turn()
+        self._repeat("renewing", self._renewing.turn, self._pause)
+        self._repeat("sweep", self._sweeping.turn, TURN_SECONDS)
+        self._repeat("fence", self._fence.turn, FENCE_SECONDS / 3)
+        self._supervise("stopping", self._stop)
+        self._supervise("sessions", partial(self._sessions.run, self._stopped))
+        self._supervise("heartbeat", partial(self._heartbeat.run, self._stopped))
 
-    def _run(self) -> None:
-        while not self._stopped:
-            with self._tolerant():
-                self._turn()
-            if self._drain_until is not None and time.monotonic() >= self._drain_until:
-                self._end_of_grace()
-            self._wake.wait(self._pause())
-            self._wake.clear()
-        with self._tolerant():
-            presence.forget(self._redis, self._presence)
+    def _repeat(self, name: str, turn: Callable[[], object], pause: float) -> None:
+        wait = partial(self._stopped.wait, pause)
+        self._supervise(name, partial(repeat, name, turn, wait, self._stopped))
 
-    def _fence(self) -> None:
-        """Kill in time the children whose claims could not be renewed."""
-        while not self._stopped:
-            lapsing = time.monotonic() + FENCE_SECONDS
-            for held in self._snapshot():
-                if held.lapses_at <= lapsing and self._kill(held):
-                    _log.warning("claim not renewed", **held.names, pid=held.pid)
-            time.sleep(FENCE_SECONDS / 3)
+    def _supervise(self, name: str, run: Callable[[], object]) -> None:
+        supervise(name, run, self._stopped, longest_pause=LONGEST_PAUSE)
 
-    def _pause(self) -> float:
-        soonest = [held.stop_at for held in self._snapshot()]
-        if self._drain_until is not None:
-            soonest.append(self._drain_until)
-        until = min(soonest, default=float("inf")) - time.monotonic()
-        return min(self._turn_seconds, max(until, 0.01))
+    def _stop(self) -> None:
+        """Stop what is overdue; at the end of the grace, what is left."""
+        repeat("stopping", self._stop_turn, self._wait_for_stop, self._stopped)
 
-    def _turn(self) -> None:
-        self._stop_overdue()
-        self._renew()
-        self._show_alive()
-        for run_id, action in self._runs.sweep():
-            self._runs.expire(run_id, action, Outcome.failed("Expired", run_id))
+    def _stop_turn(self) -> None:
+        if self._drain_until is not None and time.monotonic() >= self._drain_until:
+            self._end_of_grace()
+        self._stopping.turn()
 
-    def _snapshot(self) -> list[Held]:
-        """What the children have in hand now."""
-        with self._lock:
-            held = [self._held_for(hand) for hand in self._hands.all()]
-            self._held = {one.key: one for one in held}
-            return [one for one in held if not one.taken_out]
-
-    def _held_for(self, hand: InHand) -> Held:
-        """What is known of it. The lock is held."""
-        known = self._held.get((hand.pid, hand.number))
-        if known is not None:
-            return known
-        action = self._services.registry.actions[hand.action]
-        return Held(
-            hand=hand,
-            action=action,
-            holder=self._services.holder(hand.pid),
-            stop_at=hand.since + action.timeout,
-            lapses_at=hand.since + self._services.settings.recovery,
-        )
-
-    def _renew(self) -> None:
-        in_hand = self._snapshot()
-        if not in_hand:
-            return
-        pairs = [(held.run_id, held.holder) for held in in_hand]
-        lease = self._services.settings.recovery
-        lapses_at = time.monotonic() + lease
-        states = self._runs.renew(pairs, lease)
-        for held, state in zip(in_hand, states, strict=True):
-            if state == "cancel" and not held.canceled:
-                self._stop_softly(held)
-            elif state in ("held", "cancel"):
-                with self._lock:
-                    self._update(held, renewed=True, lapses_at=lapses_at)
-            elif state == "taken" and held.renewed:
-                self._kill(held)
-
-    def _update(self, held: Held, **changes: Any) -> bool:
-        """Note something about a run, unless it was taken out meanwhile. The lock is held."""
-        current = self._held.get(held.key)
-        if current is None or current.taken_out:
-            return False
-        self._held[held.key] = replace(current, **changes)
-        return True
-
-    def _stop_softly(self, held: Held) -> None:
-        """Raise in the handler; `_stop_overdue` does the rest if it does not end."""
-        stop_at = min(held.stop_at, time.monotonic() + CANCEL_SECONDS)
-        with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._update(held, canceled=True, stop_at=stop_at):
-                self._hands.ask_to_stop(held.hand)
-                os.kill(held.pid, STOP_SIGNAL)
-
-    def _stop_overdue(self) -> None:
-        now = time.monotonic()
-        for held in self._snapshot():
-            if held.stop_at <= now:
-                self._stop_hard(held)
-
-    def _stop_hard(self, held: Held) -> None:
-        """End the run, then the child: it cannot end the run any more, and waits for that.
-
-        A child whose run is another's by now, or has no record any more, is stopped as well.
-        """
-        timed_out = f"Timed out after {held.action.timeout:g} s"
-        outcome = (
-            Outcome.canceled(held.run_id)
-            if held.canceled
-            else Outcome.failed(timed_out, held.run_id)
-        )
-        if self._end(held, outcome):
-            _log.warning("run stopped", **held.names, why=outcome.error)
-        self._kill(held)
-
-    def _end(self, held: Held, outcome: Outcome) -> bool:
-        """Finish the run in the child's place, its open transaction first."""
-        self._kill_session(held.run_id)
-        return self._runs.finish(held.run_id, held.action.name, held.holder, outcome)
-
-    def _kill_session(self, run_id: str) -> None:
-        session = self._runs.session(run_id)
-        if session:
-            kill_session(store.database(), session)
-
-    def _kill(self, held: Held) -> bool:
-        """Kill the child, if it still has this run in hand."""
-        with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._hands.of(held.pid) == held.hand and self._update(held, taken_out=True):
-                os.kill(held.pid, signal.SIGKILL)
-                return True
-        return False
+    def _wait_for_stop(self) -> None:
+        until = min(self._stopping.soonest(), self._drain_until or float("inf"))
+        self._wake.wait(min(self._pause, max(until - time.monotonic(), 0.01)))
+        self._wake.clear()
 
     def _end_of_grace(self) -> None:
-        for held in self._snapshot():
-            if self._kill(held):
-                self.hand_back(held)
-        deadline = time.monotonic() + EXIT_SECONDS
-        while not self._stopped and time.monotonic() < deadline:
-            self._wake.wait(0.1)
-        if not self._stopped:
+        """Kill the children, hand back what they had; then end, should Celery not."""
+        killed = [held for held in self._held.all() if self._held.kill(held)]
+        for held in killed:
+            if not self._stopping.hand_back(held):
+                break  # the broker is away: the claims lapse
+        if not self._stopped.wait(EXIT_SECONDS):
             os._exit(0)  # nothing is in hand; Celery is stuck on a broker that is away
-
-    def _show_alive(self) -> None:
-        content = json.dumps({"pid": os.getpid(), "queues": self._services.registry.queues})
-        presence.show(self._redis, self._presence, content, ALIVE_SECONDS)
-
-    @contextlib.contextmanager
-    def _tolerant(self) -> Any:
-        """The broker or the database may be away: the next turn tries again."""
-        try:
-            yield
-        except CallboardError as error:
-            _log.warning("keeper waits", why=type(error).__name__)
 
 
 class KeeperStep(bootsteps.StartStopStep):

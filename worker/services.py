@@ -52,9 +52,12 @@ class Services:
         """A new client."""
         return connect(self.settings)
 
-    def holder(self, pid: int) -> str:
-        """What the claims of a child of this worker begin with."""
-        return f"{self.worker_id}:{pid}:"
+    def holder(self, pid: int, number: int) -> str:
+        """Who claims a run: this child of the worker, with so many runs in hand before.
+
+        A run that comes to a child twice is another claim each time.
+        """
+        return f"{self.worker_id}:{pid}:{number}"
 
     def refuse(self, why: str, task: object, run_id: object) -> None:
         """Log and count a message that is dropped; nothing of its content is logged."""

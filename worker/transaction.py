@@ -6,7 +6,7 @@ without running the handler.
 
 The session's id is told before the transaction starts. A worker that dies leaves its
 transaction open on the server, and other writers of its records wait for it: whoever takes
-the run over ends it with `kill_session`.
+the run over ends it with `kill_sessions`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ __all__ = [
     "MARKERS",
     "MARKER_TTL",
     "Transaction",
-    "kill_session",
+    "kill_sessions",
     "part_transaction",
     "run_in_transaction",
 ]
@@ -49,6 +49,7 @@ MARKERS = "_markers"
 MARKER_TTL = 48 * 3600  # seconds: longer than a seal lives, so no rerun outlives its marker
 
 ABORT_TIMEOUT = 0.5  # seconds; what is left open then ends with the session
+KILL_TIMEOUT = 1.5  # seconds
 COMMIT_AGAIN = "UnknownTransactionCommitResult"
 
 Store = Callable[[], Database[dict[str, Any]]]
@@ -117,16 +118,27 @@ def part_transaction(
                 _commit(session, deadline)
 
 
-def kill_session(database: Database[dict[str, Any]], session_id: str) -> None:
-    """End the session of a dead worker, and with it the transaction that it left open.
+def kill_sessions(database: Database[dict[str, Any]], session_ids: Sequence[str]) -> None:
+    """End the sessions of stopped or dead children, and with them the transactions left open.
 
-    Harmless for a session that is gone. Raises `DatabaseUnavailable`.
+    Harmless for a session that is gone, and for what is no session's id: whoever writes Redis may
+    have put it there. Raises `DatabaseUnavailable`, within `KILL_TIMEOUT`.
     """
-    target = {"id": Binary.from_uuid(UUID(session_id))}
+    targets = [{"id": Binary.from_uuid(one)} for one in map(_uuid, session_ids) if one]
+    if not targets:
+        return
     try:
-        database.client.admin.command("killSessions", [target])
+        with pymongo.timeout(KILL_TIMEOUT):
+            database.client.admin.command("killSessions", targets)
     except PyMongoError as error:
         raise outage(error) or error from error
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _attempt(

@@ -201,7 +201,7 @@ class TestRenew:
         runs.claim(taken, "work", "x:1:1", LEASE)
         runs.finish(ended, "work", "w:7:1", done(ended))
         redis_client.hset(f"callboard:run:{held}", "lease", 1)
-        pairs = [(run_id, "w:7:") for run_id in (held, canceled, taken, ended)]
+        pairs = [(run_id, "w:7:1") for run_id in (held, canceled, taken, ended)]
         assert runs.renew(pairs, LEASE) == ["held", "cancel", "taken", "ended"]
         assert runs.claim(held, "work", "x:1:2", LEASE).state == "held"
 
@@ -302,7 +302,7 @@ class TestRequeueAndLose:
         run_id = accept()
         runs.claim(run_id, "work", "w:1", LEASE)
         redis_client.delete("callboard")
-        assert runs.requeue(run_id, "w:")
+        assert runs.requeue(run_id, "w:1")
         assert queued(redis_client) == [run_id]
         assert runs.claim(run_id, "work", "x:1", LEASE).lost == 0
         assert not runs.requeue(run_id, "w:1")

@@ -16,7 +16,7 @@ from callboard.collection import Collection
 from callboard.errors import DatabaseUnavailable, StopHandler, TransactionConflict
 from worker.indexes import create_indexes
 from worker.tools import Tools
-from worker.transaction import MARKERS, kill_session, run_in_transaction
+from worker.transaction import MARKERS, kill_sessions, run_in_transaction
 
 DIES_IN_A_TRANSACTION = """
 import sys
@@ -372,14 +372,14 @@ class TestKilledWorker:
     def test_nothing_is_left(self, killed, database):
         assert [row["data"] for row in database.items.find()] == [{"n": 1}]
         assert count(database, MARKERS) == 0
-        kill_session(database, killed[1])
+        kill_sessions(database, [killed[1]])
 
     def test_the_next_writer_does_not_wait_once_the_session_is_killed(
         self, killed, database, make_tools
     ):
         with pytest.raises(DatabaseUnavailable):
             make_tools(deadline=time.monotonic() + 0.5).create("items", {"n": 3}, "shared")
-        kill_session(database, killed[1])
+        kill_sessions(database, [killed[1]])
         started = time.monotonic()
         make_tools(deadline=started + 5).create("items", {"n": 4}, "shared").unwrap()
         assert time.monotonic() - started < 1
@@ -387,7 +387,7 @@ class TestKilledWorker:
 
     def test_a_rerun_has_its_effect_once(self, killed, database, run):
         run_id, session = killed
-        kill_session(database, session)
+        kill_sessions(database, [session])
         result = run(
             lambda tools: tools.update("items", "shared", {"n": 5}),
             run_id=run_id,
@@ -398,7 +398,7 @@ class TestKilledWorker:
         assert count(database, MARKERS) == 1
 
     def test_killing_an_unknown_session_is_harmless(self, database):
-        kill_session(database, str(uuid4()))
+        kill_sessions(database, [str(uuid4())])
 
     def test_the_killed_transaction_of_a_live_worker_commits_nothing(self, run, database):
         sessions = []
@@ -406,7 +406,7 @@ class TestKilledWorker:
         def handler(tools: Tools):
             if len(sessions) == 1:
                 write_two(tools)
-                kill_session(database, sessions[0])
+                kill_sessions(database, [sessions[0]])
                 sessions.append("killed")
                 return ok("first")
             return ok("second")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.hands import ROWS, Hands
+from worker.hands import ROW_WORDS, ROWS, Hands
 
 RUN = str(uuid4())
 
@@ -138,3 +139,42 @@ def test_closing_reaches_children_that_live_already(hands: Hands) -> None:
     taken = hands.of(pid)
     assert taken is not None
     assert taken.action == "second"
+
+
+def test_who_reads_while_children_write_reads_one_run_or_none(hands: Hands) -> None:
+    """More writers than cores, so that some are stopped by the kernel in the middle of a row."""
+    runs = {number: (f"{number:036d}", ("first", "second")[number % 2]) for number in range(1, 500)}
+    writers = []
+    for _ in range(4 * (os.cpu_count() or 1)):
+        hands.pick_row()
+        pid = os.fork()
+        if pid == 0:
+            while True:
+                hands.begin()
+                for run in runs.values():
+                    hands.take(*run)
+        writers.append(pid)
+    try:
+        seen, until = 0, time.monotonic() + 3
+        while time.monotonic() < until:
+            for taken in hands.all():
+                seen += 1
+                assert taken.pid in writers
+                assert (taken.run_id, taken.action) == runs[taken.number]
+        assert seen > 1000
+    finally:
+        for pid in writers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_a_child_that_was_killed_while_it_wrote_has_nothing_in_hand(hands: Hands) -> None:
+    """And the next child of the row begins as any other."""
+    with child(hands, lambda: hands.take(RUN, "first")) as pid:
+        version_at = hands._next * ROW_WORDS
+        hands._words[version_at] += 1
+        assert hands.of(pid) is None
+        hands._mine = hands._next
+        hands.begin()
+        hands.take(RUN, "second")
+        assert [taken.action for taken in hands.all()] == ["second"]

@@ -1,0 +1,460 @@
+"""The keeper's parts, each by itself: real records, real forked children, a real database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from pymongo import MongoClient
+from pymongo.database import Database
+from scheduled_app import ScheduledApp
+
+from callboard import ActionResult, action, ok, presence, store, threads
+from callboard.broker import connect
+from callboard.errors import BrokerUnavailable
+from callboard.registry import Registry
+from callboard.runs import Runs
+from callboard.seal import CALL_LIFETIME, Call
+from callboard.settings import Settings
+from callboard.stack.ports import free_port
+from worker.execution import HandlerStopped, _stoppable, install_stop_signal
+from worker.fence import Fence
+from worker.held import HeldRuns
+from worker.keeper import Keeper
+from worker.renewing import Renewing
+from worker.services import Services
+from worker.sessions import Sessions
+from worker.stopping import Stopping
+from worker.sweeping import Sweeping
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+Eventually = Callable[..., None]
+LEASE = 15.0  # seconds
+
+
+@action(timeout=30)
+def long(ctx: Any) -> ActionResult:
+    return ok()
+
+
+@action(timeout=0.05)
+def short(ctx: Any) -> ActionResult:
+    return ok()
+
+
+@action(timeout=0.05, on_worker_lost="fail")
+def once(ctx: Any) -> ActionResult:
+    return ok()
+
+
+@dataclass
+class Child:
+    """A forked process that has a run in hand; ``said``: what its handler met."""
+
+    pid: int
+    run_id: str
+    holder: str
+    said: int  # a pipe
+    reaped: bool = False
+
+    def hears(self) -> str:
+        return os.read(self.said, 100).decode()
+
+    @property
+    def is_dead(self) -> bool:
+        if not self.reaped:
+            self.reaped = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self.reaped
+
+
+class Worker:
+    """A worker's main process: this one."""
+
+    def __init__(self, settings: Settings) -> None:
+        actions = {one.name: one for one in (long, short, once)}
+        self.services = Services(settings, Registry(actions=actions))
+        self.runs = self.services.runs
+        self.redis = self.services.connect()
+        self.held = HeldRuns(self.services.hands, actions, self.services.holder, LEASE)
+        self.sessions = Sessions(store.database)
+        self.stopping = Stopping(self.held, self.runs, self.sessions)
+        self.renewing = Renewing(self.held, self.runs, LEASE)
+        self.children: list[Child] = []
+
+    def accept(self, what: Any = long) -> str:
+        call = Call(caller="alice")
+        return self.runs.accept(str(uuid4()), what, call, max_queue=9, result_ttl=60).run_id
+
+    def child(self, what: Any = long, *, claims: bool = True, number: int = 1) -> Child:
+        """One more, which has claimed a run of this action; as its so many-th."""
+        run_id, hands = self.accept(what), self.services.hands
+        self.redis.delete("callboard")
+        hands.pick_row()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            install_stop_signal(hands)
+            hands.begin()
+            for _ in range(number):
+                hands.take(run_id, what.name)
+            with handler(write):
+                os.write(write, b"ready")
+                signal.pause()
+                signal.pause()
+            os._exit(0)
+        os.close(write)
+        child = Child(pid, run_id, self.services.holder(pid, number), read)
+        assert child.hears() == "ready"
+        if claims:
+            assert self.runs.claim(run_id, what.name, child.holder, LEASE).state == "claimed"
+        self.children.append(child)
+        return child
+
+    def lease(self, child: Child) -> int:
+        return int(self.redis.hget(f"callboard:run:{child.run_id}", "lease") or 0)
+
+    def end(self) -> None:
+        for child in self.children:
+            os.close(child.said)
+            if not child.is_dead:
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+        self.runs._line.close()
+        self.runs._redis.connection_pool.disconnect()
+        self.redis.connection_pool.disconnect()
+
+
+@contextmanager
+def handler(write: int) -> Iterator[None]:
+    """Where a handler runs; one that is stopped says so, and goes on."""
+    try:
+        with _stoppable():
+            yield
+    except HandlerStopped:
+        os.write(write, b"stopped")
+        signal.pause()
+
+
+@pytest.fixture
+def worker(app: ScheduledApp) -> Iterator[Worker]:
+    worker = Worker(app.settings)
+    yield worker
+    worker.end()
+
+
+@pytest.fixture
+def elsewhere(app: ScheduledApp) -> Runs:
+    """Where a broker was."""
+    changed = app.settings.model_copy(
+        update={"redis_url": type(app.settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
+    )
+    return Runs(connect(changed), Services(app.settings, Registry(actions={})).sealer)
+
+
+@pytest.fixture
+def database_away(app: ScheduledApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.move_database_away(monkeypatch)
+
+
+class TestHolders:
+    """A claim is whole: ``w:12:1`` is not ``w:12:10``."""
+
+    @pytest.mark.parametrize("other", ["w:12:1", "w:12:", "w:1", "", "w:12:100"])
+    def test_nobody_else_changes_a_run(self, worker: Worker, other: str) -> None:
+        run_id = worker.accept()
+        worker.runs.claim(run_id, "long", "w:12:10", LEASE)
+        assert worker.runs.renew([(run_id, other)], LEASE) == ["taken"]
+        assert not worker.runs.requeue(run_id, other)
+        assert worker.runs.lose(run_id, other) == (-1, False)
+        assert not worker.runs.note_session(run_id, other, str(uuid4()))
+        assert worker.runs.renew([(run_id, "w:12:10")], LEASE) == ["held"]
+
+
+class TestRenewing:
+    def test_the_claims_of_all_children_are_extended(self, worker: Worker) -> None:
+        children = [worker.child() for _ in range(3)]
+        for child in children:
+            worker.redis.hset(f"callboard:run:{child.run_id}", "lease", 1)
+        worker.renewing.turn()
+        assert all(worker.lease(child) > time.time() * 1000 for child in children)
+        assert all(held.renewed for held in worker.held.all())
+
+    def test_a_canceled_handler_is_stopped_softly_and_stays_held(self, worker: Worker) -> None:
+        child = worker.child()
+        worker.redis.hset(f"callboard:run:{child.run_id}", "cancel", 1)
+        worker.renewing.turn()
+        assert child.hears() == "stopped"
+        [held] = worker.held.all()
+        assert held.canceled
+        assert held.stop_at < time.monotonic() + 5.1
+        worker.renewing.turn()
+        assert not child.is_dead
+
+    def test_a_child_whose_run_is_anothers_is_killed(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        child = worker.child()
+        worker.renewing.turn()
+        worker.redis.hset(f"callboard:run:{child.run_id}", "holder", "another:1:1")
+        worker.renewing.turn()
+        eventually(lambda: child.is_dead)
+        assert worker.held.all() == []
+
+    def test_a_child_that_is_about_to_claim_is_left_alone(self, worker: Worker) -> None:
+        child = worker.child(claims=False)
+        worker.runs.claim(child.run_id, "long", "another:1:1", LEASE)
+        worker.renewing.turn()
+        assert not child.is_dead
+
+    def test_a_claim_that_the_same_child_made_before_is_another(self, worker: Worker) -> None:
+        child = worker.child(claims=False, number=10)
+        before = worker.services.holder(child.pid, 1)
+        worker.runs.claim(child.run_id, "long", before, LEASE)
+        worker.renewing.turn()
+        assert [held.renewed for held in worker.held.all()] == [False]
+
+    def test_a_broker_that_is_away_harms_no_child(self, worker: Worker, elsewhere: Runs) -> None:
+        child = worker.child()
+        with pytest.raises(BrokerUnavailable):
+            Renewing(worker.held, elsewhere, LEASE).turn()
+        assert not child.is_dead
+
+
+class TestStopping:
+    def test_an_overdue_run_ends_and_its_child_with_it(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        overdue, other = worker.child(short), worker.child(long)
+        eventually(lambda: worker.stopping.soonest() <= time.monotonic())
+        worker.stopping.turn()
+        record = worker.runs.read(overdue.run_id)
+        assert record is not None
+        assert (record.status, record.error) == ("failed", "Timed out after 0.05 s")
+        eventually(lambda: overdue.is_dead)
+        assert not other.is_dead
+        assert [held.run_id for held in worker.held.all()] == [other.run_id]
+        assert worker.stopping.child_died(overdue.pid) is not None  # for Celery's log
+        record = worker.runs.read(overdue.run_id)
+        assert record is not None
+        assert record.status == "failed"  # it was not queued again
+
+    @pytest.mark.usefixtures("database_away")
+    def test_a_database_that_is_away_delays_an_end_by_half_a_second(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        children = [worker.child(short) for _ in range(4)]
+        for child in children:
+            worker.runs.note_session(child.run_id, child.holder, str(uuid4()))
+        eventually(lambda: all(held.stop_at < time.monotonic() for held in worker.held.all()))
+        started = time.monotonic()
+        worker.stopping.turn()
+        assert time.monotonic() - started < 1.0
+        for child in children:
+            eventually(lambda child=child: child.is_dead)
+            record = worker.runs.read(child.run_id)
+            assert record is not None
+            assert record.status == "failed"
+
+    @pytest.mark.parametrize("field", ["seal", "session"])
+    def test_a_record_that_somebody_wrote_into_stops_nothing_but_itself(
+        self, worker: Worker, eventually: Eventually, field: str
+    ) -> None:
+        first, second = worker.child(short), worker.child(short)
+        worker.redis.hset(f"callboard:run:{first.run_id}", field, b"\xff\x00 broken")
+        eventually(lambda: all(held.stop_at < time.monotonic() for held in worker.held.all()))
+        worker.stopping.turn()
+        eventually(lambda: first.is_dead)
+        eventually(lambda: second.is_dead)
+        record = worker.runs.read(second.run_id)
+        assert record is not None
+        assert record.status == "failed"
+        assert worker.redis.hget(f"callboard:run:{first.run_id}", "status") == b"failed"
+
+    def test_a_broker_that_is_away_leaves_the_child_to_the_fence(
+        self, worker: Worker, elsewhere: Runs, eventually: Eventually
+    ) -> None:
+        child = worker.child(short)
+        eventually(lambda: worker.stopping.soonest() <= time.monotonic())
+        with pytest.raises(BrokerUnavailable):
+            Stopping(worker.held, elsewhere, worker.sessions).turn()
+        assert not child.is_dead
+
+    def test_what_a_dead_child_had_in_hand_is_queued_again(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        child = worker.child()
+        os.kill(child.pid, signal.SIGKILL)
+        eventually(lambda: child.is_dead)
+        held = worker.stopping.child_died(child.pid)
+        assert held is not None
+        assert held.run_id == child.run_id
+        record = worker.runs.read(child.run_id)
+        assert record is not None
+        assert (record.status, record.lost) == ("queued", 1)
+
+    def test_a_handler_that_must_not_start_twice_ends_with_its_child(self, worker: Worker) -> None:
+        child = worker.child(once)
+        [held] = worker.held.all()
+        assert worker.held.kill(held)
+        assert not worker.held.kill(held)
+        assert worker.stopping.hand_back(held)
+        record = worker.runs.read(child.run_id)
+        assert record is not None
+        assert (record.status, record.error) == ("failed", "Worker lost")
+
+    def test_a_run_that_is_handed_back_was_not_lost(self, worker: Worker) -> None:
+        child = worker.child()
+        [held] = worker.held.all()
+        assert worker.held.kill(held)
+        assert worker.stopping.hand_back(held)
+        record = worker.runs.read(child.run_id)
+        assert record is not None
+        assert (record.status, record.lost) == ("queued", 0)
+
+
+class TestFence:
+    def test_a_child_whose_claim_is_about_to_lapse_is_killed(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        lapsing, other = worker.child(), worker.child()
+        [held] = [held for held in worker.held.all() if held.pid == lapsing.pid]
+        worker.held.note(held, lapses_at=time.monotonic() + 0.2)
+        Fence(worker.held).turn()
+        eventually(lambda: lapsing.is_dead)
+        assert not other.is_dead
+
+
+class TestSweeping:
+    def test_a_lost_wake_up_is_sent_again(self, worker: Worker) -> None:
+        run_id = worker.accept()
+        worker.redis.delete("callboard")
+        worker.redis.zadd("callboard:open", {run_id: 1})
+        Sweeping(worker.runs).turn()
+        assert worker.redis.llen("callboard") == 1
+
+    def test_a_record_that_cannot_be_read_holds_no_other_up(self, worker: Worker) -> None:
+        broken, late = worker.accept(), worker.accept()
+        long_ago = int((time.time() - CALL_LIFETIME - 60) * 1000)
+        for run_id, score in ((broken, 1), (late, 2)):
+            worker.redis.hset(f"callboard:run:{run_id}", "enqueued", long_ago)
+            worker.redis.zadd("callboard:open", {run_id: score})
+        worker.redis.hset(f"callboard:run:{broken}", "seal", "broken")
+        Sweeping(worker.runs).turn()
+        assert worker.redis.hget(f"callboard:run:{late}", "status") == b"failed"
+
+
+class TestSessions:
+    @pytest.fixture
+    def blocked(self, database: Database[dict[str, Any]]) -> Iterator[str]:
+        """A session whose open transaction others wait for."""
+        database["things"].insert_one({"_id": 1})
+        with database.client.start_session() as session:
+            session.start_transaction()
+            database["things"].update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+            yield str(session.session_id["id"].as_uuid())
+
+    def test_the_transactions_end_and_others_go_on(
+        self, database: Database[dict[str, Any]], blocked: str
+    ) -> None:
+        sessions = Sessions(lambda: database)
+        assert not sessions.end(["no session's id", blocked], 0.0)
+        sessions.turn()
+        started = time.monotonic()
+        database["things"].update_one({"_id": 1}, {"$set": {"n": 2}})
+        assert time.monotonic() - started < 1.0
+        assert sessions.end([], 0.0)
+
+    def test_what_could_not_be_ended_is_ended_when_the_database_is_back(
+        self, database: Database[dict[str, Any]], blocked: str
+    ) -> None:
+        away = MongoClient[dict[str, Any]](
+            f"mongodb://127.0.0.1:{free_port()}/", serverSelectionTimeoutMS=50
+        )
+        used = [away.get_database("away"), database]
+        sessions = Sessions(lambda: used.pop(0))
+        sessions.end([blocked], 0.0)
+        sessions.turn()
+        sessions.turn()
+        assert used == []
+        database["things"].update_one({"_id": 1}, {"$set": {"n": 2}})
+        away.close()
+
+
+class TestKeeper:
+    @pytest.fixture
+    def keeper(self, worker: Worker) -> Iterator[Keeper]:
+        keeper = Keeper(worker.services, "worker@here")
+        running = list(threads._supervised)
+        yield keeper
+        keeper.stop()
+        for thread in set(threads._supervised) - set(running):
+            thread.join(5)
+        keeper._heartbeat._redis.connection_pool.disconnect()
+
+    @pytest.mark.usefixtures("database_away")
+    def test_no_database_and_a_run_that_is_overdue_cost_no_other_run_its_claim(
+        self, worker: Worker, keeper: Keeper, eventually: Eventually
+    ) -> None:
+        others = [worker.child(long) for _ in range(2)]
+        overdue = worker.child(short)
+        worker.runs.note_session(overdue.run_id, overdue.holder, str(uuid4()))
+        keeper.start()
+        eventually(lambda: overdue.is_dead, within=3)
+        for child in others:
+            before = worker.lease(child)
+            eventually(lambda child=child, before=before: worker.lease(child) > before, within=1.0)
+            assert not child.is_dead
+
+    def test_a_part_that_fails_is_told_by_the_heartbeat_and_goes_on(
+        self,
+        worker: Worker,
+        keeper: Keeper,
+        redis_client: redis.Redis,
+        eventually: Eventually,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(threads, "SETTLED_SECONDS", 0.5)
+        child = worker.child(long)
+        renew, fails = keeper._renewing.turn, [KeyError("what")]
+
+        def turn() -> None:
+            if fails:
+                raise fails.pop()
+            renew()
+
+        monkeypatch.setattr(keeper._renewing, "turn", turn)
+        keeper.start()
+        eventually(
+            lambda: (
+                presence.unready(redis_client, presence.WORKER)
+                == {"worker@here": "failed: renewing"}
+            )
+        )
+        assert presence.seen(redis_client, presence.WORKER) == []
+        before = worker.lease(child)
+        eventually(lambda: worker.lease(child) > before)
+        eventually(lambda: presence.seen(redis_client, presence.WORKER) == ["worker@here"])
+        assert presence.unready(redis_client, presence.WORKER) == {}
+
+    def test_the_end_of_the_grace_hands_back_what_is_in_hand(
+        self, worker: Worker, keeper: Keeper, eventually: Eventually
+    ) -> None:
+        child = worker.child(long)
+        keeper._grace = 0.2
+        keeper.start()
+        keeper.drain()
+        eventually(lambda: child.is_dead, within=3)
+        keeper.stop()
+        eventually(
+            lambda: worker.redis.hget(f"callboard:run:{child.run_id}", "status") == b"queued"
+        )
+        assert worker.services.hands.closed
