@@ -6,15 +6,13 @@ import difflib
 import inspect
 import re
 import sys
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from pydantic import BaseModel, ValidationError
-
-from callboard.errors import ConfigurationError, InvalidParams
+from callboard.errors import ConfigurationError
+from callboard.params import Params
 from callboard.results import ActionResult
 from callboard.retry import Retry
 
@@ -37,8 +35,7 @@ class Action:
 
     name: str
     handler: Handler
-    model: type[BaseModel] | None  # what the params must fit; None: any JSON object
-    wants_params: bool  # the handler takes (ctx, params), not (ctx)
+    params: Params | None  # of the handler's second parameter; None: it takes (ctx)
     owner_only: bool
     anonymous: bool  # callable without a token
     transaction: bool
@@ -53,21 +50,12 @@ class Action:
         """The name of its Celery task."""
         return f"actions.{self.name}"
 
-    def validate(self, params: Mapping[str, Any]) -> BaseModel | Mapping[str, Any]:
-        """The params as the handler wants them; raises `InvalidParams` with the issues."""
-        if self.model is None:
-            return params
-        try:
-            return self.model.model_validate(params)
-        except ValidationError as error:
-            issues = [
-                {"path": ".".join(str(part) for part in row["loc"]), "message": row["msg"]}
-                for row in error.errors(include_url=False, include_input=False)
-            ]
-        first = issues[0]
-        raise InvalidParams(
-            f"Invalid params: {first['path'] or 'body'}: {first['message']}", issues
-        )
+    def validate(self, params: Mapping[str, Any]) -> Any:
+        """The params as the handler wants them; raises `InvalidParams` with the issues.
+
+        Each time anew from the JSON that came: the API and the worker see the same.
+        """
+        return params if self.params is None else self.params.validate(params)
 
     def __call__(self, *args: Any) -> ActionResult[Any]:
         """The handler itself, so that one action's code can call another's."""
@@ -75,15 +63,15 @@ class Action:
 
     def run(self, ctx: ActionContext) -> object:
         """Call the handler; what it returns is not checked here."""
-        if not self.wants_params:
+        if self.params is None:
             return self.handler(ctx)
         return self.handler(ctx, self.validate(ctx.params))
 
     def display(self, params: Mapping[str, Any]) -> str:
-        """The params as Flower and the logs may show them: the model's field names, no values."""
-        if self.model is None:
-            return f"{{{len(params)} fields}}" if params else "{}"
-        return "{" + ", ".join(f"{n}: ***" for n in self.model.model_fields if n in params) + "}"
+        """The params as Flower and the logs may show them: names that are declared, no values."""
+        if self.params is not None:
+            return self.params.display(params)
+        return f"{{{len(params)} fields}}" if params else "{}"
 
 
 @overload
@@ -143,7 +131,7 @@ def _build(
     on_worker_lost: Literal["rerun", "fail"] = "rerun",
 ) -> Action:
     where = _where(handler)
-    model, wants_params = _params_model(handler, where)
+    params = _params(handler, where)
     name = _camel_case(handler.__name__) if name is None else name
     queue = DEFAULT_QUEUE if queue is None else queue
 
@@ -171,8 +159,7 @@ def _build(
     return Action(
         name=name,
         handler=handler,
-        model=model,
-        wants_params=wants_params,
+        params=params,
         timeout=float(timeout),
         retry=retry,
         queue=queue,
@@ -197,8 +184,8 @@ def _where(handler: Any) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def _params_model(handler: Any, where: str) -> tuple[type[BaseModel] | None, bool]:
-    """The pydantic model of the handler's second parameter, and whether it has one."""
+def _params(handler: Any, where: str) -> Params | None:
+    """The handler's second parameter; None where it has none."""
     if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
         raise ConfigurationError(
             f"{where}: {handler.__name__} is `async def`; a handler is a plain function"
@@ -210,15 +197,7 @@ def _params_model(handler: Any, where: str) -> tuple[type[BaseModel] | None, boo
             f"{where}: {handler.__name__} must take (ctx) or (ctx, params), "
             f"not {inspect.signature(handler)}"
         )
-    if len(positional) == 1:
-        return None, False
-    try:
-        hint = typing.get_type_hints(handler).get(positional[1].name)
-    except Exception as error:  # a name that the module does not have, most often
-        raise ConfigurationError(
-            f"{where}: the annotations of {handler.__name__} cannot be read: {error}"
-        ) from error
-    return (hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None), True
+    return Params(handler, positional[1].name, where) if len(positional) == 2 else None
 
 
 def _camel_case(name: str) -> str:

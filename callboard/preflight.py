@@ -68,7 +68,11 @@ def _declared() -> Declared:
     paths = getattr(module, "__path__", None)
     return Declared(
         actions=tuple(
-            DeclaredAction(name=name, open_to_all=action.model is None and not action.owner_only)
+            DeclaredAction(
+                name=name,
+                open_to_all=not action.owner_only
+                and not (action.params is not None and action.params.is_required),
+            )
             for name, action in sorted(registry.actions.items())
         ),
         queues=registry.queues,

@@ -71,7 +71,8 @@ def discover(module_name: str) -> Registry:
     """Import the actions package, each of its modules, and collect what they declare.
 
     Raises `ConfigurationError` with file and line: a module that does not import, two actions
-    of one name, a declaration of the wrong type, a schedule that cannot work.
+    of one name, params that cannot be validated, a declaration of the wrong type, a schedule that
+    cannot work.
     """
     modules = list(_import_all(module_name))
     actions: dict[str, Action] = {}
@@ -79,6 +80,9 @@ def discover(module_name: str) -> Registry:
         for value in vars(module).values():
             if isinstance(value, Action) and value is not actions.get(value.name):
                 _add(actions, value)
+    for action in actions.values():
+        if action.params is not None:
+            action.params.check()
     if not actions:
         raise ConfigurationError(
             f"{module_name}: holds no action. Decorate a function with @callboard.action in a "

@@ -6,7 +6,7 @@ import inspect
 import typing
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
@@ -29,7 +29,7 @@ def action_paths(registry: Registry) -> tuple[Part, Part]:
         f"/api/actions/{action.name}": {
             "post": _operation(
                 action,
-                typed.get((action.name, "validation"), {"type": "object"}),
+                _body(typed.get((action.name, "validation"), {"type": "object"})),
                 typed.get((action.name, "serialization"), {"description": "Any JSON."}),
             )
         }
@@ -42,8 +42,8 @@ def _schemas(actions: list[Action]) -> tuple[dict[_Key, Part], Part]:
     """The schema of each action's params and result that has one, and what they refer to."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
     for action in actions:
-        if action.model is not None:
-            inputs.append((action.name, "validation", TypeAdapter(action.model)))
+        if action.params is not None and action.params.adapter is not None:
+            inputs.append((action.name, "validation", action.params.adapter))
         if (result := _result_type(action)) is not None:
             inputs.append((action.name, "serialization", result))
     generated, document = TypeAdapter.json_schemas(
@@ -63,6 +63,14 @@ class _Generator(GenerateJsonSchema):
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Part:
         """A field that JSON Schema has no words for is documented as any JSON."""
         return {}
+
+
+def _body(params: Part) -> Part:
+    """The schema of a body, which is an object: ``Invite | None`` takes no null over HTTP."""
+    choices = [choice for choice in params.get("anyOf", ()) if choice.get("type") != "null"]
+    if not choices:
+        return params
+    return choices[0] if len(choices) == 1 else {**params, "anyOf": choices}
 
 
 def _result_type(action: Action) -> TypeAdapter[Any] | None:
@@ -85,7 +93,7 @@ def _result_type(action: Action) -> TypeAdapter[Any] | None:
 def _operation(action: Action, params: Part, data: Part) -> Part:
     text = inspect.getdoc(action.handler) or ""
     summary = text.partition("\n")[0].replace("`", "")  # plain text, unlike the description
-    required = action.model is not None and _requires_a_field(action.model)
+    required = action.params is not None and action.params.is_required
     return {
         "operationId": action.name,
         "tags": ["actions"],
@@ -99,10 +107,6 @@ def _operation(action: Action, params: Part, data: Part) -> Part:
         },
         "responses": _responses(action, data),
     }
-
-
-def _requires_a_field(model: type[BaseModel]) -> bool:
-    return any(field.is_required() for field in model.model_fields.values())
 
 
 def _notes(action: Action) -> list[str]:

@@ -44,7 +44,7 @@ def test_params_are_validated_against_the_annotated_model() -> None:
 
 def test_a_handler_without_a_model_gets_the_raw_params() -> None:
     assert action(raw).validate({"a": 1}) == {"a": 1}
-    assert not action(plain).wants_params
+    assert action(plain).params is None
 
 
 def test_what_is_displayed_holds_no_value() -> None:
