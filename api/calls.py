@@ -19,6 +19,7 @@ from api.identity import Identity
 from api.preferences import Preferences, read_preferences
 from api.prefix import run_location
 from api.services import Services, services, this_request
+from callboard import strict_json
 from callboard.action import Action
 from callboard.errors import BadRequest
 from callboard.outcome import Outcome
@@ -81,9 +82,9 @@ def _read_params(asked: Request) -> dict[str, Any]:
     if asked.environ.get("CONTENT_TYPE") != "application/json" and not asked.is_json:
         raise UnsupportedMediaType
     try:
-        params = _parse(body.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("The body is not JSON") from error
+        params = strict_json.loads(body)
+    except strict_json.NotJson as error:
+        raise BadRequest(f"The body is not JSON: {error}") from None
     if not isinstance(params, dict):
         raise BadRequest("The body must be a JSON object, such as {}")
     return params
@@ -104,13 +105,6 @@ def _read_body(asked: Request) -> bytes:
     if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
         raise RequestEntityTooLarge
     return body
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-_parse = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _idempotency(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
+from callboard import strict_json
 from callboard.history import PastRun
 from callboard.runs import RunRecord
 
@@ -17,7 +17,7 @@ def shown(run: RunRecord | PastRun) -> dict[str, Any]:
     return {
         **_common(run),
         "result": run.outcome and run.outcome.envelope(),
-        "progress": run.progress and json.loads(run.progress),
+        "progress": run.progress and strict_json.loads(run.progress),
     }
 
 

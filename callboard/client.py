@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from callboard import strict_json
 from callboard.errors import NotFound, RunRefused, ServiceUnavailable, Unauthorized
 from callboard.results import ActionResult, fail, ok
 
@@ -26,6 +26,7 @@ RUN_WAIT = 30  # seconds that one question after a run waits for its end
 LONGEST_PAUSE = 10.0  # seconds between two tries
 TRY_AGAIN = (429, 503)
 LOOK_SECONDS = 2  # that one look at a run waits for its end, where its events break off
+_DEPTH = strict_json.MAX_DEPTH + 4  # a result lies in an envelope, which lies in a run
 AWAY_SECONDS = 0.5  # between two looks that nothing answers
 
 
@@ -157,7 +158,7 @@ class Client:
                     _run_of(_reply(self.url, response))
                 for line in response.iter_lines():
                     if line.startswith("data: "):
-                        yield json.loads(line.removeprefix("data: "))
+                        yield strict_json.loads(line.removeprefix("data: "), _DEPTH)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
 
@@ -211,9 +212,10 @@ class Client:
             headers["Idempotency-Key"] = idempotency_key
         path = f"/api/actions/{quote(action, safe='')}"
         longest = LONGEST_WAIT if wait is None else wait
-        body = dict(params or {})
+        body = strict_json.dumps(dict(params or {}))
+        headers["Content-Type"] = "application/json"
         return self._insist(
-            lambda: self._request("POST", path, wait=longest, headers=headers, json=body)
+            lambda: self._request("POST", path, wait=longest, headers=headers, content=body)
         )
 
     def _insist(self, request: Callable[[], Reply]) -> Reply:
@@ -275,7 +277,7 @@ class Client:
 
 def _reply(url: str, response: httpx.Response) -> Reply:
     try:
-        envelope = response.json()
+        envelope = strict_json.loads(response.content, _DEPTH)
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "success" not in envelope:

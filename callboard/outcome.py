@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from callboard import strict_json
 from callboard.results import ActionResult
 
 __all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
 
 MAX_RESULT_BYTES = 1024 * 1024
+MAX_DEBUG = 16_384  # characters
 WORKER_LOST = "Worker lost"  # the error of a run whose workers died too often
+_DEPTH = strict_json.MAX_DEPTH + 1  # the data lies in the envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +24,22 @@ class Outcome:
     body: bytes = field(repr=False)  # the envelope, JSON
     status: Literal["succeeded", "failed", "canceled"]
     retryable: bool = False  # the same call may succeed later: an idempotency key starts it again
+    reason: str | None = field(default=None, compare=False)  # for the log; is not kept
 
     @classmethod
     def of(cls, result: object, run_id: str) -> Outcome:
-        """What the handler returned; a failure where that is no ActionResult, or no JSON."""
+        """What the handler returned; a failure, with its `reason`, where that is no result."""
         if not isinstance(result, ActionResult):
-            return cls.failed("Action failed", run_id)
+            kind = "nothing" if result is None else f"a {type(result).__name__}"
+            reason = f"the handler returned {kind}; return ok(...) or fail(...)"
+            return replace(cls.failed("Action failed", run_id), reason=reason)
         try:
-            body = _compact(result.envelope()).encode()
-        except (TypeError, ValueError, RecursionError):
-            return cls.failed("Action failed", run_id)
+            body = strict_json.dumps(result.envelope(), _DEPTH)
+        except strict_json.NotJson as error:
+            return replace(cls.failed("Action failed", run_id), reason=str(error))
         if len(body) > MAX_RESULT_BYTES:
-            return cls.failed("Result too large", run_id)
+            reason = f"the result has {len(body):,} bytes as JSON, at most {MAX_RESULT_BYTES:,} fit"
+            return replace(cls.failed("Result too large", run_id), reason=reason)
         return cls(code=200, body=body, status="succeeded" if result.success else "failed")
 
     @classmethod
@@ -56,6 +62,11 @@ class Outcome:
         """Somebody canceled the run: 409 for a caller who waits."""
         return cls(code=409, body=_failure("Canceled", run_id), status="canceled")
 
+    def explained(self, text: str) -> Outcome:
+        """This failure with ``text`` as its ``debug``: for development only."""
+        shown = text[-MAX_DEBUG:].encode(errors="replace").decode()  # the end of a traceback
+        return replace(self, body=strict_json.dumps({**self.envelope(), "debug": shown}))
+
     def to_bytes(self) -> bytes:
         """``<code> <status> <retryable>`` as a first line, then the body."""
         return f"{self.code} {self.status} {int(self.retryable)}\n".encode() + self.body
@@ -69,7 +80,7 @@ class Outcome:
 
     def envelope(self) -> dict[str, Any]:
         """The body, parsed."""
-        parsed: dict[str, Any] = json.loads(self.body)
+        parsed: dict[str, Any] = strict_json.loads(self.body, _DEPTH)
         return parsed
 
     @property
@@ -78,8 +89,5 @@ class Outcome:
         return None if self.status == "succeeded" else str(self.envelope().get("error"))
 
 
-_compact = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
-
-
 def _failure(error: str, run_id: str) -> bytes:
-    return json.dumps({"success": False, "error": error, "runId": run_id}).encode()
+    return strict_json.dumps({"success": False, "error": error, "runId": run_id})

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from callboard import strict_json
 from callboard.errors import BadRequest, SealError
 from callboard.history import History, PastRun
 from callboard.live import Live, Position
@@ -131,8 +132,9 @@ def _position(cursor: str) -> Position:
         if len(cursor) > MAX_CURSOR:
             raise ValueError("longer than any cursor")
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        enqueued, run_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError, RecursionError):
+        text = base64.b64decode(padded, altchars=b"-_", validate=True)
+        enqueued, run_id = strict_json.loads(text)
+    except (binascii.Error, ValueError, TypeError):
         enqueued, run_id = None, None
     number = type(enqueued) is int and 0 <= enqueued < MAX_ENQUEUED
     if not number or not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):

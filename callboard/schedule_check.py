@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSimError
 
+from callboard import strict_json
 from callboard.errors import ConfigurationError, InvalidParams, UnknownAction
 from callboard.schedule import Schedule
 from callboard.timing import fires_after
@@ -120,9 +121,9 @@ def _action_mistakes(registry: Registry, entry: Schedule) -> Iterator[str]:
         yield f"params must be a dict, not {entry.params!r:.80}"
         return
     try:
-        json.dumps(dict(entry.params), allow_nan=False)
+        strict_json.loads(json.dumps(dict(entry.params)))
         action.validate(entry.params)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         yield f"params are no JSON object: {error}"
     except InvalidParams as error:
         yield f"{error} (params of {entry.action!r})"

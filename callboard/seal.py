@@ -18,7 +18,6 @@ A message on the queue is only a wake-up and carries no content; `Sealer.sign` m
 from __future__ import annotations
 
 import hmac
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -31,12 +30,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from callboard import strict_json
 from callboard.errors import SealError
 
 __all__ = ["CALL_LIFETIME", "Call", "Kind", "Origin", "Sealer", "origin_of"]
 
 CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
+_DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 
 Kind = Literal["call", "origin", "result", "error", "progress", "params"]
 
@@ -55,16 +56,16 @@ class Call:
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
 
     def to_json(self) -> bytes:
-        """Compact JSON; raises ValueError where the params are no JSON."""
+        """Compact JSON; raises `NotJson` where params or claims are none."""
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.trace is None:
             del values["trace"]
-        return _compact(values).encode()
+        return strict_json.dumps(values, _DEPTH)
 
     @classmethod
     def from_json(cls, text: bytes) -> Call:
         """The reverse of `to_json`."""
-        values = json.loads(text)
+        values = strict_json.loads(text, _DEPTH)
         return cls(**{name: values[name] for name in cls.__slots__ if name in values})
 
 
@@ -82,16 +83,13 @@ class Origin:
 
     def to_json(self) -> bytes:
         """A list of the two."""
-        return _compact([self.caller, self.acceptance]).encode()
+        return strict_json.dumps([self.caller, self.acceptance])
 
     @classmethod
     def from_json(cls, text: bytes) -> Origin:
         """The reverse of `to_json`."""
-        caller, acceptance = json.loads(text)
+        caller, acceptance = strict_json.loads(text)
         return cls(caller=caller, acceptance=acceptance)
-
-
-_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def origin_of(sealer: Sealer, run_id: str, action: str, record: Mapping[bytes, bytes]) -> Origin:

@@ -39,21 +39,32 @@ class NotJson(ValueError):
     """A value or a text that is no strict JSON: where, and why."""
 
     def __init__(self, path: Iterable[object], reason: str) -> None:
-        dotted = ".".join(str(part) for part in path)[:_MAX_PATH]
+        dotted = ".".join(map(_shown, path))[:_MAX_PATH]
         self.path = dotted.encode(errors="backslashreplace").decode()  # half a surrogate pair
         self.reason = reason
         super().__init__(f"{self.path}: {reason}" if self.path else reason)
 
 
+def _shown(part: object) -> str:
+    """A part of a path: a key may be any object of a handler's."""
+    try:
+        return str(part)
+    except Exception:  # noqa: BLE001 - one that has no text
+        return f"<{type(part).__name__}>"
+
+
 def loads(text: bytes | str, max_depth: int = MAX_DEPTH) -> Any:
-    """The value of a JSON text; raises `NotJson`."""
+    """The value of a JSON text; raises `NotJson`.
+
+    ``max_depth``: more than `MAX_DEPTH` for an envelope of Callboard's own around a value.
+    """
     content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
     try:
         value = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise _found_in(content, max_depth) or NotJson((), str(error)) from None
     if _is_deeper(content, max_depth):
-        raise _found_in(content, max_depth) or _too_deep((), max_depth)
+        raise _found_in(content, max_depth) or _too_deep(())
     if _may_overflow(content) and not all(map(_is_finite, _scalars(value))):
         raise _found_in(content, max_depth) or NotJson((), "a number is beyond a 64-bit float")
     return value
@@ -71,7 +82,7 @@ def dumps(value: Any, max_depth: int = MAX_DEPTH) -> bytes:
         return _encode(jsonable(value, max_depth=max_depth)).encode()
     if _is_deeper(text, max_depth):
         jsonable(value, max_depth=max_depth)  # raises, and says where
-        raise _too_deep((), max_depth)
+        raise _too_deep(())
     return text
 
 
@@ -129,8 +140,8 @@ _FOLDED = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 200  # fewer, with an exponent of two digits, are still a float
 
 
-def _too_deep(path: Iterable[object], depth: int) -> NotJson:
-    return NotJson(path, f"nested deeper than {depth} levels")
+def _too_deep(path: Iterable[object]) -> NotJson:
+    return NotJson(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
 # Where a text is wrong
@@ -150,7 +161,7 @@ def _found_in(text: bytes, max_depth: int) -> NotJson | None:
     for piece in (match[0] for match in itertools.islice(pieces, _MAX_PIECES)):
         if piece in "[{":
             if len(path) >= max_depth:
-                return _too_deep(path, max_depth)
+                return _too_deep(path)
             is_name = piece == "{"
             path.append(None if is_name else 0)
         elif piece in "]}":
@@ -225,7 +236,7 @@ def jsonable(
     if id(value) in held:
         raise NotJson(path, f"the {type(value).__name__} holds itself")
     if len(held) >= max_depth:
-        raise _too_deep(path, max_depth)
+        raise _too_deep(path)
     within = (*held, id(value))
     if isinstance(value, Mapping):
         return {

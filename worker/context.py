@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from callboard import store
+from callboard import store, strict_json
 from callboard.context import ActionContext
 from worker.outbound import Outbound
 from worker.tools import Tools
@@ -61,8 +60,8 @@ def _progress(services: Services, attempt: Attempt) -> Callable[[float, str | No
             raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
         if not math.isfinite(fraction) or not 0 <= fraction <= 1:
             raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
-        text = None if message is None else str(message)[:500]
-        content = json.dumps({"fraction": float(fraction), "message": text}).encode()
+        text = None if message is None else str(message)[:500].encode(errors="replace").decode()
+        content = strict_json.dumps({"fraction": float(fraction), "message": text})
         services.runs.note_progress(attempt.run_id, attempt.action.name, attempt.holder, content)
 
     return progress

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from callboard import strict_json
 from callboard.errors import InvalidData
 from callboard.names import field_path, record_id
 from worker.values import stored_scalar, stored_time, timestamp
@@ -128,7 +129,7 @@ class Order:
             raise InvalidData(_REFUSED)
         try:
             padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-            position = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            position = strict_json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
             *identity, kind, value, last_id = position
             if tuple(identity) != self._identity:
                 raise InvalidData(_REFUSED)
@@ -136,7 +137,7 @@ class Order:
             if _kind(value) != ("null" if kind == "empty" else kind):
                 raise InvalidData(_REFUSED)
             return kind, value, record_id(last_id)
-        except (binascii.Error, ValueError, TypeError, RecursionError, InvalidData):
+        except (binascii.Error, ValueError, TypeError, InvalidData):
             raise InvalidData(_REFUSED) from None
 
 

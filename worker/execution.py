@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from traceback import format_exception
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import structlog
@@ -171,7 +172,7 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
     except HandlerStopped:
         return Outcome.canceled(run_id)
     except RunEnded as end:
-        return end.outcome
+        return _refused(services, attempt, end.outcome)
     except ServiceUnavailable as error:
         return _unavailable(services, attempt, error)
     except BaseException as error:  # noqa: BLE001 - no exception may reach Celery
@@ -182,7 +183,22 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
         retry = action.retry
         if retry and isinstance(error, retry.on) and attempt.claim.attempt < retry.max_attempts:
             _retry(services, attempt, retry.delay(attempt.claim.attempt))
-        return Outcome.failed("Action failed", run_id)
+        outcome = Outcome.failed("Action failed", run_id)
+        return _explained(services, outcome, error)
+
+
+def _refused(services: Services, attempt: Attempt, outcome: Outcome) -> Outcome:
+    """The end of a run whose handler returned what cannot be its result."""
+    reason = str(outcome.reason)
+    _log.error("result refused", run_id=attempt.run_id, action=attempt.action.name, reason=reason)
+    return _explained(services, outcome, reason)
+
+
+def _explained(services: Services, outcome: Outcome, why: str | BaseException) -> Outcome:
+    """The failure; in development with the reason that only the log has in production."""
+    if services.settings.env != "development":
+        return outcome
+    return outcome.explained(why if isinstance(why, str) else "".join(format_exception(why)))
 
 
 def outcome_of(services: Services, attempt: Attempt) -> Outcome:

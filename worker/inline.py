@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, cast
 
-from callboard import store
+from callboard import store, strict_json
 from callboard.action import Action
 from callboard.outcome import Outcome
 from callboard.registry import Registry
@@ -40,7 +39,7 @@ class _NoRecord:
         return True
 
     def note_progress(self, run_id: str, action: str, holder: str, content: bytes) -> bool:
-        self._progress.append(json.loads(content))
+        self._progress.append(strict_json.loads(content))
         return True
 
 
@@ -90,7 +89,7 @@ def run_inline(
         try:
             return _as_told(outcome_of(services, attempt))
         except RunEnded as end:  # no ActionResult, or no JSON
-            return fail(str(end.outcome.error))
+            return fail(f"{end.outcome.error}: {end.outcome.reason}")
         except Exception as error:
             retry = action.retry
             if not retry or not isinstance(error, retry.on) or number >= retry.max_attempts:

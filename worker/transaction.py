@@ -11,7 +11,6 @@ the run over ends it with `kill_sessions`.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from callboard import strict_json
 from callboard.errors import DatabaseUnavailable, ServiceUnavailable, TransactionConflict
 from callboard.results import ActionResult
 from worker.deadline import time_left, within
@@ -161,7 +161,7 @@ def _attempt(
             return _committed(database, run_id, deadline)
         result = _settled(transaction, body)
         if isinstance(result, ActionResult) and result.success:
-            text = json.dumps(result.data, allow_nan=False)
+            text = strict_json.dumps(result.data).decode()
             with _bounded(deadline):
                 markers.update_one({"_id": run_id}, {"$set": {"result": text}}, session=session)
             _commit(session, deadline)
@@ -187,7 +187,7 @@ def _committed(
         marker = database[MARKERS].find_one({"_id": run_id})
     if marker is None:  # its time was up just now
         raise DatabaseUnavailable("The run's marker has expired")
-    return ActionResult(success=True, data=json.loads(marker["result"]))
+    return ActionResult(success=True, data=strict_json.loads(marker["result"]))
 
 
 @contextmanager

@@ -78,6 +78,7 @@ _SCHEMAS: Part = {
             "description": "What does not fit the action's model; `path` is dotted.",
         },
         runId={"type": "string", "format": "uuid", "description": "Once a run exists."},
+        debug={**_TEXT, "description": "Why, with the traceback; in development only."},
     ),
     "RunStatus": {
         **_STATUS,

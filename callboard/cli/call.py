@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from callboard import strict_json
 from callboard.cli.development import (
     adopt_running_stack,
     caller_flags,
@@ -57,7 +57,7 @@ def call(
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="params") from error
     if not isinstance(value, dict):

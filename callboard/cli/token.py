@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from callboard import strict_json
 from callboard.cli.development import data_dir_option, signed_token
 from callboard.stack.tokens import DEFAULT_TTL
 
@@ -32,6 +32,6 @@ def _claim(text: str) -> tuple[str, Any]:
     if not name or not equals:
         raise click.BadParameter(f"{text!r} is not K=V", param_hint="--claim")
     try:
-        return name, json.loads(value)
+        return name, strict_json.loads(value)
     except ValueError:
         return name, value

@@ -7,7 +7,6 @@ lease of a run are not there. For those see `callboard.testing.live`.
 from __future__ import annotations
 
 import importlib
-import json
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from callboard import store
+from callboard import store, strict_json
 from callboard.context import ActionTools
 from callboard.registry import Registry, discover
 from callboard.results import ActionResult
@@ -58,7 +57,7 @@ class InlineCall:
         after the retries (without their delays) that the action asks for.
         """
         known = self.registry.permitted(action, as_user, self.settings.owner_user_id)
-        body = json.loads(json.dumps(dict(params or {}), allow_nan=False))
+        body = strict_json.loads(strict_json.dumps(dict(params or {})))
         known.validate(body)
         made = Call(
             caller=as_user,

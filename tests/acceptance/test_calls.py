@@ -98,10 +98,34 @@ class TestOrderOfChecks:
             b'{"a": Infinity}',
             b"\xff\xfe",
             b"[" * 100_000,
+            b'{"a":' * 950 + b"1" + b"}" * 950,
         ],
     )
     def test_400_for_what_is_no_json_object(self, app_stack: Stack, body: bytes) -> None:
         assert post(app_stack, "login", content=body, headers=JSON).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("body", "told"),
+        [
+            (b'{"a": [1e400]}', "a.0: 1e400 is beyond a 64-bit float"),
+            (b'{"a": {"b": "\\ud800"}}', "a.b: half of a surrogate pair is no text"),
+            (b'{"a": {"\\ud800": 1}}', "a.\\ud800: half of a surrogate pair is no text"),
+            (b'{"a": NaN}', "a: NaN is not JSON"),
+        ],
+    )
+    def test_400_names_where_it_is_no_json(self, app_stack: Stack, body: bytes, told: str) -> None:
+        response = post(app_stack, "echo", content=body, headers=JSON)
+        assert response.status_code == 400
+        assert response.json()["error"] == f"The body is not JSON: {told}"
+
+    def test_what_is_accepted_comes_back_as_it_was_sent(self, app_stack: Stack) -> None:
+        nest: Any = 10**30
+        for _ in range(60):
+            nest = [nest]
+        body = {"x": 0.1, "\N{GRINNING FACE}": ["\u2028", -(2**63) - 1], "nest": nest}
+        assert app_stack.call("echo", body).json()["data"]["params"] == body
+        assert app_stack.call("echo", {"a": [[[nest]]]}).status_code == 500  # a result of 66 levels
+        assert app_stack.call("echo", {"a": [[[[nest]]]]}).status_code == 400
 
     def test_400_for_a_bad_header_before_422(self, app_stack: Stack) -> None:
         for header in ({"Prefer": "wait=soon"}, {"Idempotency-Key": "k" * 256}):

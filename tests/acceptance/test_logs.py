@@ -36,6 +36,7 @@ class Call:
     params: dict[str, Any]
     status: int
     run_id: str
+    body: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def logged(
                 _call(url, token, "talkative", {"canary": "canary-param"}),
                 _call(url, token, "poison", {"deed": "exception", "canary": "canary-param"}),
                 _call(url, token, "poisonWithoutRerun", {"deed": "kill"}),
+                _call(url, token, "returns", {"kind": "object"}),
             ]
             with ThreadPoolExecutor(8) as pool:  # so that a child goes from one to the next
                 calls += pool.map(lambda _: _call(url, token, "echo", {"log": True}), range(40))
@@ -127,7 +129,7 @@ def _answers(url: str) -> bool:
 def _call(url: str, token: str, action: str, params: dict[str, Any]) -> Call:
     headers = {"Authorization": f"Bearer {token}"}
     answer = httpx.post(f"{url}/api/actions/{action}", json=params, headers=headers, timeout=60)
-    return Call(action, params, answer.status_code, answer.headers["Run-Id"])
+    return Call(action, params, answer.status_code, answer.headers["Run-Id"], answer.json())
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -189,6 +191,14 @@ def test_what_a_handler_raised_is_told_once_with_its_traceback(logged):
     assert (line["event"], line["action"]) == ("handler raised", "poison")
     assert "ValueError: canary-exception" in line["exception"]
     assert "canary-exception" not in logged.text["web"]
+
+
+def test_a_result_that_is_none_is_told_with_its_path_and_type(logged):
+    [line] = logged.about("returns")
+    assert (line["event"], line["action"]) == ("result refused", "returns")
+    assert line["reason"] == "data.at.0: a object is not JSON; convert it first"
+    assert "a object is not JSON" not in logged.text["web"]
+    assert not any("debug" in call.body for call in logged.calls)
 
 
 def test_lines_about_a_dead_process_name_its_run_and_action(logged):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from local_stack import Stack
 
@@ -31,6 +32,9 @@ def others(app_stack: Stack) -> Iterator[None]:
     assert max(seconds for _, seconds in told) < SOON
 
 
+_RAISES = {"recursion": "_recurse", "hostile": "_hostile", "exception": "_raise"}
+
+
 @pytest.mark.parametrize(
     "deed",
     ["sys_exit", "recursion", "memory_error", "memory_bomb", "hostile", "keyboard_interrupt",
@@ -39,7 +43,11 @@ def others(app_stack: Stack) -> Iterator[None]:
 def test_whatever_is_raised_is_action_failed(app_stack: Stack, deed: str) -> None:
     response = app_stack.call("poison", {"deed": deed})
     assert response.status_code == 500
-    assert response.json() == {
+    body = response.json()
+    debug = body.pop("debug")  # as always under `callboard up`
+    assert "Traceback" in debug
+    assert f"in {_RAISES.get(deed, 'poison')}" in debug
+    assert body == {
         "success": False,
         "error": "Action failed",
         "runId": response.headers["Run-Id"],
@@ -63,18 +71,27 @@ def test_one_is_when_the_action_says_so(app_stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"),
+    ("kind", "error", "reason"),
     [
-        ("none", "Action failed"),
-        ("dict", "Action failed"),
-        ("object", "Action failed"),
-        ("nan", "Action failed"),
-        ("large", "Result too large"),
+        ("none", "Action failed", "the handler returned nothing; return ok(...) or fail(...)"),
+        ("dict", "Action failed", "the handler returned a dict; return ok(...) or fail(...)"),
+        ("object", "Action failed", "data.at.0: a object is not JSON; convert it first"),
+        ("naive", "Action failed", "data: a datetime without a time zone"),
+        ("nan", "Action failed", "data: nan is not JSON; use None"),
+        ("tuple_key", "Action failed", "data.(1, 2): a tuple is no key; use a text"),
+        ("deep", "Action failed", "nested deeper than 64 levels"),
+        ("large", "Result too large", "the result has 67,108,890 bytes as JSON"),
     ],
 )
-def test_what_is_no_result_is_refused(app_stack: Stack, kind: str, error: str) -> None:
+def test_what_is_no_result_is_refused_and_says_why(
+    app_stack: Stack, kind: str, error: str, reason: str
+) -> None:
     response = app_stack.call("returns", {"kind": kind})
     assert (response.status_code, response.json()["error"]) == (500, error)
+    assert reason in response.json()["debug"]
+    headers = {"Authorization": f"Bearer {app_stack.token('alice')}"}
+    run = httpx.get(f"{app_stack.url}/api/runs/{response.headers['Run-Id']}", headers=headers)
+    assert run.json()["data"]["result"] == response.json()
 
 
 @pytest.mark.parametrize(("action", "seconds"), [("tooSlow", "1"), ("loops", "2")])

@@ -21,10 +21,19 @@ def test_a_result_is_answered_as_it_is(result: ActionResult, status: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "result", [None, {"success": True}, ok(object()), ok(float("nan")), ok({1, 2}), ok("\ud800")]
+    ("result", "reason"),
+    [
+        (None, "the handler returned nothing"),
+        ({"success": True}, "the handler returned a dict"),
+        (ok({"a": [object()]}), "data.a.0: a object is not JSON"),
+        (ok(float("nan")), "data: nan is not JSON"),
+        (ok("\ud800"), "data: half of a surrogate pair"),
+        (fail("\ud800"), "error: half of a surrogate pair"),
+    ],
 )
-def test_what_is_no_result_or_no_json_is_action_failed(result: Any) -> None:
+def test_what_is_no_result_or_no_json_is_action_failed(result: Any, reason: str) -> None:
     outcome = Outcome.of(result, RUN)
+    assert reason in str(outcome.reason)
     assert (outcome.code, outcome.envelope()) == (
         500,
         {"success": False, "error": "Action failed", "runId": RUN},
@@ -34,7 +43,17 @@ def test_what_is_no_result_or_no_json_is_action_failed(result: Any) -> None:
 def test_a_result_over_the_limit_is_refused() -> None:
     fitting = "x" * (MAX_RESULT_BYTES - len('{"success":true,"data":""}'))
     assert Outcome.of(ok(fitting), RUN).code == 200
-    assert Outcome.of(ok(fitting + "x"), RUN).envelope()["error"] == "Result too large"
+    outcome = Outcome.of(ok(fitting + "x"), RUN)
+    assert outcome.envelope()["error"] == "Result too large"
+    assert "1,048,577 bytes" in str(outcome.reason)
+
+
+def test_a_failure_is_explained_within_bounds() -> None:
+    outcome = Outcome.failed("Action failed", RUN).explained("x" * 100_000 + "\ud800 the end")
+    envelope = outcome.envelope()
+    assert envelope.pop("debug").endswith("x? the end")
+    assert envelope == Outcome.failed("Action failed", RUN).envelope()
+    assert len(outcome.body) < 20_000
 
 
 def test_a_nest_without_end_is_refused() -> None:

@@ -56,7 +56,8 @@ function resultOf(run) {
   if (!run.result) return null;
   if (run.result.success) return element("div", {}, element("h3", {}, "Result"), json(run.result.data));
   return element("div", {}, element("h3", {}, "Error"),
-    element("p", { class: "error" }, run.result.error));
+    element("p", { class: "error" }, run.result.error),
+    run.result.debug ? element("pre", { tabindex: "0" }, run.result.debug) : null);
 }
 
 export async function runView(target, runId, signal) {

@@ -1,6 +1,7 @@
 """Handlers that do what no handler should."""
 
 import ctypes
+import datetime
 import os
 import signal
 import sys
@@ -23,6 +24,13 @@ class HostileError(Exception):
 
 def _recurse(depth: int) -> int:
     return _recurse(depth + 1) + 1
+
+
+def _nest(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
 
 
 def _hostile() -> None:
@@ -68,7 +76,10 @@ def returns(ctx: ActionContext) -> Any:
     kinds: dict[str, Any] = {
         "none": None,
         "dict": {"success": True},
-        "object": ok(object()),
+        "object": ok({"at": [object()]}),
+        "naive": ok(datetime.datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the point
+        "tuple_key": ok({(1, 2): 3}),
+        "deep": ok(_nest(950)),
         "nan": ok(float("nan")),
         "large": ok("x" * 64 * 1024 * 1024),
     }
