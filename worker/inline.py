@@ -13,6 +13,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, cast
 
+import structlog
+
 from callboard import store, strict_json
 from callboard.action import Action
 from callboard.outcome import Outcome
@@ -89,7 +91,9 @@ def run_inline(
         try:
             return _as_told(outcome_of(services, attempt))
         except RunEnded as end:  # no ActionResult, or no JSON
-            return fail(f"{end.outcome.error}: {end.outcome.reason}")
+            refused = {"action": action.name, "reason": end.outcome.reason}
+            structlog.get_logger("callboard.worker").error("result refused", **refused)
+            return fail(str(end.outcome.error))
         except Exception as error:
             retry = action.retry
             if not retry or not isinstance(error, retry.on) or number >= retry.max_attempts:
