@@ -43,7 +43,7 @@ def call(name: str) -> Response:
     params = _read_params(asked)
     preferences = read_preferences(asked.environ.get("HTTP_PREFER"))
     idempotency = _idempotency(asked.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
-    at_hand.limit_rate(identity)
+    at_hand.limit_rate(identity, "calls")
     action.validate(params)
     return _run(at_hand, action, identity, params, preferences, idempotency)
 
@@ -58,8 +58,14 @@ def add_paths(app: Flask, actions: Iterable[str]) -> None:
 
 
 def identify() -> Identity | None:
-    """The caller of this request; raises `Unauthorized` for a token that is not acceptable."""
-    return _identify(services(), this_request())
+    """The caller of this request, which is no call, and is counted.
+
+    Raises `Unauthorized` for a token that is not acceptable, and `RateLimited`.
+    """
+    at_hand = services()
+    identity = _identify(at_hand, this_request())
+    at_hand.limit_rate(identity, "requests")
+    return identity
 
 
 def _identify(at_hand: Services, asked: Request) -> Identity | None:

@@ -11,7 +11,7 @@ import redis
 from flask import Request, current_app, request
 
 from api.identity import Identity, Verifier
-from api.limits import RateLimit
+from api.limits import Kind, RateLimit
 from api.replies import Replies
 from callboard import store, tracing
 from callboard.broker import connect
@@ -75,10 +75,10 @@ class Services:
         owner = self.settings.owner_user_id
         return owner is not None and identity.subject == owner
 
-    def limit_rate(self, identity: Identity | None) -> None:
-        """Count a call; raises `RateLimited` for a caller who calls too often."""
+    def limit_rate(self, identity: Identity | None, kind: Kind) -> None:
+        """Count a request; raises `RateLimited` for a caller who sends too many."""
         if self.rate_limit:
-            self.rate_limit.check(identity)
+            self.rate_limit.check(identity, kind)
 
     def status_of(self, run_id: str) -> str:
         """The status of a run that was just accepted."""

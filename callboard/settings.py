@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     rate_limit: Annotated[str, AfterValidator(_rate_limit)] | None = _variable(
         "CALLBOARD_RATE_LIMIT"
     )
-    """Calls per caller, such as `100/minute` or `10/second; 100/minute`. Unset: off."""
+    """Calls per caller, and as many other requests: `10/second; 100/minute`. Unset: off."""
     cors_origins: Annotated[CommaList, AfterValidator(_origins)] = _variable(
         "CALLBOARD_CORS_ORIGINS", ()
     )

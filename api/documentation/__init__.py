@@ -48,7 +48,9 @@ def document() -> Response:
     public = settings.serves("openapi") or settings.serves("docs")
     if not public and not settings.serves("console"):
         abort(404)
-    if not public and identify() is None:
+    if public:
+        services().limit_rate(None, "requests")
+    elif identify() is None:
         raise Unauthorized("no token", token_given=False)
     return Response(_document(request.root_path), mimetype="application/json")
 

@@ -66,7 +66,7 @@ class Application:
         return self._program(
             "web",
             ["gunicorn", "api:create_app()", *flags],
-            ready=lambda: http_answers(f"{self.url}/readyz"),
+            ready=lambda: http_answers(f"{self.url}/healthz"),  # the key set may be away
         )
 
     def worker(self, queues: Iterable[str]) -> Program:

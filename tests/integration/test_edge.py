@@ -13,6 +13,7 @@ import redis
 from flask.testing import FlaskClient
 from pydantic import ValidationError
 
+from api.limits import network
 from callboard.stack.ports import free_port
 
 Api = Callable[..., FlaskClient]
@@ -91,6 +92,58 @@ class TestRateLimit:
             return client.post("/api/actions/open", headers=headers).status_code
 
         assert [call("192.0.2.1"), call("192.0.2.1"), call("192.0.2.2")] == [202, 429, 202]
+
+    def test_every_route_is_counted(self, api: Api, as_user: Callable[..., Any]) -> None:
+        client = api(CALLBOARD_RATE_LIMIT="2/minute", CALLBOARD_ENV="development")
+        routes = [
+            (re.sub("<[a-z:_]+>", "x", rule.rule), method)
+            for rule in client.application.url_map.iter_rules()
+            for method in sorted((rule.methods or set()) & {"GET", "POST", "PUT", "DELETE"})
+            if rule.rule.startswith("/api/") and rule.rule != "/api/actions/<name>"
+        ]
+        assert len(routes) > 10
+        for number, (path, method) in enumerate(routes):
+            headers = as_user(f"user{number}")
+            address = {"REMOTE_ADDR": f"192.0.2.{number}"}
+            codes = [
+                client.open(path, method=method, headers=headers, environ_base=address).status_code
+                for _ in range(3)
+            ]
+            assert codes[2] == 429, (method, path)
+            assert 429 not in codes[:2], (method, path)
+
+    def test_who_looks_after_his_runs_can_still_call(
+        self, api: Api, as_user: Callable[..., Any]
+    ) -> None:
+        client = api(CALLBOARD_RATE_LIMIT="1/minute")
+        run_id = client.post("/api/actions/work", headers=as_user()).headers["Run-Id"]
+        path = f"/api/runs/{run_id}"
+        assert [client.get(path, headers=as_user()).status_code for _ in range(2)] == [200, 429]
+        refused = client.get(path, headers=as_user()).get_json()
+        assert refused["error"] == "Too many requests: 1 per 1 minute are allowed. Slow down."
+        assert client.post("/api/actions/work", headers=as_user("bob")).status_code == 202
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+            ("::ffff:192.0.2.1", "192.0.2.1", True),
+            ("192.0.2.1", "192.0.2.2", False),
+            ("unix:", "", False),
+        ],
+    )
+    def test_an_address_is_what_one_client_has(self, one: str, other: str, same: bool) -> None:
+        assert (network(one) == network(other)) is same
+
+    def test_nobody_is_taken_for_another_by_a_header_of_his_own(self, api: Api) -> None:
+        client = api(CALLBOARD_RATE_LIMIT="1/minute")
+
+        def call(address: str) -> int:
+            headers = {"X-Forwarded-For": address, "Prefer": "respond-async"}
+            return client.post("/api/actions/open", headers=headers).status_code
+
+        assert [call("192.0.2.1"), call("192.0.2.2")] == [202, 429]
 
     def test_without_the_broker_it_is_503_soon(self, api: Api, as_user: Callable[..., Any]) -> None:
         away = f"redis://127.0.0.1:{free_port()}/0"
