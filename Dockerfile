@@ -24,10 +24,9 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home --home-dir /app callboard
 COPY --from=build /opt/callboard /opt/callboard
 WORKDIR /app
-COPY gunicorn.conf.py flowerconfig.py ./
 COPY actions ./actions
 
 ENV PATH=/opt/callboard/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PORT=8000
 USER callboard
 EXPOSE 8000
-CMD ["gunicorn", "api:create_app()"]
+CMD ["callboard", "web"]

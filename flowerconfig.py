@@ -1,4 +1,4 @@
-"""Flower's settings. `celery -A worker flower` reads this file from the working directory."""
+"""Flower's settings: `callboard flower` names this file to it."""
 
 from callboard.log import route_standard_logging
 

@@ -1,4 +1,4 @@
-"""gunicorn's settings for the API. gunicorn reads this file from the working directory.
+"""gunicorn's settings for the API: `callboard web` names this file to it.
 
 On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): worker processes.
 """

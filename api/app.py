@@ -19,6 +19,7 @@ from api import audit, cors, errors
 from api.calls import MAX_BODY_BYTES, add_paths, calls
 from api.console import console
 from api.documentation import docs, openapi
+from api.gevent_check import require_gevent
 from api.health import health
 from api.metrics import counted_among, metrics
 from api.prefix import plain_prefix
@@ -100,8 +101,10 @@ _host = lru_cache(get_host)  # for redirects; clients name few
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
     """The front end, from the environment unless told otherwise.
 
-    Raises `ConfigurationError` for wrong settings or a wrong actions package.
+    Raises `ConfigurationError` for wrong settings, a wrong actions package, or a server that
+    blocks.
     """
+    require_gevent()
     settings = settings or get_settings()
     configure_logging(development=settings.development)
     app = Api("callboard.api", static_folder=None)

@@ -1,4 +1,4 @@
-"""The worker: runs the handlers. ``celery -A worker worker|beat|flower``."""
+"""The worker: runs the handlers. `callboard.programs` has the commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from callboard.errors import ConfigurationError
 
 __all__ = ["app"]
 
+INLINE = ("inline_tools", "prepare", "run_inline")
+
 
 def __getattr__(name: str) -> Any:
     """``worker.app``: built on first use, so that importing a module of the worker needs no
-    settings. A wrong setting ends the process with one message."""
+    settings. A wrong setting ends the process with one message.
+
+    The names in ``INLINE`` are what `callboard.testing` runs handlers with.
+    """
+    if name in INLINE:
+        from worker import inline
+
+        return getattr(inline, name)
     if name != "app":
         raise AttributeError(name)
     return _app()

@@ -11,13 +11,16 @@ from callboard.log import configure_logging
 from callboard.redis_url import RedisUrl
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
+from worker.consumer import RunConsumer
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
 from worker.keeper import KeeperStep
 from worker.logs import connect_logging, run_adder
+from worker.prefork import Pool
 from worker.preparation import DatabaseStep
 from worker.programs import Application
+from worker.scheduler import ActionScheduler
 from worker.services import Services
 from worker.tasks import ActionTask
 
@@ -92,17 +95,22 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         # Processes
-        "worker_pool": "worker.prefork:Pool",
+        "worker_pool": _named(Pool),
         "worker_concurrency": default_workers(),
-        "worker_consumer": "worker.consumer:RunConsumer",
+        "worker_consumer": _named(RunConsumer),
         "worker_proc_alive_timeout": 30.0,  # seconds
         "worker_lost_wait": 0.1,  # seconds: no result is on its way, it is in the run record
         "worker_max_tasks_per_child": 10_000,
         "worker_max_memory_per_child": 1_000_000,  # KiB: a child that grew is replaced
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "beat_scheduler": "worker.scheduler:ActionScheduler",
+        "beat_scheduler": _named(ActionScheduler),
         "beat_max_loop_interval": 1.0,  # seconds
         "timezone": "UTC",
         "enable_utc": True,
     }
+
+
+def _named(kind: type) -> str:
+    """``module:Class``, as Celery takes and shows it."""
+    return f"{kind.__module__}:{kind.__name__}"

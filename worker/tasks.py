@@ -11,6 +11,7 @@ from celery.worker.strategy import default
 
 from callboard import message
 from callboard.action import Action
+from worker.request import RunRequest
 from worker.turn import take_turn
 
 __all__ = ["ActionTask", "signed_only"]
@@ -21,8 +22,8 @@ logger = get_logger(__name__)
 class ActionTask(Task):
     """``actions.<name>``: a message with its id wakes a worker for that run."""
 
-    Request = "worker.request:RunRequest"
-    Strategy = "worker.tasks:signed_only"
+    Request = RunRequest
+    Strategy = f"{__name__}:signed_only"
     acks_late = True
     ignore_result = True
     send_events = False  # the child that runs the run tells

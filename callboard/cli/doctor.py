@@ -15,6 +15,7 @@ import click
 from callboard.cli.development import adopt_running_stack, data_dir_option
 from callboard.errors import CallboardError, ServiceUnavailable
 from callboard.preflight import preflight
+from callboard.programs import WORKER
 from callboard.settings import get_settings
 from callboard.stack.ready import transaction_commits
 
@@ -100,7 +101,7 @@ def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
     get_settings()
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--json"],
+        [sys.executable, "-m", "celery", "-A", WORKER, "inspect", "ping", "--json"],
         capture_output=True,
         text=True,
         check=False,

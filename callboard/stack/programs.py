@@ -1,6 +1,6 @@
 """The processes of an application: web, worker, beat and Flower, as `callboard up` runs them.
 
-They are the same commands as in the Procfile; what `up` adds are addresses and unique names.
+They are the commands of `callboard web` and so on; `up` adds addresses and unique names.
 """
 
 from __future__ import annotations
@@ -8,12 +8,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from callboard import presence
+from callboard import presence, programs
 from callboard.stack.environment import SHARED
 from callboard.stack.folder import DataFolder
 from callboard.stack.process import Program
@@ -60,12 +58,9 @@ class Application:
         """The API under gunicorn."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         flags = ["--bind", f"{host}:{self.port}"]
-        if not Path("gunicorn.conf.py").exists():
-            flags += ["--worker-class", "gevent", "--worker-connections", "4000"]
-            flags += ["--no-control-socket"]
         return self._program(
             "web",
-            ["gunicorn", "api:create_app()", *flags],
+            flags,
             ready=lambda: http_answers(f"{self.url}/healthz"),  # the key set may be away
         )
 
@@ -75,7 +70,6 @@ class Application:
         return self._program(
             "worker",
             [
-                *("celery", "-A", "worker", "worker"),
                 *("--hostname", name.replace("%", "%%")),
                 *("--queues", ",".join(queues)),
                 *("--concurrency", str(self.workers)),
@@ -88,18 +82,16 @@ class Application:
         """The Celery beat, which fires schedules."""
         return self._program(
             "beat",
-            ["celery", "-A", "worker", "beat"],
+            [],
             ready=lambda: key_exists(self._redis_url, f"{presence.BEAT}*"),
         )
 
     def flower(self) -> Program:
         """Flower, on 127.0.0.1 whatever the API's host is: it asks nobody for a password."""
         flags = ["--address=127.0.0.1", f"--port={self.flower_port}"]
-        if not Path("flowerconfig.py").exists():
-            flags += ["--read_only=True", "--max_tasks=10000"]
         return self._program(
             "flower",
-            ["celery", "-A", "worker", "flower", *flags],
+            flags,
             ready=lambda: http_answers(f"{self.flower_url}/healthcheck"),
         )
 
@@ -109,14 +101,14 @@ class Application:
 
     def _program(
         self,
-        name: str,
-        command: list[str],
+        name: programs.Name,
+        flags: list[str],
         *,
         ready: Callable[[], bool],
     ) -> Program:
         return Program(
             name=name,
-            command=[sys.executable, "-m", *command],
+            command=programs.command(name, *flags),
             log=self.folder.log(name),
             ready=ready,
             environment={**self.environment, "PYTHONUNBUFFERED": "1"},

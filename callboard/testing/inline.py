@@ -16,7 +16,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from callboard import store, strict_json
+from callboard import programs, store, strict_json
 from callboard.context import ActionTools
 from callboard.registry import Registry, discover
 from callboard.results import ActionResult
@@ -143,4 +143,4 @@ def _worker() -> Any:
 
     By its name: `callboard` does not import `worker`, except where a test brings them together.
     """
-    return importlib.import_module("worker.inline")
+    return importlib.import_module(programs.WORKER)

@@ -1,0 +1,29 @@
+"""Whether the server that loads the API can hold callers who wait."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from callboard.errors import ConfigurationError
+
+__all__ = ["require_gevent"]
+
+
+def require_gevent() -> None:
+    """Raise `ConfigurationError` in a gunicorn whose workers block, or that preloads.
+
+    A call holds its connection until its run has ended. In a ``sync`` worker the next caller
+    would wait for that, and gunicorn would kill the process of a call that takes long; with
+    ``gthread`` as many calls as there are threads would keep all others out.
+    """
+    if "gunicorn.arbiter" not in sys.modules or "SERVER_SOFTWARE" not in os.environ:
+        return  # gunicorn sets the variable as it starts
+    from gevent import monkey
+
+    if not monkey.is_module_patched("socket"):
+        raise ConfigurationError(
+            "gunicorn loads the API without gevent, so that each call would block a process "
+            "or a thread until its run has ended. Start it with `callboard web`, or give gunicorn "
+            "--worker-class gevent and no --preload."
+        )
