@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from callboard.errors import CallboardError, ConfigurationError
 
@@ -26,7 +27,7 @@ class DeclaredAction:
     """What a start needs to know of an action."""
 
     name: str
-    open_to_all: bool  # callable with {} by any caller
+    example: dict[str, Any] | None  # params with which any caller can call it, if one was found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ def preflight(environment: Mapping[str, str]) -> Declared:
 
 
 def _declared() -> Declared:
+    from callboard.example import example_params
     from callboard.registry import get_registry
     from callboard.settings import get_settings
 
@@ -68,11 +70,15 @@ def _declared() -> Declared:
     paths = getattr(module, "__path__", None)
     return Declared(
         actions=tuple(
+<<<<<<< HEAD
             DeclaredAction(
                 name=name,
                 open_to_all=not action.owner_only
                 and not (action.params is not None and action.params.is_required),
             )
+=======
+            DeclaredAction(name=name, example=None if action.owner_only else example_params(action))
+>>>>>>> 5a2fa2e (callboard init writes an application that runs, tests and deploys)
             for name, action in sorted(registry.actions.items())
         ),
         queues=registry.queues,

@@ -1,8 +1,4 @@
-"""The four programs: where their code and their settings are, and the command that runs each.
-
-In the wheel the front end and the worker are `callboard.api` and `callboard.worker`, so that an
-application's own `api` or `worker` stays its own; in the repository both are top-level folders.
-"""
+"""The four programs: web, worker, beat and Flower, and the command that runs each."""
 
 from __future__ import annotations
 
@@ -13,22 +9,14 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from callboard.errors import ConfigurationError
+from callboard.layout import API, INSTALLED, REPOSITORY, WORKER, shipped
 
-__all__ = ["API", "WORKER", "Name", "command", "run"]
+__all__ = ["Name", "command", "run"]
 
 Name = Literal["web", "worker", "beat", "flower"]
 
-_HERE = Path(__file__).parent
-_REPOSITORY = _HERE.parent
-_INSTALLED = (_HERE / "worker").is_dir()
-
-API = f"{__package__}.api" if _INSTALLED else "api"
-"""The package of the front end."""
-WORKER = f"{__package__}.worker" if _INSTALLED else "worker"
-"""The package of the Celery application."""
-
-GUNICORN = _HERE / "api/gunicorn_conf.py" if _INSTALLED else _REPOSITORY / "gunicorn.conf.py"
-FLOWER = _HERE / "worker/flowerconfig.py" if _INSTALLED else _REPOSITORY / "flowerconfig.py"
+GUNICORN = shipped("api/gunicorn_conf.py", "gunicorn.conf.py")
+FLOWER = shipped("worker/flowerconfig.py", "flowerconfig.py")
 
 
 def command(name: Name, *flags: str) -> list[str]:
@@ -55,7 +43,7 @@ def run(name: Name, flags: Sequence[str]) -> NoReturn:
 def _require_ours(package: str) -> None:
     """From the repository only: its packages have names that others use, too."""
     theirs = Path.cwd() / package
-    if not _INSTALLED and theirs.exists() and not theirs.samefile(_REPOSITORY / package):
+    if not INSTALLED and theirs.exists() and not theirs.samefile(REPOSITORY / package):
         raise ConfigurationError(
             f"{theirs} has the name of Callboard's own {package}/ in its repository, which this "
             f"environment runs from. Install Callboard as a package (`make wheel` builds it), or "

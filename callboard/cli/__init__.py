@@ -10,6 +10,7 @@ import click
 from callboard.cli.call import call
 from callboard.cli.client import client
 from callboard.cli.doctor import doctor
+from callboard.cli.init import init
 from callboard.cli.programs import COMMANDS as PROGRAMS
 from callboard.cli.runs import runs
 from callboard.cli.schedules import schedules
@@ -37,5 +38,5 @@ def main() -> None:
     """Callboard runs server actions: Python functions that clients call over HTTP."""
 
 
-for _command in (up, token, call, client, doctor, runs, schedules, *PROGRAMS):
+for _command in (init, up, token, call, client, doctor, runs, schedules, *PROGRAMS):
     main.add_command(_command)

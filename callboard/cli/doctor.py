@@ -14,8 +14,8 @@ import click
 
 from callboard.cli.development import adopt_running_stack, data_dir_option
 from callboard.errors import CallboardError, ServiceUnavailable
+from callboard.layout import WORKER
 from callboard.preflight import preflight
-from callboard.programs import WORKER
 from callboard.settings import get_settings
 from callboard.stack.ready import transaction_commits
 

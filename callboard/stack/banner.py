@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from callboard.preflight import DeclaredAction
 from callboard.stack.programs import Application
@@ -22,7 +25,9 @@ def banner(application: Application, actions: Sequence[DeclaredAction]) -> str:
     """
     jwt_secret = application.environment.get("JWT_SECRET")
     token = mint_token(SUBJECT, jwt_secret) if jwt_secret else None
-    name = example(actions)
+    name, params = example(actions)
+    body = shlex.quote(json.dumps(params))
+    arguments = f"{name} {body}" if params else name
     bearer = token or "$CALLBOARD_TOKEN"
     lines = [
         "",
@@ -36,10 +41,10 @@ def banner(application: Application, actions: Sequence[DeclaredAction]) -> str:
         "",
         f"{token}" if token else "export CALLBOARD_TOKEN=...",
         "",
-        f"  A call, in another terminal (or: callboard call {name}):",
+        f"  A call, in another terminal (or: callboard call {arguments}):",
         "",
         f"curl -sS -X POST {application.url}/api/actions/{name} "
-        f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d '{{}}'",
+        f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d {body}",
         "",
         "  Ctrl-C stops everything.",
         "",
@@ -47,9 +52,13 @@ def banner(application: Application, actions: Sequence[DeclaredAction]) -> str:
     return "\n".join(lines)
 
 
-def example(actions: Sequence[DeclaredAction]) -> str:
-    """The action to show: `ensureUserRow`, else one that anybody can call with {}."""
-    names = [action.name for action in actions]
-    if FIRST_CHOICE in names:
-        return FIRST_CHOICE
-    return next((action.name for action in actions if action.open_to_all), names[0])
+def example(actions: Sequence[DeclaredAction]) -> tuple[str, dict[str, Any]]:
+    """The call to show: `ensureUserRow`, else one that anybody can make, with {} if possible."""
+    calls = {action.name: action.example for action in actions}
+    wanted = [
+        *(name for name in calls if name == FIRST_CHOICE),
+        *(name for name, params in calls.items() if params == {}),
+        *(name for name, params in calls.items() if params),
+        *calls,
+    ]
+    return wanted[0], calls[wanted[0]] or {}

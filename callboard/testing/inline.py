@@ -16,8 +16,9 @@ from typing import Any
 
 from pymongo.database import Database
 
-from callboard import programs, store, strict_json
+from callboard import store, strict_json
 from callboard.context import ActionTools
+from callboard.layout import WORKER
 from callboard.registry import Registry, discover
 from callboard.results import ActionResult
 from callboard.seal import Call
@@ -143,4 +144,4 @@ def _worker() -> Any:
 
     By its name: `callboard` does not import `worker`, except where a test brings them together.
     """
-    return importlib.import_module(programs.WORKER)
+    return importlib.import_module(WORKER)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from doc_pages import ROOT
 
-from callboard import programs
+from callboard.layout import API
 
 TOLD = """
 import json
@@ -84,7 +84,7 @@ def test_its_programs_are_those_in_it(wheel: Path, tmp_path: Path) -> None:
 def test_a_gunicorn_that_blocks_does_not_start(flags: list[str], variables: dict[str, str]) -> None:
     settings = ["--config", "/dev/null", "--bind", "127.0.0.1:0"]
     done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", f"{programs.API}:create_app()", *settings, *flags],
+        [sys.executable, "-m", "gunicorn", f"{API}:create_app()", *settings, *flags],
         cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode != 0

@@ -1,0 +1,1 @@
+"""The application's actions: every module here is found."""
