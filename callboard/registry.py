@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,7 @@ def discover(module_name: str) -> Registry:
     of one name, params that cannot be validated, a declaration of the wrong type, a schedule that
     cannot work.
     """
+    _prefer_first_folder(module_name.partition(".")[0])
     modules = list(_import_all(module_name))
     actions: dict[str, Action] = {}
     for module in modules:
@@ -105,6 +107,27 @@ def _add(actions: dict[str, Action], new: Action) -> None:
             f"{new.where}: action {new.name!r} is already defined at {actions[new.name].where}"
         )
     actions[new.name] = new
+
+
+def _prefer_first_folder(package: str) -> None:
+    """A folder without ``__init__.py`` that comes first on the path is the package.
+
+    Python itself would take one with ``__init__.py`` that comes later, such as an installed
+    package of the name ``actions``.
+    """
+    known = not package or package in sys.modules
+    pythons = None if known else importlib.util.find_spec(package)
+    if pythons is None or pythons.origin is None:
+        return
+    for entry in sys.path:
+        found = PathFinder.find_spec(package, [entry])
+        if found is not None and found.origin is not None:
+            return
+        if found is not None and _is_package(folder := Path(entry, package).absolute()):
+            own = ModuleSpec(package, None, is_package=True)
+            own.submodule_search_locations = [str(folder)]
+            sys.modules[package] = importlib.util.module_from_spec(own)
+            return
 
 
 def _import_all(module_name: str, above: frozenset[Path] = frozenset()) -> Iterator[ModuleType]:

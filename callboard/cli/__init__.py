@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,8 +18,11 @@ from callboard.cli.schedules import schedules
 from callboard.cli.token import token
 from callboard.cli.up import up
 from callboard.errors import CallboardError
+from callboard.stack.env_file import adopt_env_file
 
 __all__ = ["main"]
+
+WITHOUT_ENV_FILE = {init.name, *(program.name for program in PROGRAMS)}
 
 
 class _Commands(click.Group):
@@ -34,8 +38,18 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="callboard")
-def main() -> None:
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    default=".env",
+    show_default=True,
+    help="Settings that the environment does not have. web, worker, beat and flower read none.",
+)
+@click.pass_context
+def main(ctx: click.Context, env_file: Path) -> None:
     """Callboard runs server actions: Python functions that clients call over HTTP."""
+    if ctx.invoked_subcommand not in WITHOUT_ENV_FILE:
+        ctx.obj = adopt_env_file(env_file)
 
 
 for _command in (init, up, token, call, client, doctor, runs, schedules, *PROGRAMS):

@@ -16,7 +16,13 @@ from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
 
-__all__ = ["adopt_running_stack", "caller_flags", "data_dir_option", "signed_token"]
+__all__ = [
+    "adopt_running_stack",
+    "caller_flags",
+    "data_dir_option",
+    "from_env_file",
+    "signed_token",
+]
 
 DEFAULT_DATA_DIR = Path(".callboard")
 
@@ -32,6 +38,12 @@ def data_dir_option(command: Command) -> Command:
         show_default=True,
         help="Where `callboard up` keeps its data and secrets.",
     )(command)
+
+
+def from_env_file() -> tuple[str, ...]:
+    """The variables that .env gave to this command."""
+    names: tuple[str, ...] = click.get_current_context().find_root().obj or ()
+    return names
 
 
 def adopt_running_stack(data_dir: Path) -> Running | None:

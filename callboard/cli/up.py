@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from callboard.cli.development import data_dir_option
+from callboard.cli.development import data_dir_option, from_env_file
 
 __all__ = ["up"]
 
@@ -30,7 +30,8 @@ def up(
 ) -> None:
     """Start the API, a worker, beat, Flower and the servers that they need; Ctrl-C stops all.
 
-    A server is started only where REDIS_URL or MONGODB_URI does not name one.
+    A server is started only where REDIS_URL or MONGODB_URI, of the environment or of .env, does not
+    name one.
     """
     from callboard.settings import default_workers
     from callboard.stack.up import UpOptions, up as run
@@ -45,6 +46,7 @@ def up(
             reload=reload,
             show=None if quiet else _show,
             tell=click.echo,
+            from_env_file=from_env_file(),
         )
     )
 

@@ -17,11 +17,13 @@ SUBJECT = "alice"
 FIRST_CHOICE = "ensureUserRow"  # the example that succeeds for every caller
 
 
-def banner(application: Application, actions: Sequence[DeclaredAction]) -> str:
+def banner(
+    application: Application, actions: Sequence[DeclaredAction], notes: Sequence[str] = ()
+) -> str:
     """The URLs, a development token and a call to paste.
 
     Without JWT_SECRET (the application verifies tokens of an identity provider) nobody here can
-    sign one: the call then reads it from CALLBOARD_TOKEN.
+    sign one: the call then reads it from CALLBOARD_TOKEN. ``notes``: more lines on what runs.
     """
     jwt_secret = application.environment.get("JWT_SECRET")
     token = mint_token(SUBJECT, jwt_secret) if jwt_secret else None
@@ -36,6 +38,7 @@ def banner(application: Application, actions: Sequence[DeclaredAction]) -> str:
         f"  API     {application.url}",
         f"  Flower  {application.flower_url}",
         f"  Logs    {application.folder.path / 'log'}",
+        *(f"  {note}" for note in notes),
         "",
         f"  A token for {SUBJECT}, valid for 12 hours:" if token else "  Bring a token of yours:",
         "",

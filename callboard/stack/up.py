@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
+from callboard.errors import ConfigurationError
 from callboard.preflight import Declared, preflight
+from callboard.settings import Settings
 from callboard.stack.banner import banner
 from callboard.stack.environment import development_environment
 from callboard.stack.folder import DataFolder
+from callboard.stack.given import GivenServer, given_mongodb, given_redis
 from callboard.stack.ports import require_free
 from callboard.stack.programs import Application
 from callboard.stack.reload import Reloader, watched
@@ -23,6 +28,7 @@ from callboard.stack.valkey import start_valkey
 
 __all__ = ["UpOptions", "up"]
 
+DEFAULT_ACTIONS: str = Settings.model_fields["actions"].default
 READY_TIMEOUT = 60.0  # seconds: a cold disk and a slow machine
 _NOT_STARTED = {"REDIS_URL": "redis://127.0.0.1/0", "MONGODB_URI": "mongodb://127.0.0.1/callboard"}
 
@@ -39,6 +45,7 @@ class UpOptions:
     reload: bool
     show: Callable[[str, str], None] | None  # takes (process, line); None: quiet
     tell: Callable[[str], None]  # takes what is always printed
+    from_env_file: tuple[str, ...] = ()  # the variables that .env gave
 
 
 def up(options: UpOptions) -> None:
@@ -47,6 +54,7 @@ def up(options: UpOptions) -> None:
     Raises `CallboardError` with one message for what keeps it from starting and for a process
     that died; nothing is left running then.
     """
+    _require_actions(os.environ.get("CALLBOARD_ACTIONS") or DEFAULT_ACTIONS)
     folder = DataFolder(options.data_dir)
     folder.create()
     with folder.locked(), suppress(StopAsked):
@@ -56,8 +64,11 @@ def up(options: UpOptions) -> None:
         supervisor = Supervisor(show=options.show, tell=options.tell)
         # in this order: a Ctrl-C while it stops must not cut the stop off
         with stop_signals(supervisor), supervisor:
+            given = _given_servers(environment)
             servers = _start_servers(supervisor, folder, environment)
             declared = preflight({**_NOT_STARTED, **environment})  # while the servers start
+            for server in given:
+                server.wait()
             supervisor.grace = _stop_grace(environment)
             environment |= {name: wait() for name, wait in servers.items()}
             application = Application(
@@ -68,7 +79,19 @@ def up(options: UpOptions) -> None:
                 workers=options.workers,
                 environment=environment,
             )
-            _run(supervisor, application, declared, options)
+            _run(supervisor, application, declared, options, _notes(options, servers))
+
+
+def _notes(options: UpOptions, started: Container[str]) -> list[str]:
+    """Where the settings and the database are from, as lines of the banner."""
+    notes = []
+    if options.from_env_file:
+        notes.append(f".env    sets {', '.join(options.from_env_file)}")
+    if "MONGODB_URI" in started:
+        notes.append(
+            "MongoDB SecantusDB (GPL-2.0), for development and tests; MONGODB_URI names another"
+        )
+    return notes
 
 
 def _stop_grace(environment: Mapping[str, str]) -> float:
@@ -91,8 +114,29 @@ def _start_servers(
     return servers
 
 
+def _given_servers(environment: Mapping[str, str]) -> list[GivenServer]:
+    """Those that the user named, which are being asked whether they answer."""
+    asked = {"REDIS_URL": given_redis, "MONGODB_URI": given_mongodb}
+    return [ask(environment[name]) for name, ask in asked.items() if name in environment]
+
+
+def _require_actions(module: str) -> None:
+    """Raise `ConfigurationError` where there is no actions package at all."""
+    package = module.partition(".")[0]
+    if PathFinder.find_spec(package, [str(Path.cwd()), *sys.path]) is None:
+        raise ConfigurationError(
+            f"There is no {package}/ in {Path.cwd()}. `callboard init` writes one with a first "
+            f"action; or go to the folder of your application, or name another package in "
+            f"CALLBOARD_ACTIONS."
+        )
+
+
 def _run(
-    supervisor: Supervisor, application: Application, declared: Declared, options: UpOptions
+    supervisor: Supervisor,
+    application: Application,
+    declared: Declared,
+    options: UpOptions,
+    notes: Sequence[str],
 ) -> None:
     """Start the application's processes, tell that they are ready, look after them."""
     web = supervisor.start(application.web())
@@ -102,7 +146,7 @@ def _run(
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
     with ExitStack() as stack:
         stack.enter_context(announced(application.folder, application.running()))
-        options.tell(banner(application, declared.actions))
+        options.tell(banner(application, declared.actions, notes))
         if not options.reload:
             supervisor.watch()
         changes = stack.enter_context(watched(declared.folder))

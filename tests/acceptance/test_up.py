@@ -9,11 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pymongo
 import pytest
+import redis
 from local_stack import STOP, Stack
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -168,6 +171,44 @@ def test_a_damaged_data_folder_is_told(start, tmp_path):
     (tmp_path / "data" / "valkey" / "appendonlydir").mkdir(parents=True)
     (tmp_path / "data" / "valkey" / "appendonlydir" / "appendonly.aof.manifest").write_text("x\n")
     assert f"move {tmp_path / 'data' / 'valkey'} away" in _ended(start())
+
+
+def test_a_folder_without_actions_is_told_before_a_server_starts(start, tmp_path):
+    told = _ended(start(cwd=tmp_path, CALLBOARD_ACTIONS="nothing_of_this_name"))
+    assert f"There is no nothing_of_this_name/ in {tmp_path}" in told
+    assert "callboard init" in told
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_named_server_that_is_away_is_told_within_5_seconds(start):
+    started = time.monotonic()
+    told = _ended(start(REDIS_URL="redis://:secret@127.0.0.1:1/0"))
+    assert time.monotonic() - started < 5
+    assert "The server that REDIS_URL names cannot be used" in told
+    assert "secret" not in told
+
+
+# Servers of the user's own
+
+
+def test_named_servers_are_used_and_none_is_started(
+    start, application, valkey_server, mongodb_server, database_name
+):
+    (application / ".env").write_text(
+        f"REDIS_URL={valkey_server.url}\n"
+        f"export MONGODB_URI='{mongodb_server.database_uri(database_name)}'\n"
+        f"CALLBOARD_STOP_GRACE=9\n"
+    )
+    stack: Stack = start(cwd=application, CALLBOARD_STOP_GRACE="3")
+    stack.wait_ready()
+    assert stack.call("greet").json()["data"] == "hello"
+    assert ".env    sets REDIS_URL, MONGODB_URI\n" in stack.printed
+    assert not [line for line in stack.descendants().values() if re.search("valkey|secantus", line)]
+    stack.stop()
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushdb()
+    with pymongo.MongoClient(mongodb_server.uri) as client:
+        client.drop_database(database_name)
 
 
 def test_an_import_error_is_told_with_file_and_line(start, application):

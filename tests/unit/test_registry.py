@@ -111,3 +111,18 @@ def test_an_unknown_action_names_the_nearest(package: Package) -> None:
     registry = discover(package({"a.py": ACTION.format(name="invite_attendee")}))
     with pytest.raises(UnknownAction, match=r"'inviteAtendee'\. Did you mean 'inviteAttendee'\?"):
         registry.get("inviteAtendee")
+
+
+def test_a_folder_without_init_wins_over_an_installed_package_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, installed = tmp_path / "own", tmp_path / "installed"
+    for folder, greeting in ((own, "mine"), (installed, "theirs")):
+        (folder / "shadowed").mkdir(parents=True)
+        (folder / "shadowed" / "greetings.py").write_text(
+            f"from callboard import action, ok\n\n@action\ndef {greeting}(ctx):\n    return ok()\n"
+        )
+    (installed / "shadowed" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.syspath_prepend(own)
+    assert set(discover("shadowed").actions) == {"mine"}
