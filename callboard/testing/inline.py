@@ -27,6 +27,7 @@ from callboard.stack.folder import DataFolder
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.supervisor import Supervisor
 from callboard.stack.tokens import mint_token
+from callboard.testing.servers import own_database
 
 __all__ = ["InlineCall", "InlineStack"]
 
@@ -96,18 +97,19 @@ class InlineStack:
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path, environment: Mapping[str, str]) -> Iterator[InlineStack]:
-        """Start an embedded database; it ends with the block.
+    def started(
+        cls, folder: Path, environment: Mapping[str, str], mongodb_uri: str | None = None
+    ) -> Iterator[InlineStack]:
+        """Start an embedded database, or take one of the server at ``mongodb_uri``.
 
-        The settings are those of the environment; the database and the secrets are its own.
+        The settings are those of the environment; the database and the secrets are its own. All
+        ends with the block.
         """
-        data = DataFolder(folder)
-        data.create()
-        with Supervisor() as supervisor:
-            server = start_mongodb(supervisor, data, secrets.token_hex(16)).wait()
-            settings = _settings(server.uri, environment)
+        own = own_database(mongodb_uri) if mongodb_uri else _embedded_database(folder)
+        with own as uri:
+            settings = _settings(uri, environment)
             stack = cls(settings=settings, registry=discover(settings.actions))
-            store.open_database(server.uri)
+            store.open_database(uri)
             try:
                 _worker().prepare(stack.registry)
                 yield stack
@@ -121,6 +123,15 @@ class InlineStack:
         for name in database.list_collection_names():
             database[name].delete_many({})
         yield InlineCall(settings=self.settings, registry=self.registry)
+
+
+@contextmanager
+def _embedded_database(folder: Path) -> Iterator[str]:
+    """The MONGODB_URI of a server that ends with the block."""
+    data = DataFolder(folder)
+    data.create()
+    with Supervisor() as supervisor:
+        yield start_mongodb(supervisor, data, secrets.token_hex(16)).wait().uri
 
 
 def _settings(uri: str, environment: Mapping[str, str]) -> Settings:

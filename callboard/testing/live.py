@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,14 +20,24 @@ from pymongo.database import Database
 
 from callboard.stack.ports import free_port
 from callboard.stack.tokens import mint_token
+from callboard.testing.servers import named_servers, own_database, own_redis
 
 __all__ = ["LiveStack"]
 
 START = 90.0  # seconds: the first start makes the database's user, and CI is slow
-REPLACED = (  # it has servers and secrets of its own, whatever the environment says
+REPLACED = (  # it has databases and secrets of its own, whatever the environment says
     *("REDIS_URL", "MONGODB_URI", "SECRET_KEY"),
     *("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"),
 )
+
+
+@contextmanager
+def _own_servers(folder: Path) -> Iterator[dict[str, str]]:
+    """REDIS_URL and MONGODB_URI, as far as the user has named servers."""
+    named = named_servers(os.environ, folder)
+    own = {"REDIS_URL": own_redis, "MONGODB_URI": own_database}
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(own[name](address)) for name, address in named.items()}
 
 
 @dataclass
@@ -41,11 +51,27 @@ class LiveStack:
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path, *flags: str, cwd: Path, **variables: str) -> Iterator[Self]:
+    def started(
+        cls, folder: Path, *flags: str, cwd: Path, env_file: str = os.devnull, **variables: str
+    ) -> Iterator[Self]:
         """Run `callboard up` in ``cwd`` with a data folder in ``folder``; ended with the block.
 
-        ``flags`` and ``variables`` (of the environment) go over the usual ones.
+        ``flags`` and ``variables`` (of the environment) go over the usual ones. Servers that
+        the environment or ``.env`` in ``cwd`` names are used, with databases of its own there.
         """
+        with (
+            _own_servers(cwd) as servers,
+            cls._started(
+                folder, *flags, cwd=cwd, env_file=env_file, **{**servers, **variables}
+            ) as stack,
+        ):
+            yield stack
+
+    @classmethod
+    @contextmanager
+    def _started(
+        cls, folder: Path, *flags: str, cwd: Path, env_file: str, **variables: str
+    ) -> Iterator[Self]:
         output = folder / "output"
         ports = ["--port", str(free_port()), "--flower-port", str(free_port())]
         data = folder / "data"
@@ -53,7 +79,10 @@ class LiveStack:
         with output.open("w") as file:
             process = subprocess.Popen(
                 # what is given last wins: a test may choose its own port
-                [sys.executable, "-m", "callboard.cli", "up", "--data-dir", data, *ports, *flags],
+                [
+                    *(sys.executable, "-m", "callboard.cli", "--env-file", env_file, "up"),
+                    *("--data-dir", str(data), *ports, *flags),
+                ],
                 cwd=cwd,
                 env={**bare, "PYTHONUNBUFFERED": "1", **variables},
                 stdout=file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from callboard.testing.live import LiveStack
 
@@ -29,7 +30,7 @@ def _below(parent: int) -> Iterator[tuple[int, str]]:
 
 
 def started(
-    folder: Path, *flags: str, cwd: Path = ROOT, **variables: str
+    folder: Path, *flags: str, cwd: Path = ROOT, **variables: Any
 ) -> AbstractContextManager[Stack]:
     """Run `callboard up` on free ports with a data folder of its own; ended with the block."""
     return Stack.started(folder, *flags, cwd=cwd, **variables)

@@ -199,7 +199,7 @@ def test_named_servers_are_used_and_none_is_started(
         f"export MONGODB_URI='{mongodb_server.database_uri(database_name)}'\n"
         f"CALLBOARD_STOP_GRACE=9\n"
     )
-    stack: Stack = start(cwd=application, CALLBOARD_STOP_GRACE="3")
+    stack: Stack = start(cwd=application, env_file=".env", CALLBOARD_STOP_GRACE="3")
     stack.wait_ready()
     assert stack.call("greet").json()["data"] == "hello"
     assert ".env    sets REDIS_URL, MONGODB_URI\n" in stack.printed

@@ -23,7 +23,6 @@ from callboard.registry import Registry
 from callboard.results import ActionResult, ok
 from callboard.runs import Runs
 from callboard.settings import Settings, get_settings
-from callboard.stack.secantus import MongodbServer
 from callboard.store import connect
 from worker.historian import Historian
 from worker.tools import Tools
@@ -32,9 +31,9 @@ JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"  # that of `make_token`
 
 
 @pytest.fixture(scope="session")
-def database_client(mongodb_server: MongodbServer) -> Iterator[MongoClient[dict[str, Any]]]:
+def database_client(server_mongodb_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
     """One connected client for all tests."""
-    with connect(mongodb_server.uri) as client:
+    with connect(server_mongodb_uri) as client:
         yield client
 
 
