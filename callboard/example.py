@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from callboard.action import Action
 
 __all__ = ["example_params"]
@@ -26,10 +24,11 @@ Schema = Mapping[str, Any]
 
 def example_params(action: Action) -> dict[str, Any] | None:
     """The required fields with values of their types; None where no guess fits the model."""
-    if action.model is None:
+    adapter = action.params and action.params.adapter
+    if adapter is None:
         return {}
     try:
-        schema = TypeAdapter(action.model).json_schema()
+        schema = adapter.json_schema()
         made: dict[str, Any] = json.loads(json.dumps(_value(schema, schema.get("$defs", {}), "")))
         action.validate(made)
     except Exception:  # noqa: BLE001 - what the application's validators raise; it is only a guess

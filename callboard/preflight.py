@@ -70,15 +70,7 @@ def _declared() -> Declared:
     paths = getattr(module, "__path__", None)
     return Declared(
         actions=tuple(
-<<<<<<< HEAD
-            DeclaredAction(
-                name=name,
-                open_to_all=not action.owner_only
-                and not (action.params is not None and action.params.is_required),
-            )
-=======
             DeclaredAction(name=name, example=None if action.owner_only else example_params(action))
->>>>>>> 5a2fa2e (callboard init writes an application that runs, tests and deploys)
             for name, action in sorted(registry.actions.items())
         ),
         queues=registry.queues,
