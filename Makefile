@@ -73,14 +73,14 @@ LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 lock: install
-	@$(LOCK) $(ARGS) pyproject.toml -o requirements.lock
+	@$(LOCK) $(ARGS) pyproject.toml --extra server -o requirements.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements.lock --extra embedded --extra tracing \
 		--group dev -o requirements-dev.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra tracing \
 		-o requirements-tracing.lock
-	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group bench \
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra server --group bench \
 		-o requirements-bench.lock
-	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --group docs \
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra server --group docs \
 		-o requirements-docs.lock
 	@echo hatchling | $(LOCK) $(ARGS) - -c requirements-dev.lock -o requirements-build.lock
 

@@ -24,7 +24,7 @@ Schema = Mapping[str, Any]
 
 def example_params(action: Action) -> dict[str, Any] | None:
     """The required fields with values of their types; None where no guess fits the model."""
-    adapter = action.params and action.params.adapter
+    adapter = action.params.adapter if action.params is not None else None
     if adapter is None:
         return {}
     try:

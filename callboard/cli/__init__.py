@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -26,14 +26,25 @@ WITHOUT_ENV_FILE = {init.name, *(program.name for program in PROGRAMS)}
 
 
 class _Commands(click.Group):
-    """A group that tells every `CallboardError` as one message, without a traceback."""
+    """A group that tells a `CallboardError` or a missing extra as one message, no traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CallboardError as error:
-            click.echo(f"callboard: {error}", err=True)
-            sys.exit(1)
+            _fail(str(error))
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("callboard"):
+                raise
+            _fail(
+                f"{ctx.invoked_subcommand} needs {error.name}, which comes with the extra "
+                f"`server`: pip install 'callboard[server]'"
+            )
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"callboard: {message}", err=True)
+    sys.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,20 @@ def test_a_gunicorn_that_blocks_does_not_start(flags: list[str], variables: dict
     )  # fmt: skip
     assert done.returncode != 0
     assert "callboard web" in done.stderr
+
+
+def test_the_sdk_the_client_and_the_command_line_load_no_extra() -> None:
+    """What `pip install callboard` alone brings is enough to import them."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, callboard, callboard.cli, callboard.testing\n"
+         "callboard.Client('http://127.0.0.1:1', 'x')\n"
+         "print(*{name.partition('.')[0] for name in sys.modules})"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", line) for line in project["optional-dependencies"]["server"]]
+    extra = {name[0].lower() for name in names if name} - {"rich"}  # structlog uses it if it can
+    assert len(extra) > 10
+    of = packages_distributions()
+    found = {each.lower() for module in loaded for each in of.get(module, [])}
+    assert found.isdisjoint(extra)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jwt
 import pytest
 from click.testing import CliRunner, Result
@@ -95,3 +97,12 @@ def test_params_must_be_a_json_object(run, params):
     done = run("call", "inviteAttendee", params)
     assert done.exit_code == 2
     assert "JSON" in done.output
+
+
+def test_a_command_without_its_extra_says_what_to_install(run, monkeypatch):
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    monkeypatch.setitem(sys.modules, "jwt", None)  # as if it were not installed
+    done = run("token", "alice")
+    assert done.exit_code == 1
+    assert "token needs jwt" in done.output
+    assert "pip install 'callboard[server]'" in done.output
