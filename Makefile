@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install up test check format bench chaos soak docs lock clean
+.PHONY: install up test wheel-test check format bench chaos soak docs lock clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,10 @@ up: install
 
 test: install
 	@$(BIN)/pytest $(ARGS)
+
+# The built wheel, in a fresh environment without a compiler: about two minutes.
+wheel-test: install
+	@$(BIN)/pytest tests/wheel $(ARGS)
 
 check: install
 	@$(BIN)/ruff check .
@@ -76,6 +80,8 @@ lock: install
 	@$(LOCK) $(ARGS) pyproject.toml --extra server -o requirements.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements.lock --extra embedded --extra tracing \
 		--group dev -o requirements-dev.lock
+	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra embedded \
+		-o requirements-embedded.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra tracing \
 		-o requirements-tracing.lock
 	@$(LOCK) $(ARGS) pyproject.toml -c requirements-dev.lock --extra server --group bench \
