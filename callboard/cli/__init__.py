@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from callboard.cli.actions import actions
 from callboard.cli.call import call
 from callboard.cli.client import client
 from callboard.cli.doctor import doctor
@@ -36,5 +37,5 @@ def main() -> None:
     """Callboard runs server actions: Python functions that clients call over HTTP."""
 
 
-for _command in (up, token, call, client, doctor, runs, schedules):
+for _command in (up, token, call, actions, client, doctor, runs, schedules):
     main.add_command(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,13 @@ from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
 
-__all__ = ["adopt_running_stack", "caller_flags", "data_dir_option", "signed_token"]
+__all__ = [
+    "adopt_running_stack",
+    "caller_flags",
+    "data_dir_option",
+    "signed_token",
+    "token_option",
+]
 
 DEFAULT_DATA_DIR = Path(".callboard")
 
@@ -32,6 +39,23 @@ def data_dir_option(command: Command) -> Command:
         show_default=True,
         help="Where `callboard up` keeps its data and secrets.",
     )(command)
+
+
+def token_option(command: Command) -> Command:
+    """The option --token."""
+    return click.option(
+        "--token",
+        envvar="CALLBOARD_TOKEN",
+        callback=lambda _, __, value: _header_text(value),
+        help="Instead of a signed one.",
+    )(command)
+
+
+def _header_text(token: str | None) -> str | None:
+    """A token as a header can carry it."""
+    if token and not re.fullmatch(r"[!-~]+", token.strip()):
+        raise click.BadParameter("holds what no token holds: blanks, or other than ASCII")
+    return token.strip() if token else None
 
 
 def adopt_running_stack(data_dir: Path) -> Running | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from callboard.cli.development import adopt_running_stack, data_dir_option
+from callboard.cli.listing import json_option, print_json
 from callboard.errors import CallboardError, ServiceUnavailable
 from callboard.preflight import preflight
 from callboard.settings import get_settings
@@ -27,8 +28,9 @@ TIMEOUT = 5.0  # seconds for one part
 
 
 @click.command()
+@json_option
 @data_dir_option
-def doctor(data_dir: Path) -> None:
+def doctor(as_json: bool, data_dir: Path) -> None:
     """Check settings, actions, broker, database, worker and beat; exit code 1 if one fails."""
     adopt_running_stack(data_dir)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -39,20 +41,25 @@ def doctor(data_dir: Path) -> None:
         ("worker", _worker),
         ("beat", _beat),
     )
-    failed = [name for name, check in checks if not _checked(name, check)]
-    if failed:
+    found: list[dict[str, object]] = []
+    for name, check in checks:
+        if found and not found[0]["ok"]:
+            break  # without settings there is nothing to ask
+        found.append(_checked(name, check))
+        if not as_json:
+            click.echo(f"{'ok  ' if found[-1]['ok'] else 'FAIL'}  {name:<9} {found[-1]['told']}")
+    if as_json:
+        print_json(found)
+    if not all(row["ok"] for row in found):
         sys.exit(1)
 
 
-def _checked(name: str, check: Callable[[], str]) -> bool:
-    """Print one line: what the check found, or what it failed with."""
+def _checked(name: str, check: Callable[[], str]) -> dict[str, object]:
+    """What the check found, or what it failed with."""
     try:
-        click.echo(f"ok    {name:<9} {check()}")
+        return {"part": name, "ok": True, "told": check()}
     except CallboardError as error:
-        told = " ".join(str(error).split())
-        click.echo(f"FAIL  {name:<9} {told}")
-        return False
-    return True
+        return {"part": name, "ok": False, "told": " ".join(str(error).split())}
 
 
 def _settings() -> str:
@@ -99,16 +106,16 @@ def _database() -> str:
 def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
     get_settings()
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
     try:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
         names = sorted(json.loads(done.stdout.splitlines()[-1]))
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
         from callboard import presence
 
         seen = presence.seen(_redis(), presence.WORKER)
