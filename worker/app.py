@@ -11,6 +11,7 @@ from callboard.log import configure_logging
 from callboard.redis_url import RedisUrl
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
+from worker.channel import Gate
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
     app = Application("callboard", set_as_current=False)
-    app.conf.update(_configuration(settings, registry))
+    app.conf.update(_configuration(services))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
     app.services = services
     app.finalize()
@@ -60,7 +61,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     return app
 
 
-def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
+def _configuration(services: Services) -> dict[str, Any]:
+    settings, registry = services.settings, services.registry
     return {
         **RedisUrl.parse(settings.redis_url.get_secret_value()).celery_options(),
         # JSON only, on every wire
@@ -76,7 +78,9 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_transport": "worker.channel:Transport",
         "broker_transport_options": {
+            "gate": Gate(services),
             "ack_emulation": False,
             "socket_keepalive": True,
             "socket_keepalive_options": _KEEPALIVE,
