@@ -20,6 +20,7 @@ from worker.logs import connect_logging, run_adder
 from worker.preparation import DatabaseStep
 from worker.programs import Application
 from worker.services import Services
+from worker.strays import StraysStep
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
@@ -51,7 +52,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     connect_logging()
     app = Application("callboard", set_as_current=False)
     app.conf.update(_configuration(services))
-    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
+    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep, StraysStep))
     app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:

@@ -23,6 +23,7 @@ from callboard.runs import Runs
 from callboard.seal import Sealer
 from callboard.settings import PRIVATE_VARIABLES, Settings
 from worker.hands import Hands
+from worker.isolation import Isolation
 
 if TYPE_CHECKING:
     from worker.tracing import RunTracing
@@ -87,6 +88,11 @@ class Services:
     def hands(self) -> Hands:
         """What this worker's children execute; to be there before they are forked."""
         return Hands(list(self.registry.actions))
+
+    @cached_property
+    def isolation(self) -> Isolation:
+        """What keeps one run's traces from the next; of the process that runs the handlers."""
+        return Isolation()
 
     @cached_property
     def handler_env(self) -> Mapping[str, str]:

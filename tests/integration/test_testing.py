@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import os
 import time
 
 import pytest
@@ -56,6 +58,9 @@ def test_a_refused_call_raises(call):
         call("dailyDigest", as_user="alice")
 
 
+TENANT = contextvars.ContextVar("TENANT", default="nobody")
+
+
 class Busy(Exception):
     """Worth another try."""
 
@@ -88,10 +93,21 @@ def forgetful(ctx: ActionContext) -> ActionResult:
     """Returns nothing."""
 
 
+@action
+def careless(ctx: ActionContext) -> ActionResult:
+    """Leave all kinds of things behind."""
+    TENANT.set("alice")
+    os.environ["TENANT"] = "alice"
+    os.chdir("/")
+    return ok()
+
+
 @pytest.fixture
 def own(call) -> InlineCall:
     """Calls the actions of this file."""
-    registry = Registry(actions={each.name: each for each in (flaky, pay, tuples, forgetful)})
+    registry = Registry(
+        actions={each.name: each for each in (flaky, pay, tuples, forgetful, careless)}
+    )
     return InlineCall(settings=call.settings, registry=registry)
 
 
@@ -113,3 +129,10 @@ def test_a_transaction_leaves_nothing_of_a_failure(own):
 def test_a_result_looks_as_it_does_after_json(own):
     assert own("tuples") == ok({"pair": [1, 2]})
     assert own("forgetful") == fail("Action failed")
+
+
+def test_a_call_leaves_nothing_for_the_next(own):
+    before = os.getcwd(), dict(os.environ)
+    own("careless").unwrap()
+    assert (os.getcwd(), dict(os.environ)) == before
+    assert TENANT.get() == "nobody"
