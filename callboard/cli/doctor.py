@@ -31,7 +31,7 @@ TIMEOUT = 5.0  # seconds for one part
 @json_option
 @data_dir_option
 def doctor(as_json: bool, data_dir: Path) -> None:
-    """Check settings, actions, broker, database, worker and beat; exit code 1 if one fails."""
+    """Check settings, actions, servers, worker, beat and clocks; exit code 1 if one fails."""
     adopt_running_stack(data_dir)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("settings", _settings),
@@ -40,6 +40,7 @@ def doctor(as_json: bool, data_dir: Path) -> None:
         ("database", _database),
         ("worker", _worker),
         ("beat", _beat),
+        ("clocks", _clocks),
     )
     found: list[dict[str, object]] = []
     for name, check in checks:
@@ -105,6 +106,8 @@ def _database() -> str:
 
 def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
+    from callboard import presence
+
     get_settings()
     try:
         done = subprocess.run(
@@ -116,20 +119,63 @@ def _worker() -> str:
         )
         names = sorted(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
-        from callboard import presence
-
         seen = presence.seen(_redis(), presence.WORKER)
         hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
         raise ServiceUnavailable(f"no worker answers{hint}") from error
+    _require_ready("worker", presence.WORKER)
     return f"{', '.join(names)} answers"
 
 
 def _beat() -> str:
     from callboard import presence
 
+    _require_ready("beat", presence.BEAT)
     if not presence.seen(_redis(), presence.BEAT):
         raise ServiceUnavailable("no beat is alive: schedules do not fire")
     return "alive"
+
+
+def _require_ready(kind: str, prefix: str) -> None:
+    """Raise for those that live and are not ready: why stands in their log."""
+    from callboard import presence
+
+    if found := presence.unready(_redis(), prefix):
+        told = "; ".join(f"{kind} {name} {why}" for name, why in sorted(found.items()))
+        raise ServiceUnavailable(f"not ready: {told}. See its log")
+
+
+def _clocks() -> str:
+    """Compare with the database's, which decides what is due, and with the broker's."""
+    from callboard import clock
+
+    found = _deviations()
+    off = [f"{whose} is {clock.deviation(s)}" for whose, s in found.items() if clock.deviation(s)]
+    if off:
+        raise ServiceUnavailable(f"{'; '.join(off)}. Have each machine's clock set by NTP")
+    return f"agree within {max(map(abs, found.values())):.1f} s"
+
+
+def _deviations() -> dict[str, float]:
+    """By how many seconds each clock is ahead of the one that it is compared with."""
+    from callboard import clock, presence, store
+
+    client, database = _redis(), clock.DatabaseClock(store.database)
+    try:
+        database()
+    finally:
+        store.close_database()
+    found = {
+        "this machine's clock (database)": database.ahead,
+        "this machine's clock (broker)": clock.ahead_of_broker(client),
+    }
+    for kind, prefix, whose in (
+        ("worker", presence.WORKER, "broker"),
+        ("beat", presence.BEAT, "database"),
+    ):
+        for name, sign in presence.signs(client, prefix).items():
+            if isinstance(sign.get("ahead"), int | float):
+                found[f"the clock of {kind} {name} ({whose})"] = sign["ahead"]
+    return found
 
 
 def _redis() -> redis.Redis:

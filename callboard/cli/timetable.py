@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from callboard import store
 from callboard.broker import connect
+from callboard.clock import DatabaseClock
 from callboard.errors import NotFound
 from callboard.fires import Fire, Fires
 from callboard.publisher import Publisher
@@ -30,13 +31,13 @@ class Timetable:
         self._registry = get_registry()
         self._schedules = Schedules(store.database)
         self._fires = Fires(store.database)
+        self._now = DatabaseClock(store.database)
 
     def schedules(self) -> list[Row]:
         """Every schedule: ``name, action, when, paused, next, zone, last``."""
-        states = self._schedules.states()
-        return [
-            _shown(schedule, states.get(schedule.name)) for schedule in self._registry.schedules
-        ]
+        states, now = self._schedules.states(), self._now()
+        declared = self._registry.schedules
+        return [_shown(schedule, states.get(schedule.name), now) for schedule in declared]
 
     def history(self, name: str, limit: int) -> list[Row]:
         """The last fires of a schedule, newest first: ``planned, by, outcome, started, seconds,
@@ -51,15 +52,15 @@ class Timetable:
         schedule, settings = self._declared(name), get_settings()
         runs = Runs(connect(settings), Sealer(settings.secret_keys))
         publisher = Publisher(settings, self._registry, runs, self._fires)
-        return publisher.trigger(schedule, datetime.now(UTC))
+        return publisher.trigger(schedule, self._now())
 
     def pause(self, name: str) -> None:
         """Fire no more until it is resumed."""
-        self._schedules.pause(self._declared(name), datetime.now(UTC))
+        self._schedules.pause(self._declared(name), self._now())
 
     def resume(self, name: str) -> str:
         """Fire again; the next fire, in local time."""
-        schedule, now = self._declared(name), datetime.now(UTC)
+        schedule, now = self._declared(name), self._now()
         self._schedules.resume(schedule, now)
         return local(next(fires_after(schedule, now)))
 
@@ -71,14 +72,14 @@ class Timetable:
         raise NotFound(f"No schedule {name!r}; declared: {known}")
 
 
-def _shown(schedule: Schedule, state: State | None) -> Row:
+def _shown(schedule: Schedule, state: State | None, now: datetime) -> Row:
     paused = state.paused if state else schedule.paused
     return {
         "name": schedule.name,
         "action": schedule.action,
         "when": schedule.timing,
         "paused": paused,
-        "next": None if paused else next(fires_after(schedule, datetime.now(UTC))),
+        "next": None if paused else next(fires_after(schedule, now)),
         "zone": schedule.timezone or "UTC",
         "last": state.last_fire if state else None,
     }

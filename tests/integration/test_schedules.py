@@ -409,7 +409,7 @@ class TestChangesOfTheCode:
         hourly = Schedule("s", "work", every_minutes=60)
         app.beat(hourly)
         assert app.history() == []
-        assert app.schedules.states()["s"].next_fire == app.clock() + 60 * MINUTE
+        assert app.schedules.states()["s"].through == app.clock()
 
     def test_an_entry_that_is_gone_disappears_and_its_history_stays(
         self, app: ScheduledApp
@@ -547,5 +547,5 @@ def fired(app: ScheduledApp) -> Beat:
 def died_after_planning(app: ScheduledApp) -> None:
     """A beat that plans what is due and dies."""
     state, now = app.schedules.states()["s"], app.clock()
-    rows = plan_fires(EACH_MINUTE, [state.next_fire], now, busy=False)
+    rows = plan_fires(EACH_MINUTE, [state.through + MINUTE], now, busy=False)
     assert app.schedules.plan(EACH_MINUTE, state, rows, now) == rows
