@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callboard import store, strict_json
 from callboard.context import ActionContext
+from callboard.errors import ConfigurationError
 from worker.outbound import Outbound
 from worker.tools import Tools
 
@@ -50,8 +51,24 @@ def build_context(
         _database=store.database,
         _progress=_progress(services, attempt),
         _fetch=outbound.fetch,
+        _joined=_joined(tools, name),
     )
     return context, tools
+
+
+def _joined(tools: Tools, caller: str) -> Callable[[str, Callable[[], Any]], Any]:
+    """Runs a handler that wants a transaction, and is called as a function, in the open one."""
+
+    def joined(name: str, handler: Callable[[], Any]) -> Any:
+        if not tools.in_transaction:
+            raise ConfigurationError(
+                f"Action {name!r} has transaction=True, and action {caller!r} calls it as a "
+                f"function outside a transaction. Call it within `with ctx.tools.transaction():`, "
+                f"give {caller!r} transaction=True, or have it called as a run of its own."
+            )
+        return tools.join(handler)
+
+    return joined
 
 
 def _progress(services: Services, attempt: Attempt) -> Callable[[float, str | None], None]:

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from uuid import UUID, uuid5
 
 from pymongo.database import Database
 
-from callboard.errors import InvalidData, ServiceUnavailable
+from callboard.errors import InvalidData, ServiceUnavailable, StopHandler
 from callboard.names import collection_name, record_id as checked_id
 from callboard.results import ActionResult, fail, ok
 from worker.cursor import Order
@@ -39,6 +39,7 @@ _DERIVED = UUID("6f0d7ad6-9d0c-5c3e-9f3b-0a8b9ad4c1de")  # the namespace of deri
 _NOT_FOUND = fail("Record not found")
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Method = Callable[Concatenate["Tools", P], ActionResult[dict[str, Any]]]
 
 
@@ -195,6 +196,30 @@ class Tools:
             self._transaction = None
         if transaction.doomed is not None:
             transaction.doomed.unwrap()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one is open."""
+        return self._transaction is not None
+
+    def join(self, handler: Callable[[], T]) -> T:
+        """Run a handler within the open transaction. Its failure is that of the transaction: what
+        it wrote until then must not be committed by a caller that takes no notice."""
+        try:
+            result = handler()
+        except StopHandler as stop:
+            self._doom(stop.result)
+            raise
+        except Exception:
+            self._doom(fail("Action failed"))
+            raise
+        if isinstance(result, ActionResult) and not result.success:
+            self._doom(result)
+        return result
+
+    def _doom(self, failure: ActionResult) -> None:
+        if self._transaction is not None and self._transaction.doomed is None:
+            self._transaction.doomed = failure
 
     def _records(self, coll: str) -> Records:
         session = self._transaction.session if self._transaction else None
