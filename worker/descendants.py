@@ -12,10 +12,10 @@ Elsewhere than on Linux only what `multiprocessing` started is ended.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Collection
@@ -23,9 +23,10 @@ from pathlib import Path
 
 import structlog
 
-from worker.processes import adopt_orphans, die_with_parent
+from callboard.orphans import adopt_orphans, below, end
+from worker.processes import die_with_parent
 
-__all__ = ["below", "children", "end", "end_children", "is_child", "is_helper", "prepare_child"]
+__all__ = ["end_children", "is_child", "is_helper", "prepare_child"]
 
 SECONDS = 1.0  # that killed processes have to be gone
 
@@ -99,13 +100,13 @@ def is_child() -> bool:
     return _Child.process == os.getpid()
 
 
-def end_children(kept: Collection[int] = ()) -> None:
+def end_children(kept: Collection[int] = ()) -> frozenset[int]:
     """In a child of the worker after a run: end the processes below it, but for ``kept``.
 
-    Costs 1 us where there are none.
+    Answers those that could not be ended. Costs 1 us where there are no processes.
     """
     if not _has_children():
-        return
+        return frozenset()
     for process in multiprocessing.active_children():
         process.kill()
     deadline = time.monotonic() + SECONDS
@@ -113,42 +114,8 @@ def end_children(kept: Collection[int] = ()) -> None:
         end(found, deadline)
         if time.monotonic() > deadline:
             _log.error("processes of a run did not end", pids=found[:20])
-            return
-
-
-def end(pids: Collection[int], deadline: float) -> None:
-    """Kill them; take away what is left of those that are children of this process.
-
-    `multiprocessing` comes first: it would take a process whose exit code it does not get for a
-    living one. ``deadline``: `time.monotonic` seconds, until which they are waited for.
-    """
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    while any(_is_running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    multiprocessing.active_children()
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-
-
-def below(process: int) -> list[int]:
-    """The process ids of its children, their children, and so on."""
-    found = []
-    for child in children(process):
-        found += [child, *below(child)]
-    return found
-
-
-def children(process: int) -> list[int]:
-    """The process ids of its children, whichever of its threads they belong to; [] if unknown."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{process}/task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that has just ended
-                found += map(int, (thread / "children").read_bytes().split())
-    return found
+            return frozenset(found)
+    return frozenset()
 
 
 def is_helper(process: int) -> bool:
@@ -161,16 +128,11 @@ def is_helper(process: int) -> bool:
 
 
 def _has_children() -> bool:
+    """Whether there may be any."""
+    if sys.platform != "linux":
+        return True
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
     return True
-
-
-def _is_running(child: int) -> bool:
-    """Whether it is a child of this process, and has not ended."""
-    try:
-        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False

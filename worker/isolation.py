@@ -31,7 +31,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 
-from worker.descendants import below, end_children, is_child
+from callboard.orphans import below
+from worker.descendants import end_children, is_child
 
 __all__ = ["Isolation"]
 
@@ -73,7 +74,7 @@ class Isolation:
             self._restore()
             if self._in_child:
                 self._forget_loop()
-                end_children(self._kept)
+                self._kept |= end_children(self._kept)
 
     def _restore(self) -> None:
         os.umask(self._mask)

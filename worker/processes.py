@@ -10,10 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "bound_memory", "die_first", "die_with_parent"]
+__all__ = ["bound_memory", "die_first", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent() -> None:
@@ -23,13 +22,6 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def adopt_orphans() -> None:
-    """Be the parent of what is orphaned below this process, in place of the machine's first
-    process (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def bound_memory(share: float = 0.75) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
+from callboard.orphans import adopt_orphans, children, end
 from callboard.threads import supervise
-from worker.descendants import children, end, is_helper
-from worker.processes import adopt_orphans
+from worker.descendants import is_helper
 
 __all__ = ["Strays", "StraysStep", "end_strays"]
 
@@ -77,7 +77,7 @@ class Strays:
             self.look()
 
     def _strays(self) -> set[int]:
-        found = set(children(self._process)) - self._own
+        found = set(children(self._process, thread=self._process)) - self._own
         if not found:
             return found
         return {pid for pid in found - self._pooled() if not is_helper(pid)}

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from callboard.orphans import orphans_ended
 from callboard.preflight import Declared, preflight
 from callboard.stack.banner import banner
 from callboard.stack.environment import development_environment
@@ -49,7 +50,7 @@ def up(options: UpOptions) -> None:
     """
     folder = DataFolder(options.data_dir)
     folder.create()
-    with folder.locked(), suppress(StopAsked):
+    with folder.locked(), orphans_ended(), suppress(StopAsked):
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))

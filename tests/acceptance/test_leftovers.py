@@ -56,13 +56,22 @@ def test_a_process_ends_before_its_run_does(
 
 
 @pytest.mark.parametrize("how", STARTS)
-@pytest.mark.parametrize("end", ["wait", "die"])
-def test_a_process_ends_with_the_child_that_is_killed_or_dies(
-    one_child: Stack, tmp_path: Path, eventually: Eventually, how: str, end: str
+def test_a_process_ends_with_its_child_that_dies(
+    one_child: Stack, tmp_path: Path, eventually: Eventually, how: str
 ) -> None:
     file = tmp_path / "pids"
-    response = one_child.call("startProcess", {"how": how, "end": end, "file": str(file)})
-    assert response.json()["error"] == ("Timed out after 3 s" if end == "wait" else "Worker lost")
+    response = one_child.call("startProcess", {"how": how, "end": "die", "file": str(file)})
+    assert response.json()["error"] == "Worker lost"
+    eventually(lambda: not alive(file), within=3)
+
+
+@pytest.mark.parametrize("how", ["program", "pipe", "session", "daemon", "process"])
+def test_a_process_ends_with_a_run_that_is_out_of_time(
+    one_child: Stack, tmp_path: Path, eventually: Eventually, how: str
+) -> None:
+    file = tmp_path / "pids"
+    response = one_child.call("overrunWithProcess", {"how": how, "file": str(file)})
+    assert response.json()["error"] == "Timed out after 2 s"
     eventually(lambda: not alive(file), within=3)
 
 
@@ -103,11 +112,11 @@ def test_a_worker_that_is_killed_takes_along_what_runs_started(
     start: Callable[..., Stack], tmp_path: Path, eventually: Eventually
 ) -> None:
     here = str(Path(__file__).parent)
-    stack = start("--workers", "2", CALLBOARD_ACTIONS="app", PYTHONPATH=here)
+    stack = start("--workers", "3", CALLBOARD_ACTIONS="app", PYTHONPATH=here)
     stack.wait_ready()
-    files = [tmp_path / "forked", tmp_path / "program"]
-    for how, file in zip(("fork", "program"), files, strict=True):
-        params = {"how": how, "end": "wait", "file": str(file)}
+    files = [tmp_path / how for how in ("fork", "program", "daemon")]
+    for file in files:
+        params = {"how": file.name, "end": "wait", "file": str(file)}
         stack.call("startProcess", params, Prefer="respond-async")
         eventually(file.exists)
     worker = next(

@@ -193,7 +193,15 @@ def _wait_for(file: str) -> None:
     time.sleep(0.1)
 
 
-@action(timeout=3, on_worker_lost="fail")
+@action(timeout=2)
+def overrun_with_process(ctx: ActionContext) -> ActionResult:
+    """Start a process and wait until the run is stopped."""
+    _STARTS[ctx.params["how"]](ctx.params["file"])
+    time.sleep(60)
+    return ok()
+
+
+@action(on_worker_lost="fail")
 def start_process(ctx: ActionContext) -> ActionResult:
     """Start a process that would live for ten minutes, and end in one of several ways."""
     _STARTS[ctx.params["how"]](ctx.params["file"])
@@ -204,7 +212,7 @@ def start_process(ctx: ActionContext) -> ActionResult:
     if end == "die":
         os._exit(7)
     if end == "wait":
-        time.sleep(60)
+        time.sleep(20)
     return ok(os.getpid())
 
 
