@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from callboard.errors import ConfigurationError
-from callboard.stack.folder import DataFolder
+from callboard.stack.folder import DEFAULT_FOLDER, DataFolder
 from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
@@ -25,8 +25,6 @@ __all__ = [
     "token_option",
 ]
 
-DEFAULT_DATA_DIR = Path(".callboard")
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -35,7 +33,7 @@ def data_dir_option(command: Command) -> Command:
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path, file_okay=True),
-        default=DEFAULT_DATA_DIR,
+        default=DEFAULT_FOLDER,
         show_default=True,
         help="Where `callboard up` keeps its data and secrets.",
     )(command)
@@ -76,7 +74,7 @@ def caller_flags(*, subject: str | None, url: str | None, token: str | None, dat
     flags = ["--as", subject] if subject and not token else []
     if url:
         flags += ["--url", url]
-    if data_dir != DEFAULT_DATA_DIR:
+    if data_dir != DEFAULT_FOLDER:
         flags += ["--data-dir", str(data_dir)]
     return shlex.join(flags)
 

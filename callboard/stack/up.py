@@ -103,7 +103,7 @@ def _run(
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
     with ExitStack() as stack:
         stack.enter_context(announced(application.folder, application.running()))
-        options.tell(banner(application, declared.actions))
+        options.tell(banner(application, declared))
         if not options.reload:
             supervisor.watch()
         changes = stack.enter_context(watched(declared.folder))

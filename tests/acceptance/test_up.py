@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -86,6 +87,27 @@ def test_the_printed_call_can_be_pasted(stack):
     (line,) = [line for line in stack.printed.splitlines() if line.startswith("curl ")]
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
     assert '"success":true' in done.stdout.replace(" ", "")
+
+
+def test_the_first_call_needs_no_token_to_be_pasted(stack):
+    (line,) = [line for line in stack.printed.splitlines() if " call ensureUserRow" in line]
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["success"]
+
+
+def test_one_token_is_printed_and_kept_nowhere(stack):
+    (token,) = re.findall(r"eyJ[\w.-]+", stack.printed)
+    assert f"{stack.url}/#token={token}" in stack.printed
+    assert f"{stack.url}/docs" in stack.printed
+    assert stack.call("dailyDigest", Authorization=f"Bearer {token}", as_user=None).is_success
+    kept = [path.read_text(errors="replace") for path in stack.data_dir.glob("**/*.log")]
+    assert token not in "".join([*kept, json.dumps(stack.announced)])
+    assert (stack.data_dir / "running.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_warned_of_once_it_is_ready(stack):
+    ready = stack.printed.partition("Callboard is ready")[2]
+    assert not re.search(r"flower +\| .*\[(warning|error) ", ready)
 
 
 def test_flower_answers_on_this_machine_only(stack):
