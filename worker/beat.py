@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -118,7 +119,7 @@ class Beat:
         waiting = self._publish([*going, *planned], now)
         if waiting:
             return BACKLOG_SECONDS
-        soonest = min((self._next(name, states[name]) for name in states), default=None)
+        soonest = min((following for _, following in self._following.values()), default=None)
         until = (soonest - now).total_seconds() if soonest else TURN_SECONDS
         return min(max(until, 0.05), TURN_SECONDS)
 
@@ -191,8 +192,9 @@ class Beat:
         """Plan what is due; the fires that are to run."""
         planned: list[Fire] = []
         for name, state in states.items():
-            if self._next(name, state) <= now:
-                planned += self._plan_one(self._declared[name], state, name in busy, now)
+            with _alone(name):
+                if self._next(name, state) <= now:
+                    planned += self._plan_one(self._declared[name], state, name in busy, now)
         self._planned.update(fire.run_id for fire in planned)
         return planned
 
@@ -221,8 +223,9 @@ class Beat:
             by_schedule[fire.schedule].append(fire)
         waiting = False
         for name, fires in by_schedule.items():
-            if name in self._declared:
-                waiting |= self._publish_in_turn(self._declared[name], fires, now)
+            with _alone(name):
+                if name in self._declared:
+                    waiting |= self._publish_in_turn(self._declared[name], fires, now)
         return waiting
 
     def _publish_in_turn(self, schedule: Schedule, fires: Iterable[Fire], now: datetime) -> bool:
@@ -241,6 +244,17 @@ class Beat:
                     _log.warning("a fire waits", schedule=schedule.name, why=str(error))
                     return False
         return False
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """What goes wrong with one schedule costs no other a fire."""
+    try:
+        yield
+    except CallboardError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        _log.error("schedule failed", schedule=name, exc_info=error)
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -498,6 +498,37 @@ class TestOutages:
         celery.services = app.services(EACH_MINUTE)
         assert ActionScheduler(celery).tick() == 1.0
 
+    def test_whatever_a_turn_raises_the_scheduler_goes_on(
+        self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise KeyError("what")
+
+        celery = Celery(set_as_current=False)
+        celery.services = app.services(EACH_MINUTE)
+        scheduler = ActionScheduler(celery)
+        with monkeypatch.context() as patch:
+            patch.setattr(Fires, "open", broken)
+            assert scheduler.tick() == 1.0
+        assert scheduler.tick() <= 1.0
+        assert list(app.schedules.states()) == ["s"]
+
+    def test_a_schedule_that_fails_costs_no_other_a_fire(
+        self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        beat = app.beat(Schedule("bad", "work", every_minutes=1), EACH_MINUTE)
+        plan = Schedules.plan
+
+        def breaks(self: Schedules, schedule: Schedule, *rest: Any) -> list[Fire]:
+            if schedule.name == "bad":
+                raise KeyError("what")
+            return plan(self, schedule, *rest)
+
+        monkeypatch.setattr(Schedules, "plan", breaks)
+        app.clock.advance(minutes=1)
+        beat.turn()
+        assert app.work() == [fire_id("s", app.clock())]
+
     def test_a_worker_without_the_database_does_not_start_the_handler(
         self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
