@@ -11,6 +11,7 @@ by itself would hand old code to the children that it forks after a change.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -102,6 +103,8 @@ def _main() -> None:
     except CallboardError as error:
         sys.exit(str(error))
     sys.stdout.write(f"\n{ANSWER}{json.dumps(asdict(declared))}\n")
+    sys.stdout.flush()
+    os._exit(0)  # whatever threads the modules have started
 
 
 if __name__ == "__main__":

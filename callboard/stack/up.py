@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from callboard.stack.environment import development_environment
 from callboard.stack.folder import DataFolder
 from callboard.stack.ports import require_free
 from callboard.stack.programs import Application
-from callboard.stack.reload import Reloader, watched
+from callboard.stack.reload import Changes, Reloader
 from callboard.stack.running import announced
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.secrets import keep_secrets
@@ -54,6 +54,8 @@ def up(options: UpOptions) -> None:
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))
+        if options.reload:  # compiled files know seconds only: what is saved twice in one is stale
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
         supervisor = Supervisor(show=options.show, tell=options.tell)
         # in this order: a Ctrl-C while it stops must not cut the stop off
         with stop_signals(supervisor), supervisor:
@@ -96,22 +98,27 @@ def _run(
     supervisor: Supervisor, application: Application, declared: Declared, options: UpOptions
 ) -> None:
     """Start the application's processes, tell that they are ready, look after them."""
+    changes = Changes(declared.folder)  # since the check: also while the processes start
     web = supervisor.start(application.web())
     worker = supervisor.start(application.worker(declared.queues))
     beat = supervisor.start(application.beat())
     flower = supervisor.start(application.flower())
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
-    with ExitStack() as stack:
-        stack.enter_context(announced(application.folder, application.running()))
+    with announced(application.folder, application.running()):
         options.tell(banner(application, declared))
         if not options.reload:
             supervisor.watch()
-        changes = stack.enter_context(watched(declared.folder))
         reloader = Reloader(
-            supervisor, application, web=web, worker=worker, beat=beat, tell=options.tell
+            supervisor,
+            application,
+            web=web,
+            worker=worker,
+            beat=beat,
+            changes=changes,
+            tell=options.tell,
         )
         while True:
             try:
-                supervisor.watch(lambda: reloader.reload() if changes.take() else None)
+                supervisor.watch(reloader.look)
             except ProcessFailed as failure:
                 reloader.survive(failure)

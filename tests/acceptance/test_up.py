@@ -218,12 +218,26 @@ def test_a_changed_action_answers_without_a_restart(start, application, eventual
     file.write_text("this is no Python\n")
     eventually(lambda: "Not reloaded, the old code runs on" in stack.printed, within=30)
     assert stack.call("greet").json()["data"] == "good day"
+    # nor does what ends the process that imports it
+    told = stack.printed.count("Not reloaded")
+    file.write_text("import os\nos._exit(0)\n")
+    eventually(lambda: stack.printed.count("Not reloaded") > told, within=30)
+    assert stack.call("greet").json()["data"] == "good day"
+    # saved twice in a second, by the same number of bytes; with a package that is moved in
+    file.write_text(ONE_ACTION.format(greeting="one"))
+    moved = application / "outside"
+    moved.mkdir()
+    (moved / "more.py").write_text(ONE_ACTION.format(greeting="more").replace("greet", "more"))
+    file.write_text(ONE_ACTION.format(greeting="two"))
+    moved.rename(application / "actions" / "inside")
+    eventually(_answers(stack, "two"), within=30)
+    eventually(_answers(stack, "more", action="more"), within=30)
 
 
-def _answers(stack: Stack, greeting: str) -> Callable[[], bool]:
+def _answers(stack: Stack, greeting: str, action: str = "greet") -> Callable[[], bool]:
     def ask() -> bool:
         try:
-            return stack.call("greet").json().get("data") == greeting
+            return stack.call(action).json().get("data") == greeting
         except httpx.TransportError:  # it hit the API worker that was about to go
             return False
 
