@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from callboard import store, strict_json
 from callboard.context import ActionContext
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from worker.transaction import Transaction
 
 __all__ = ["build_context"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def build_context(
@@ -48,12 +51,23 @@ def build_context(
         caller_jwt=call.jwt,
         claims=call.claims,
         attempt=attempt.claim.attempt,
-        _database=store.database,
-        _progress=_progress(services, attempt),
-        _fetch=outbound.fetch,
+        _database=_of_the_run(tools, store.database),
+        _progress=_of_the_run(tools, _progress(services, attempt)),
+        _fetch=_of_the_run(tools, outbound.fetch),
         _joined=_joined(tools, name),
     )
     return context, tools
+
+
+def _of_the_run(tools: Tools, function: Callable[P, T]) -> Callable[P, T]:
+    """The function, until the run has ended: it acts for its caller and for nobody else."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if tools.ended:
+            raise RuntimeError("This context is that of a run that has ended")
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _joined(tools: Tools, caller: str) -> Callable[[str, Callable[[], Any]], Any]:

@@ -228,6 +228,8 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
             if tools.lost:
                 raise tools.lost from None
             raise
+        finally:
+            tools.end()
         if tools.lost:
             raise tools.lost
         outcome = Outcome.of(result, attempt.run_id)

@@ -37,6 +37,7 @@ USERS = "users"
 
 _DERIVED = UUID("6f0d7ad6-9d0c-5c3e-9f3b-0a8b9ad4c1de")  # the namespace of derived record ids
 _NOT_FOUND = fail("Record not found")
+_ENDED = fail("This context is that of a run that has ended; use the one of the run that goes on")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Tools:
         self._deadline = deadline
         self._transaction = transaction
         self._on_session = on_session
+        self.ended = False
         self._creates: Counter[str] = Counter()  # creates without an id, by collection
 
     @_answering
@@ -175,9 +177,15 @@ class Tools:
         doomed = self._checked()
         return self._integration(endpoint, data) if doomed is None else doomed
 
+    def end(self) -> None:
+        """The attempt is over: what has kept the tools, a global or a thread, gets nothing more."""
+        self.ended = True
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self._checked()
+        if self.ended:
+            _ENDED.unwrap()
         if self._transaction is not None:
             fail(
                 "tools.transaction() inside a transaction: the writes are in one already; "
@@ -232,9 +240,11 @@ class Tools:
         return str(uuid5(_DERIVED, f"{self._run_id}\n{coll}\n{self._creates[coll]}"))
 
     def _checked(self) -> ActionResult | None:
-        """Raise what ended the attempt; answer the failure that dooms the transaction."""
+        """Raise what ended the attempt; answer the failure that dooms each further call."""
         if self.lost is not None:
             raise self.lost
+        if self.ended:
+            return _ENDED
         return self._transaction.doomed if self._transaction else None
 
     def _judged(self, error: DatabaseError) -> ActionResult:

@@ -37,6 +37,14 @@ def test_a_run_can_be_canceled_after_one_that_ignored_the_signal(one_child: Stac
     assert look(one_child)["pid"] == pid  # which a hard stop would have killed
 
 
+def test_a_context_that_was_kept_acts_for_nobody(one_child: Stack) -> None:
+    one_child.call("keep", as_user="alice").raise_for_status()
+    found = one_child.call("useKept", as_user="bob").json()["data"]
+    assert found["refused"] == 3
+    assert "a run that has ended" in found["error"]
+    assert found["by"] == ["alice"]  # by her own run, though it had closed the connection
+
+
 def alive(file: Path) -> list[int]:
     """Those that wrote themselves into the file and still live (or are not taken away)."""
     pids = [int(line) for line in file.read_text().split()]

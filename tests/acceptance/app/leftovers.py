@@ -86,6 +86,32 @@ def leave(ctx: ActionContext) -> ActionResult:
     return ok(os.getpid())
 
 
+KEPT: list[ActionContext] = []
+
+
+@action
+def keep(ctx: ActionContext) -> ActionResult:
+    """Keep what is the caller's, and close what is everybody's."""
+    KEPT.append(ctx)
+    ctx.db.client.close()
+    return ctx.tools.create("kept", {"by": ctx.user_id})
+
+
+@action
+def use_kept(ctx: ActionContext) -> ActionResult:
+    """Act as somebody else."""
+    kept = KEPT.pop()
+    refused = []
+    for act in (lambda: kept.db, lambda: kept.progress(0.5), lambda: kept.fetch("platform", "/")):
+        try:
+            act()
+        except RuntimeError as error:
+            refused.append(str(error))
+    error = kept.tools.create("kept", {"by": kept.user_id}).error
+    records = ctx.tools.query("kept").unwrap()["records"]
+    return ok({"refused": len(refused), "error": error, "by": [r["createdBy"] for r in records]})
+
+
 def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
