@@ -11,7 +11,7 @@ from callboard.log import configure_logging
 from callboard.redis_url import RedisUrl
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
-from worker.channel import Gate
+from worker.channel import Amqp, Gate
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
 from worker.indexes import check_indexes
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     services = Services(settings, registry)
     configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
-    app = Application("callboard", set_as_current=False)
+    app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))
     app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep, StraysStep))
     app.services = services

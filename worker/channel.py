@@ -13,8 +13,11 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from celery.app.amqp import AMQP
+from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis, virtual
 
 from callboard import message
@@ -22,7 +25,7 @@ from callboard import message
 if TYPE_CHECKING:
     from worker.services import Services
 
-__all__ = ["LOOKING", "Channel", "Gate", "Transport", "is_question"]
+__all__ = ["LOOKING", "Amqp", "Channel", "Gate", "Transport", "is_question"]
 
 MAX_CONTROL_BYTES = 64 * 1024
 CONTROL = b".celery.pidbox"  # in the name of the channel of Celery's remote control
@@ -93,6 +96,21 @@ class Transport(kombu_redis.Transport):
     """kombu's transport with that channel."""
 
     Channel = Channel
+
+
+class Connection(kombu_connection.Connection):
+    """kombu's connection, which calls that transport by the name that others know: Flower finds
+    its own client for the broker by it."""
+
+    resolve_aliases: Any = MappingProxyType(
+        {**kombu_connection.Connection.resolve_aliases, f"{__name__}:Transport": "redis"}
+    )
+
+
+class Amqp(AMQP):
+    """Celery's, with that connection."""
+
+    Connection = Connection
 
 
 def is_question(text: bytes) -> bool:
