@@ -32,6 +32,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import structlog
 
 from callboard.orphans import below
+from callboard.printed import end_lines
 from worker.descendants import end_children, is_child
 
 __all__ = ["Isolation"]
@@ -71,6 +72,7 @@ class Isolation:
         finally:
             if os.getpid() != self._process:
                 _leave()
+            context.run(end_lines)
             self._restore()
             if self._in_child:
                 self._forget_loop()

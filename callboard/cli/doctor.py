@@ -80,9 +80,11 @@ def _broker() -> str:
     client = _redis()
     try:
         client.ping()
+        policy = evicts(client)
     except (redis.RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis does not answer: {error!s:.300}") from error
-    policy = evicts(client)
+    finally:
+        client.connection_pool.disconnect()
     if policy:
         raise ServiceUnavailable(
             f"Redis may throw runs away: it has {policy}, set maxmemory-policy noeviction"
