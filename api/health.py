@@ -6,12 +6,13 @@ from flask import Blueprint, Response
 
 from api.errors import envelope
 from api.services import services
-from callboard import threads
-from callboard.broker import guarded
-from callboard.errors import NotReady
+from callboard import store, threads
+from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
+from callboard.errors import DatabaseUnavailable, NotReady
 
 __all__ = ["health"]
 
+_watch = ClockWatch("broker")
 health = Blueprint("health", __name__)
 
 
@@ -23,10 +24,23 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
-    """200 while calls can be enqueued; 503 while the broker, the key set or a thread is away."""
+    """200 while calls can be enqueued; 503 while the broker, the key set or a thread is away, or
+    this machine's clock is off: it would refuse good tokens, or take old ones."""
     if dead := threads.down():
         raise NotReady(f"Not ready: {', '.join(dead)} failed; the log says why")
     services().verifier.require()
-    with guarded():
-        services().redis.ping()
+    ahead = ahead_of_broker(services().redis)
+    _watch.note(ahead)
+    if (off := deviation(ahead)) and _is_off_from_the_database():
+        raise NotReady(f"Not ready: this machine's clock is {off}, say broker and database")
     return envelope({"success": True, "data": {"status": "ready"}}, 200)
+
+
+def _is_off_from_the_database() -> bool:
+    """Two clocks decide which of three is wrong; a database that is away has no say."""
+    clock = DatabaseClock(store.database)
+    try:
+        clock()
+    except DatabaseUnavailable:
+        return False
+    return deviation(clock.ahead) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -12,6 +12,7 @@ from api.errors import envelope
 from api.prefix import run_location
 from api.services import services
 from callboard import store
+from callboard.clock import DatabaseClock
 from callboard.errors import BadRequest, NotFound
 from callboard.fires import KEPT_ROWS, Fire, Fires
 from callboard.publisher import Publisher
@@ -35,8 +36,9 @@ def _owner_only() -> None:
 def show_all() -> Response:
     """Every declared schedule, with its last and its next fire."""
     states = _states().states()
-    declared = services().registry.schedules
-    return _answer({"schedules": [_shown(entry, states.get(entry.name)) for entry in declared]})
+    declared, now = services().registry.schedules, _now()
+    rows = [_shown(entry, states.get(entry.name), now) for entry in declared]
+    return _answer({"schedules": rows})
 
 
 @schedules.get("/api/schedules/<name>/history")
@@ -56,7 +58,7 @@ def trigger(name: str) -> Response:
     """Run the schedule's action now: 202, with the run to look at."""
     schedule, at_hand = _declared(name), services()
     publisher = Publisher(at_hand.settings, at_hand.registry, at_hand.runs, Fires(store.database))
-    run_id = publisher.trigger(schedule, datetime.now(UTC))
+    run_id = publisher.trigger(schedule, _now())
     data = {"runId": run_id, "status": at_hand.status_of(run_id)}
     body = {"success": True, "data": data}
     return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
@@ -66,16 +68,16 @@ def trigger(name: str) -> Response:
 def pause(name: str) -> Response:
     """Fire no more until it is resumed."""
     schedule = _declared(name)
-    _states().pause(schedule, datetime.now(UTC))
-    return _answer(_shown(schedule, _states().states().get(name)))
+    _states().pause(schedule, _now())
+    return _answer(_shown(schedule, _states().states().get(name), _now()))
 
 
 @schedules.post("/api/schedules/<name>/resume")
 def resume(name: str) -> Response:
     """Fire again, from now on."""
     schedule = _declared(name)
-    _states().resume(schedule, datetime.now(UTC))
-    return _answer(_shown(schedule, _states().states().get(name)))
+    _states().resume(schedule, _now())
+    return _answer(_shown(schedule, _states().states().get(name), _now()))
 
 
 def _states() -> Schedules:
@@ -101,10 +103,15 @@ def _answer(data: dict[str, Any]) -> Response:
     return envelope({"success": True, "data": data}, 200)
 
 
-def _shown(schedule: Schedule, state: State | None) -> dict[str, Any]:
+def _now() -> datetime:
+    """The database's time, by which schedules fire."""
+    return DatabaseClock(store.database)()
+
+
+def _shown(schedule: Schedule, state: State | None, now: datetime) -> dict[str, Any]:
     """``state``: None while no beat has seen the schedule."""
     paused = state.paused if state else schedule.paused
-    following = None if paused else next(fires_after(schedule, datetime.now(UTC)))
+    following = None if paused else next(fires_after(schedule, now))
     return {
         "name": schedule.name,
         "action": schedule.action,

@@ -9,15 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
+from callboard.context import ActionContext
 from callboard.errors import ConfigurationError
 from callboard.params import Params
 from callboard.results import ActionResult
 from callboard.retry import Retry
-
-if TYPE_CHECKING:
-    from callboard.context import ActionContext
 
 __all__ = ["DEFAULT_QUEUE", "Action", "action"]
 
@@ -58,7 +56,13 @@ class Action:
         return params if self.params is None else self.params.validate(params)
 
     def __call__(self, *args: Any) -> ActionResult[Any]:
-        """The handler itself, so that one action's code can call another's."""
+        """The handler itself, so that one action's code can call another's: in the same run.
+
+        Of its options only ``transaction`` counts: it joins the transaction that is open. Raises
+        `ConfigurationError` where none is.
+        """
+        if self.transaction and args and isinstance(args[0], ActionContext):
+            return args[0]._joined(self.name, lambda: self.handler(*args))
         return self.handler(*args)
 
     def run(self, ctx: ActionContext) -> object:

@@ -2,6 +2,8 @@
 
 For requests that a process makes for many callers, and for servers that nobody vouches for:
 
+- each exchange has a connection of its own: what a server sends after a response would be taken
+  for the response to the next caller;
 - no cookie is kept, no proxy, netrc or certificate of the environment is used, no redirect is
   followed;
 - ``deadline`` bounds the whole exchange: the name, the connection, the request, the head and the
@@ -45,7 +47,7 @@ _CHARSETS = re.compile(
 
 
 class BoundedClient:
-    """A pool of connections, and nothing else that one exchange could leave for the next."""
+    """Nothing of one exchange is there for the next."""
 
     def __init__(self, max_bytes: int) -> None:
         """``max_bytes``: of a response's body."""
@@ -70,6 +72,7 @@ class BoundedClient:
         a `DecodingError` for a body that is encoded.
         """
         request.headers["Accept-Encoding"] = "identity"
+        request.headers["Connection"] = "close"
         left = deadline - time.monotonic()
         if left <= 0:
             raise httpx.ReadTimeout("no time is left", request=request)
@@ -86,7 +89,7 @@ class BoundedClient:
             _deadline.reset(before)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close connections that are still open."""
         self._client.close()
 
     def _read(self, response: httpx.Response) -> bytes:
@@ -130,8 +133,7 @@ class _Transport(httpx.BaseTransport):
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
             max_connections=100,
-            max_keepalive_connections=20,
-            keepalive_expiry=5.0,  # seconds
+            max_keepalive_connections=0,
             network_backend=_Backend(),
         )
 
@@ -210,7 +212,7 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """One connection; it serves one exchange after the other."""
+    """One connection."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

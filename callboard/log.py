@@ -27,8 +27,14 @@ __all__ = [
 ]
 
 
-QUIET = ("httpcore", "httpx", "pymongo", "redis", "requests", "urllib3")
-"""Libraries that write URLs with their queries, cookies or records below the level of warnings."""
+QUIET = {
+    # they write URLs with their queries, cookies or records below the level of warnings
+    **dict.fromkeys(("httpcore", "httpx", "pymongo", "redis"), logging.WARNING),
+    **dict.fromkeys(("requests", "urllib3"), logging.WARNING),
+    # Flower asks workers that may not be there yet, or no longer, and asks again by itself
+    "flower.inspector": logging.ERROR,
+}
+"""The level of libraries whose lines are not wanted below it, whatever the level of the rest."""
 
 LEVELS = ("debug", "info", "warning", "warn", "error", "exception", "critical", "fatal")
 
@@ -157,8 +163,8 @@ def route_standard_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(max(level, least))
     logging.captureWarnings(True)
     threading.excepthook = _thread_raised
     sys.unraisablehook = _unraisable
@@ -179,7 +185,7 @@ def _unraisable(args: Any) -> None:
 
 
 class LineLogger:
-    """One line per call: cheap to write, ``key=value`` in development and JSON otherwise."""
+    """One line per call, cheap to write, in the form of all others."""
 
     def __init__(self, *, development: bool = False) -> None:
         self._format: Callable[[Mapping[str, object]], str] = _logfmt if development else _encoded
@@ -210,7 +216,11 @@ _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blanks, quote
 
 
 def _logfmt(fields: Mapping[str, object]) -> str:
-    return " ".join([f"{name}={_value(value)}" for name, value in fields.items()])
+    """As structlog's renderer for people writes it."""
+    rest = " ".join(
+        [f"{n}={_value(v)}" for n, v in fields.items() if n not in ("timestamp", "event")]
+    )
+    return f"{fields['timestamp']} [info     ] {fields['event']:<30} {rest}"
 
 
 def _value(value: object) -> str:

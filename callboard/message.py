@@ -17,9 +17,19 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-__all__ = ["BODY", "SIGNATURE_HEADER", "Wakeup", "compose", "headers", "read", "wakeup", "write"]
+__all__ = [
+    "BODY",
+    "SIGNATURE_HEADER",
+    "Wakeup",
+    "complete",
+    "compose",
+    "headers",
+    "read",
+    "write",
+]
 
 SIGNATURE_HEADER = "callboard"
+MAX_BYTES = 256 * 1024  # of a message: what it displays are a model's field names
 
 #: No arguments, no callbacks, no chain, no chord.
 BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
@@ -69,11 +79,20 @@ def write(queue: str, wakeup: Wakeup, tag: str) -> str:
 
     Without the headers that say nothing: each message is kept twice and read once.
     """
+    return _enveloped(queue, wakeup, _said(wakeup, tag))
+
+
+def complete(queue: str, wakeup: Wakeup, tag: str) -> str:
+    """`write`, with all headers that Celery looks for."""
+    return _enveloped(queue, wakeup, headers(wakeup, tag))
+
+
+def _enveloped(queue: str, wakeup: Wakeup, fields: dict[str, Any]) -> str:
     envelope = {
         "body": _BODY,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": _said(wakeup, tag),
+        "headers": fields,
         "properties": {
             "delivery_info": {"exchange": "", "routing_key": queue},
             "body_encoding": "base64",
@@ -102,17 +121,19 @@ def _pieces(queue: str, task: str) -> list[str]:
 
 def read(text: bytes) -> tuple[Wakeup, object] | None:
     """What the message says, and its tag, which may be anything; None if it is not like ours."""
+    if len(text) > MAX_BYTES:
+        return None
     try:
         envelope = json.loads(text)
         fields = envelope["headers"]
         if envelope["body"] != _BODY:
             return None
-        return wakeup(fields), fields.get(SIGNATURE_HEADER)
+        return _wakeup(fields), fields.get(SIGNATURE_HEADER)
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
 
 
-def wakeup(fields: dict[str, Any]) -> Wakeup:
+def _wakeup(fields: dict[str, Any]) -> Wakeup:
     """What these headers say; raises TypeError or LookupError where they are not like ours."""
     said = Wakeup(fields["task"], fields["id"], fields["kwargsrepr"])
     if not all(isinstance(part, str) for part in said):

@@ -67,6 +67,11 @@ class Params:
             raise self._unusable(str(error).partition("\n")[0]) from error
         return adapter
 
+    @property
+    def schema(self) -> Schema | None:
+        """The JSON schema of a body; None: any JSON object is right."""
+        return None if self.adapter is None else self._schema
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names that a body's fields may have, aliases among them; none for free names."""

@@ -2,7 +2,8 @@
 
     python -m callboard.preflight
 
-prints one clear message and exits 1, or prints what the package declares as one line of JSON.
+prints one clear message and exits 1, or a line with what the package declares. Whatever the
+package's modules print themselves is not looked at.
 It is a process of its own because an imported module stays imported: a parent that had looked
 by itself would hand old code to the children that it forks after a change.
 """
@@ -10,6 +11,7 @@ by itself would hand old code to the children that it forks after a change.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +22,9 @@ from typing import Any
 from callboard.errors import CallboardError, ConfigurationError
 
 __all__ = ["Declared", "DeclaredAction", "preflight"]
+
+TIMEOUT = 60.0  # seconds for the imports
+ANSWER = "declared: "  # what the answer begins with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +42,37 @@ class Declared:
     actions: tuple[DeclaredAction, ...]
     queues: tuple[str, ...]
     folder: str  # of the package; the file of a plain module
+    pages: tuple[str, ...]  # what the API serves to people: "console", "docs"
 
 
 def preflight(environment: Mapping[str, str]) -> Declared:
     """Check in a new process; raises `ConfigurationError` with every mistake found."""
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()  # the actions' modules may print, too: ours is the last
-    if done.returncode or not lines:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigurationError(
+            f"Importing the actions took more than {TIMEOUT:g} s. A module of theirs waits for "
+            f"something: whatever a handler needs belongs into the handler."
+        ) from error
+    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
+    if done.returncode or not answers:
         told = done.stderr.strip() or f"The check of the actions ended with {done.returncode}."
         raise ConfigurationError(told)
-    read = json.loads(lines[-1])
+    read = json.loads(answers[-1].removeprefix(ANSWER))
     return Declared(
         actions=tuple(DeclaredAction(**row) for row in read["actions"]),
         queues=tuple(read["queues"]),
         folder=read["folder"],
+        pages=tuple(read["pages"]),
     )
 
 
@@ -65,8 +81,8 @@ def _declared() -> Declared:
     from callboard.registry import get_registry
     from callboard.settings import get_settings
 
-    registry = get_registry()
-    module = sys.modules[get_settings().actions]
+    settings, registry = get_settings(), get_registry()
+    module = sys.modules[settings.actions]
     paths = getattr(module, "__path__", None)
     return Declared(
         actions=tuple(
@@ -75,6 +91,7 @@ def _declared() -> Declared:
         ),
         queues=registry.queues,
         folder=str(Path(next(iter(paths)) if paths else module.__file__ or ".").absolute()),
+        pages=("console",) * settings.serves("console") + ("docs",) * settings.serves("docs"),
     )
 
 
@@ -83,7 +100,9 @@ def _main() -> None:
         declared = _declared()
     except CallboardError as error:
         sys.exit(str(error))
-    print(json.dumps(asdict(declared)))  # noqa: T201 - the answer
+    sys.stdout.write(f"\n{ANSWER}{json.dumps(asdict(declared))}\n")
+    sys.stdout.flush()
+    os._exit(0)  # whatever threads the modules have started
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import structlog
 
-__all__ = ["Printed", "capture_output", "error_stream"]
+__all__ = ["Printed", "capture_output", "end_lines", "error_stream"]
 
 LONGEST = 8_192  # characters of a line that has no end yet
 
@@ -38,8 +38,9 @@ class Printed(io.TextIOBase):
 
     def flush(self) -> None:
         """Write what was begun, as a line."""
-        rest, self._begun.text = getattr(self._begun, "text", ""), ""
-        self._tell(rest)
+        if rest := getattr(self._begun, "text", ""):
+            self._begun.text = ""
+            self._tell(rest)
 
     def _tell(self, line: str) -> None:
         if line.strip():
@@ -83,6 +84,13 @@ def capture_output() -> None:
         if stream is not None and not isinstance(stream, Printed) and not stream.isatty():
             stream.flush()
             setattr(sys, name, Printed(stream, name))
+
+
+def end_lines() -> None:
+    """Write what this thread has begun to print: what comes next is another run's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Printed):
+            stream.flush()
 
 
 def error_stream() -> TextIO:

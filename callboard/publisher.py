@@ -11,7 +11,7 @@ from callboard.fires import Fire, Fires
 from callboard.registry import Registry
 from callboard.runs import Runs
 from callboard.schedule import Schedule
-from callboard.seal import Call
+from callboard.seal import CALL_LIFETIME, Call
 from callboard.settings import Settings
 
 __all__ = ["Publisher"]
@@ -29,6 +29,8 @@ class Publisher:
     def publish(self, schedule: Schedule, run_id: str, now: datetime) -> None:
         """Have the run of an open fire queued; doing it again changes nothing.
 
+        ``now``: the database's time.
+
         Raises `QueueFull` and `BrokerUnavailable`: then any beat does it again.
         """
         self._runs.accept(
@@ -38,6 +40,7 @@ class Publisher:
                 caller=self._settings.owner_user_id,
                 params=dict(schedule.params),
                 scheduled=True,
+                expires=now.timestamp() + CALL_LIFETIME,
                 acceptance=uuid.uuid4().hex,
             ),
             max_queue=self._settings.max_queue,

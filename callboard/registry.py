@@ -21,7 +21,7 @@ from callboard.errors import ConfigurationError, Forbidden, Unauthorized, Unknow
 from callboard.schedule import Schedule
 from callboard.schedule_check import check_schedules
 
-__all__ = ["Registry", "discover", "get_registry"]
+__all__ = ["Registry", "discover", "discover_here", "get_registry"]
 
 _HERE = Path(__file__).parent
 
@@ -198,19 +198,21 @@ def _declared(modules: list[ModuleType], package: str, module: str, name: str, k
     return kind()
 
 
-@cache
-def get_registry() -> Registry:
-    """The registry of this process, from CALLBOARD_ACTIONS; `ConfigurationError` as `discover`.
-
-    The working directory comes first on the import path, as under ``python -m``, so that the
-    application's own ``actions`` folder is found by every command.
-    """
-    from callboard.settings import get_settings
-
+def discover_here(module_name: str) -> Registry:
+    """`discover`, with the working directory first on the import path, as under ``python -m``: so
+    the application's own ``actions`` folder is found by every command."""
     if "" not in sys.path and "." not in sys.path:
         sys.path.insert(0, "")
+    return discover(module_name)
+
+
+@cache
+def get_registry() -> Registry:
+    """The registry of this process, from CALLBOARD_ACTIONS; `ConfigurationError` as `discover`."""
+    from callboard.settings import get_settings
+
     settings = get_settings()
-    registry = discover(settings.actions)
+    registry = discover_here(settings.actions)
     if registry.schedules and settings.owner_user_id is None:
         raise ConfigurationError(
             f"{settings.actions}.schedules: schedules run as the owner: set OWNER_USER_ID "

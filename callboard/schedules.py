@@ -3,7 +3,10 @@
 Fields: ``_id`` (the name), ``timing`` and ``declaredPaused`` (as the code said when a beat last
 started), ``firstSeen``, ``through`` (every fire up to then is planned), ``lastFire``,
 ``nextFire``, and ``pauses``: the times without fires, as ``{"from", "to"}``; the last one's
-``to`` is null while the schedule is paused.
+``to`` is null while the schedule is paused. ``nextFire`` is for people: a beat works out for itself
+what comes next, because clocks and the rules of zones change.
+
+Every ``now`` is the database's (`callboard.clock`).
 """
 
 from __future__ import annotations
@@ -37,13 +40,18 @@ class State:
 
     through: datetime  # every fire up to then is planned
     last_fire: datetime | None
-    next_fire: datetime
     pauses: tuple[tuple[datetime, datetime | None], ...] = ()
 
     @property
     def paused(self) -> bool:
         """Whether it fires at all for now."""
         return bool(self.pauses) and self.pauses[-1][1] is None
+
+    @property
+    def latest(self) -> datetime:
+        """The latest time that it knows of: never later than now, but for clocks that went back."""
+        ends = [moment for pause in self.pauses for moment in pause if moment is not None]
+        return max([self.through, *ends])
 
     def fires_at(self, planned: datetime) -> bool:
         """Whether a planned time is outside every pause."""
@@ -57,7 +65,6 @@ class State:
         return cls(
             through=document["through"],
             last_fire=document.get("lastFire"),
-            next_fire=document["nextFire"],
             pauses=tuple((pause["from"], pause["to"]) for pause in document["pauses"]),
         )
 
@@ -156,6 +163,26 @@ class Schedules:
             database[SCHEDULES].update_one(unchanged, _planned(schedule, fires, now))
         return new
 
+    def go_back(self, schedule: Schedule, state: State, now: datetime) -> None:
+        """Forget what a clock that was ahead has planned: nothing later than ``now`` is.
+
+        The rows of fires to come are deleted, unless they have had a run.
+        """
+        ahead = {"schedule": schedule.name, "plannedAt": {"$gt": now}, "manual": False}
+        with guarded(PLAN_SECONDS):
+            database = self._database()
+            database[FIRES].delete_many({**ahead, "publishedAt": {"$exists": False}})
+            before = {"schedule": schedule.name, "plannedAt": {"$lte": now}, "manual": False}
+            last = database[FIRES].find_one(before, sort=[("plannedAt", -1)])
+            values = {
+                **_planned_up_to(schedule, min(state.through, now)),
+                "lastFire": last and last["plannedAt"],
+            }
+            earlier = {"pauses.$[].from": now, "pauses.$[].to": now}
+            database[SCHEDULES].update_one(
+                {"_id": schedule.name, "through": state.through}, {"$set": values, "$min": earlier}
+            )
+
     def _insert(self, fire: Fire) -> bool:
         """Whether it had no row."""
         try:
@@ -166,16 +193,16 @@ class Schedules:
 
 
 def _timing(schedule: Schedule, now: datetime) -> Document:
-    return {
-        "timing": schedule.timing,
-        "through": now,
-        "nextFire": next(fires_after(schedule, now)),
-    }
+    return {"timing": schedule.timing, **_planned_up_to(schedule, now)}
+
+
+def _planned_up_to(schedule: Schedule, moment: datetime) -> Document:
+    return {"through": moment, "nextFire": next(fires_after(schedule, moment))}
 
 
 def _planned(schedule: Schedule, fires: Sequence[Fire], now: datetime) -> Document:
     """The change of a state whose fires up to ``now`` are planned."""
-    values = {"through": now, "nextFire": next(fires_after(schedule, now))}
+    values = _planned_up_to(schedule, now)
     if fires:
         values["lastFire"] = fires[-1].planned
     return {"$set": values, "$pull": {"pauses": {"to": {"$lte": now}}}}

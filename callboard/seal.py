@@ -154,4 +154,4 @@ def _context(kind: str, run_id: str, action: str) -> bytes:
 
 
 def _tag(key: bytes, parts: tuple[str, ...]) -> str:
-    return hmac.digest(key, "\0".join(parts).encode(), "sha256").hex()
+    return hmac.digest(key, "\0".join(parts).encode(errors="surrogatepass"), "sha256").hex()

@@ -23,7 +23,17 @@ __all__ = ["close_database", "connect", "database", "guarded", "open_database"]
 
 TIMEOUT = 1.5  # seconds for Callboard's own operations: a request must be refused within 2 s
 
-Client = MongoClient[dict[str, Any]]
+
+class Client(MongoClient[dict[str, Any]]):
+    """A client that callers share: one that somebody closes is replaced on next use."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        for process, client in list(_clients.items()):
+            if client is self:
+                del _clients[process]
+        super().close()
+
 
 _clients: dict[int, Client] = {}  # by process id: a client must not be used after a fork
 
@@ -57,7 +67,7 @@ def close_database() -> None:
 
 def connect(uri: str) -> Client:
     """A client with the options that Callboard relies on; it connects on first use."""
-    return MongoClient(
+    return Client(
         uri,
         appname="callboard",
         connect=False,

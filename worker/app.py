@@ -11,6 +11,7 @@ from callboard.log import configure_logging
 from callboard.redis_url import RedisUrl
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
+from worker.channel import Amqp, Gate, Transport
 from worker.consumer import RunConsumer
 from worker.eviction import EvictionStep
 from worker.historian import HistorianStep
@@ -22,6 +23,7 @@ from worker.preparation import DatabaseStep
 from worker.programs import Application
 from worker.scheduler import ActionScheduler
 from worker.services import Services
+from worker.strays import StraysStep
 from worker.tasks import ActionTask
 
 __all__ = ["create_app"]
@@ -51,9 +53,9 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     services = Services(settings, registry)
     configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
-    app = Application("callboard", set_as_current=False)
-    app.conf.update(_configuration(settings, registry))
-    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep))
+    app = Application("callboard", amqp=Amqp, set_as_current=False)
+    app.conf.update(_configuration(services))
+    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep, StraysStep))
     app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:
@@ -63,7 +65,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     return app
 
 
-def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
+def _configuration(services: Services) -> dict[str, Any]:
+    settings, registry = services.settings, services.registry
     return {
         **RedisUrl.parse(settings.redis_url.get_secret_value()).celery_options(),
         # JSON only, on every wire
@@ -79,7 +82,9 @@ def _configuration(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_acks_late": True,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_transport": _named(Transport),
         "broker_transport_options": {
+            "gate": Gate(services),
             "ack_emulation": False,
             "socket_keepalive": True,
             "socket_keepalive_options": _KEEPALIVE,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from callboard import store, strict_json
 from callboard.context import ActionContext
+from callboard.errors import ConfigurationError
 from worker.outbound import Outbound
 from worker.tools import Tools
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from worker.transaction import Transaction
 
 __all__ = ["build_context"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def build_context(
@@ -47,11 +51,38 @@ def build_context(
         caller_jwt=call.jwt,
         claims=call.claims,
         attempt=attempt.claim.attempt,
-        _database=store.database,
-        _progress=_progress(services, attempt),
-        _fetch=outbound.fetch,
+        _database=_of_the_run(tools, store.database),
+        _progress=_of_the_run(tools, _progress(services, attempt)),
+        _fetch=_of_the_run(tools, outbound.fetch),
+        _joined=_joined(tools, name),
     )
     return context, tools
+
+
+def _of_the_run(tools: Tools, function: Callable[P, T]) -> Callable[P, T]:
+    """The function, until the run has ended: it acts for its caller and for nobody else."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if tools.ended:
+            raise RuntimeError("This context is that of a run that has ended")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _joined(tools: Tools, caller: str) -> Callable[[str, Callable[[], Any]], Any]:
+    """Runs a handler that wants a transaction, and is called as a function, in the open one."""
+
+    def joined(name: str, handler: Callable[[], Any]) -> Any:
+        if not tools.in_transaction:
+            raise ConfigurationError(
+                f"Action {name!r} has transaction=True, and action {caller!r} calls it as a "
+                f"function outside a transaction. Call it within `with ctx.tools.transaction():`, "
+                f"give {caller!r} transaction=True, or have it called as a run of its own."
+            )
+        return tools.join(handler)
+
+    return joined
 
 
 def _progress(services: Services, attempt: Attempt) -> Callable[[float, str | None], None]:

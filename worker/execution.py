@@ -165,10 +165,7 @@ def _handled(services: Services, attempt: Attempt) -> Outcome:
     """Run the handler and turn whatever happens into an outcome (or a retry)."""
     run_id, action = attempt.run_id, attempt.action
     try:
-        with _stoppable():
-            if not take_fire(services, attempt):
-                return Outcome.canceled(run_id)
-            return outcome_of(services, attempt)
+        return services.isolation.run(_stoppably, services, attempt)
     except HandlerStopped:
         return Outcome.canceled(run_id)
     except RunEnded as end:
@@ -201,6 +198,13 @@ def _explained(services: Services, outcome: Outcome, why: str | BaseException) -
     return outcome.explained(why if isinstance(why, str) else "".join(format_exception(why)))
 
 
+def _stoppably(services: Services, attempt: Attempt) -> Outcome:
+    with _stoppable():
+        if not take_fire(services, attempt):
+            return Outcome.canceled(attempt.run_id)
+        return outcome_of(services, attempt)
+
+
 def outcome_of(services: Services, attempt: Attempt) -> Outcome:
     """What comes of the handler; in a transaction if the action wants one.
 
@@ -224,6 +228,8 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
             if tools.lost:
                 raise tools.lost from None
             raise
+        finally:
+            tools.end()
         if tools.lost:
             raise tools.lost
         outcome = Outcome.of(result, attempt.run_id)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from callboard import store
+from callboard.clock import DatabaseClock
 from callboard.errors import BrokerUnavailable, DatabaseUnavailable
 from callboard.fires import Fire, Fires
 
@@ -27,7 +28,7 @@ def take_fire(services: Services, attempt: Attempt) -> bool:
     acceptance = attempt.call.acceptance
     if acceptance is None:
         return True
-    now = datetime.now(UTC)
+    now = DatabaseClock(store.database)()
     fire = Fires(store.database).take(attempt.run_id, acceptance, attempt.claim.attempt, now)
     if fire is None:
         _log.warning("a fire that had its run already", run_id=attempt.run_id)
@@ -52,7 +53,7 @@ def close_fire(attempt: Attempt, outcome: Outcome) -> None:
         Fires(store.database).close(
             attempt.run_id,
             outcome.status,
-            completed=datetime.now(UTC),
+            completed=DatabaseClock(store.database)(),
             attempts=attempt.claim.attempt,
             acceptance=acceptance,
         )

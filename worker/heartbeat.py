@@ -1,4 +1,7 @@
-"""The heartbeat: shows that this worker lives and is ready, or why it is not."""
+"""The heartbeat: shows that this worker lives and is ready, or why it is not.
+
+It also says by how much the machine's clock is ahead of the broker's, for `callboard doctor`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from functools import partial
 import redis
 
 from callboard import presence, threads
+from callboard.clock import ClockWatch, ahead_of_broker
 
 __all__ = ["Heartbeat"]
 
@@ -25,6 +29,7 @@ class Heartbeat:
         self._redis = client
         self._key = presence.WORKER + hostname
         self._queues = list(queues)
+        self._watch = ClockWatch("broker")
 
     def turn(self) -> None:
         """Show it once. Raises `BrokerUnavailable`."""
@@ -32,7 +37,9 @@ class Heartbeat:
             why = f"failed: {', '.join(down)}"
             presence.show_unready(self._redis, self._key, why, ALIVE_SECONDS)
             return
-        content = {"pid": os.getpid(), "queues": self._queues}
+        ahead = ahead_of_broker(self._redis)
+        self._watch.note(ahead)
+        content = {"pid": os.getpid(), "queues": self._queues, "ahead": round(ahead, 1)}
         presence.show(self._redis, self._key, json.dumps(content), ALIVE_SECONDS)
 
     def run(self, stopped: threading.Event) -> None:

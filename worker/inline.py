@@ -89,7 +89,7 @@ def run_inline(
         claim = Claim(state="claimed", attempt=number)
         attempt = Attempt(run_id, action, "inline", claim, call, deadline)
         try:
-            return _as_told(outcome_of(services, attempt))
+            return _as_told(services.isolation.run(outcome_of, services, attempt))
         except RunEnded as end:  # no ActionResult, or no JSON
             refused = {"action": action.name, "reason": end.outcome.reason}
             structlog.get_logger("callboard.worker").error("result refused", **refused)

@@ -31,6 +31,7 @@ from celery.concurrency.prefork import TaskPool
 from callboard import store
 from callboard.runs import Runs
 from callboard.threads import repeat, supervise, tolerant
+from worker.descendants import prepare_child
 from worker.execution import install_stop_signal
 from worker.fence import FENCE_SECONDS, Fence
 from worker.hands import Hands
@@ -41,6 +42,7 @@ from worker.renewing import Renewing
 from worker.services import Services
 from worker.sessions import Sessions
 from worker.stopping import Stopping
+from worker.strays import end_strays
 from worker.sweeping import Sweeping
 
 __all__ = ["Keeper", "KeeperStep"]
@@ -143,6 +145,7 @@ class Keeper:
             if not self._stopping.hand_back(held):
                 break  # the broker is away: the claims lapse
         if not self._stopped.wait(EXIT_SECONDS):
+            end_strays()
             os._exit(0)  # nothing is in hand; Celery is stuck on a broker that is away
 
 
@@ -179,5 +182,6 @@ def _prepare_child(hands: Hands) -> None:
     bound_memory()
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it
+    prepare_child()
     hands.begin()
     install_stop_signal(hands)

@@ -134,7 +134,7 @@ class Outbound:
 
 @lru_cache(maxsize=1)
 def _client(process: int) -> BoundedClient:
-    """One pool of connections for each process: a forked one must not use its parent's."""
+    """One for each process: a forked one must not use its parent's."""
     return BoundedClient(MAX_RESPONSE_BYTES)
 
 

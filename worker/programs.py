@@ -49,6 +49,10 @@ class Worker(worker.Worker):
         super().on_close()
         structlog.get_logger("callboard.worker").info("worker stopping", worker=self.hostname)
 
+    def prepare_args(self, **options: Any) -> dict[str, Any]:
+        """Called by Celery. Workers know of each other by the run records: none hears others."""
+        return {**options, "without_gossip": True, "without_mingle": True}
+
     def on_consumer_ready(self, consumer: Any) -> None:
         """Called by Celery, again after each reconnect."""
         super().on_consumer_ready(consumer)

@@ -34,3 +34,6 @@ class ActionScheduler(Scheduler):
         except CallboardError as error:
             _log.warning("beat waits", why=str(error))
             return AGAIN_SECONDS
+        except Exception as error:  # noqa: BLE001 - a beat that ends fires nothing
+            _log.error("beat failed", exc_info=error)
+            return AGAIN_SECONDS

@@ -9,19 +9,21 @@ import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import redis
 import structlog
 
-from callboard import tracing
+from callboard import message, tracing
 from callboard.broker import connect
 from callboard.errors import BrokerUnavailable
+from callboard.message import Wakeup
 from callboard.registry import Registry
 from callboard.runs import Runs
 from callboard.seal import Sealer
 from callboard.settings import PRIVATE_VARIABLES, Settings
 from worker.hands import Hands
+from worker.isolation import Isolation
 
 if TYPE_CHECKING:
     from worker.tracing import RunTracing
@@ -59,10 +61,26 @@ class Services:
         """
         return f"{self.worker_id}:{pid}:{number}"
 
+    def read(self, text: bytes) -> tuple[Wakeup, str] | None:
+        """What a queue's message says, and its tag, if it is for an action of ours.
+
+        Of any other, which is dropped and counted, nothing but its form has been looked at.
+        """
+        wakeup, tag = message.read(text) or (None, None)
+        if wakeup and wakeup.task in self._tasks and self.sealer.is_signed(tag, *wakeup):
+            return wakeup, cast(str, tag)
+        task, run_id = wakeup[:2] if wakeup else (None, None)
+        self.refuse("message without a valid signature", task, run_id)
+        return None
+
+    @cached_property
+    def _tasks(self) -> frozenset[str]:
+        return frozenset(action.task for action in self.registry.actions.values())
+
     def refuse(self, why: str, task: object, run_id: object) -> None:
         """Log and count a message that is dropped; nothing of its content is logged."""
         log = structlog.get_logger("callboard.worker")
-        log.warning("refused", why=why, task=str(task)[:80], run_id=str(run_id)[:36])
+        log.warning("refused", why=why, task=ascii(task)[:82], run_id=ascii(run_id)[:38])
         with contextlib.suppress(BrokerUnavailable):
             self.runs.count("refused")
 
@@ -70,6 +88,11 @@ class Services:
     def hands(self) -> Hands:
         """What this worker's children execute; to be there before they are forked."""
         return Hands(list(self.registry.actions))
+
+    @cached_property
+    def isolation(self) -> Isolation:
+        """What keeps one run's traces from the next; of the process that runs the handlers."""
+        return Isolation()
 
     @cached_property
     def handler_env(self) -> Mapping[str, str]:

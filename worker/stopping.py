@@ -75,6 +75,8 @@ class Stopping:
 
     def _lose(self, held: Held) -> None:
         lost, over = self._runs.lose(held.run_id, held.holder)
+        if lost < 0:
+            return  # it had ended, or is another's
         _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
         if over:
             self._end_sessions([held], 0.0)

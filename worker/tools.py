@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from uuid import UUID, uuid5
 
 from pymongo.database import Database
 
-from callboard.errors import InvalidData, ServiceUnavailable
+from callboard.errors import InvalidData, ServiceUnavailable, StopHandler
 from callboard.names import collection_name, record_id as checked_id
 from callboard.results import ActionResult, fail, ok
 from worker.cursor import Order
@@ -37,8 +37,10 @@ USERS = "users"
 
 _DERIVED = UUID("6f0d7ad6-9d0c-5c3e-9f3b-0a8b9ad4c1de")  # the namespace of derived record ids
 _NOT_FOUND = fail("Record not found")
+_ENDED = fail("This context is that of a run that has ended; use the one of the run that goes on")
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Method = Callable[Concatenate["Tools", P], ActionResult[dict[str, Any]]]
 
 
@@ -88,6 +90,7 @@ class Tools:
         self._deadline = deadline
         self._transaction = transaction
         self._on_session = on_session
+        self.ended = False
         self._creates: Counter[str] = Counter()  # creates without an id, by collection
 
     @_answering
@@ -174,9 +177,15 @@ class Tools:
         doomed = self._checked()
         return self._integration(endpoint, data) if doomed is None else doomed
 
+    def end(self) -> None:
+        """The attempt is over: what has kept the tools, a global or a thread, gets nothing more."""
+        self.ended = True
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self._checked()
+        if self.ended:
+            _ENDED.unwrap()
         if self._transaction is not None:
             fail(
                 "tools.transaction() inside a transaction: the writes are in one already; "
@@ -196,6 +205,30 @@ class Tools:
         if transaction.doomed is not None:
             transaction.doomed.unwrap()
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one is open."""
+        return self._transaction is not None
+
+    def join(self, handler: Callable[[], T]) -> T:
+        """Run a handler within the open transaction. Its failure is that of the transaction: what
+        it wrote until then must not be committed by a caller that takes no notice."""
+        try:
+            result = handler()
+        except StopHandler as stop:
+            self._doom(stop.result)
+            raise
+        except Exception:
+            self._doom(fail("Action failed"))
+            raise
+        if isinstance(result, ActionResult) and not result.success:
+            self._doom(result)
+        return result
+
+    def _doom(self, failure: ActionResult) -> None:
+        if self._transaction is not None and self._transaction.doomed is None:
+            self._transaction.doomed = failure
+
     def _records(self, coll: str) -> Records:
         session = self._transaction.session if self._transaction else None
         collection = self._database()[collection_name(coll)]
@@ -207,9 +240,11 @@ class Tools:
         return str(uuid5(_DERIVED, f"{self._run_id}\n{coll}\n{self._creates[coll]}"))
 
     def _checked(self) -> ActionResult | None:
-        """Raise what ended the attempt; answer the failure that dooms the transaction."""
+        """Raise what ended the attempt; answer the failure that dooms each further call."""
         if self.lost is not None:
             raise self.lost
+        if self.ended:
+            return _ENDED
         return self._transaction.doomed if self._transaction else None
 
     def _judged(self, error: DatabaseError) -> ActionResult:

@@ -17,7 +17,7 @@ from functools import cache, partial
 from typing import Any
 
 from callboard.errors import BrokerUnavailable
-from callboard.message import Wakeup, read
+from callboard.message import Wakeup
 from callboard.runs import Take
 from worker.execution import execute
 from worker.task_events import TaskEvents
@@ -49,8 +49,8 @@ class _Child:
         ends_at = time.monotonic() + TURN_SECONDS
         try:
             take = self._run(first, ends_at)
-            while take and (message := take()):
-                wakeup = self._read(message)
+            while take and (message := take()) is not None:
+                wakeup, _ = self._services.read(message) or (None, None)
                 if wakeup and self._services.hands.closed:  # since the message was asked for
                     queue = self._actions[wakeup.task].queue
                     self._services.runs.put_back(queue, message)
@@ -78,16 +78,3 @@ class _Child:
             return ()
         self._queues.rotate(-1)
         return tuple(self._queues)
-
-    def _read(self, message: bytes) -> Wakeup | None:
-        """What it says, if this application has signed it."""
-        wakeup, tag = read(message) or (None, None)
-        if (
-            wakeup
-            and wakeup.task in self._actions
-            and self._services.sealer.is_signed(tag, *wakeup)
-        ):
-            return wakeup
-        task, run_id = wakeup[:2] if wakeup else (None, None)
-        self._services.refuse("message without a valid signature", task, run_id)
-        return None

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from callboard.cli.actions import actions
 from callboard.cli.call import call
 from callboard.cli.client import client
 from callboard.cli.doctor import doctor
@@ -63,5 +64,5 @@ def main(ctx: click.Context, env_file: Path) -> None:
         ctx.obj = adopt_env_file(env_file)
 
 
-for _command in (init, up, token, call, client, doctor, runs, schedules, *PROGRAMS):
+for _command in (init, up, token, call, actions, client, doctor, runs, schedules, *PROGRAMS):
     main.add_command(_command)

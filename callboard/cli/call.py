@@ -13,6 +13,7 @@ from callboard.cli.development import (
     caller_flags,
     data_dir_option,
     signed_token,
+    token_option,
 )
 from callboard.cli.follow import followed, print_result
 from callboard.client import Client
@@ -29,7 +30,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 @click.option("--async", "respond_async", is_flag=True, help="Do not wait for the result.")
 @click.option("--follow", is_flag=True, help="With --async: show its progress, then the result.")
 @click.option("--url", help="The API; by default that of the running `callboard up`.")
-@click.option("--token", envvar="CALLBOARD_TOKEN", help="Instead of a signed one.")
+@token_option
 @data_dir_option
 def call(
     action: str,
@@ -59,7 +60,10 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = strict_json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="params") from error
+        raise click.BadParameter(
+            f'not JSON: {error}. In a shell, put it in single quotes: \'{{"name": "Ada"}}\'',
+            param_hint="params",
+        ) from error
     if not isinstance(value, dict):
         raise click.BadParameter("must be a JSON object", param_hint="params")
     return value

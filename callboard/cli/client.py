@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from callboard.cli.call import DEFAULT_URL
-from callboard.cli.development import adopt_running_stack, data_dir_option
+from callboard.cli.development import adopt_running_stack, data_dir_option, token_option
 from callboard.errors import ConfigurationError, ServiceUnavailable
 from callboard.typescript import typescript_client
 
@@ -24,7 +24,7 @@ __all__ = ["client"]
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file with the OpenAPI document, instead of asking the API for it.",
 )
-@click.option("--token", envvar="CALLBOARD_TOKEN", help="Where the document needs one.")
+@token_option
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Instead of standard output."
 )
@@ -39,15 +39,28 @@ def client(
 ) -> None:
     """Write a client whose types are those of the actions: one file, without dependencies."""
     if openapi is not None:
-        document = _document(openapi.read_text(), str(openapi))
+        document = _document(_read(openapi), str(openapi))
     else:
         running = adopt_running_stack(data_dir)
         document = _fetched(url or (running.url if running else DEFAULT_URL), token)
-    text = typescript_client(document)
+    try:
+        text = typescript_client(document)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError("The OpenAPI document is not one of a Callboard") from error
     if out is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         out.write_text(text)
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
 
 
 def _fetched(url: str, token: str | None) -> dict[str, Any]:

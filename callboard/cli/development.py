@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from callboard.errors import ConfigurationError
-from callboard.stack.folder import DataFolder
+from callboard.stack.folder import DEFAULT_FOLDER, DataFolder
 from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
@@ -22,9 +23,8 @@ __all__ = [
     "data_dir_option",
     "from_env_file",
     "signed_token",
+    "token_option",
 ]
-
-DEFAULT_DATA_DIR = Path(".callboard")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def data_dir_option(command: Command) -> Command:
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path, file_okay=True),
-        default=DEFAULT_DATA_DIR,
+        default=DEFAULT_FOLDER,
         show_default=True,
         help="Where `callboard up` keeps its data and secrets.",
     )(command)
@@ -44,6 +44,23 @@ def from_env_file() -> tuple[str, ...]:
     """The variables that .env gave to this command."""
     names: tuple[str, ...] = click.get_current_context().find_root().obj or ()
     return names
+
+
+def token_option(command: Command) -> Command:
+    """The option --token."""
+    return click.option(
+        "--token",
+        envvar="CALLBOARD_TOKEN",
+        callback=lambda _, __, value: _header_text(value),
+        help="Instead of a signed one.",
+    )(command)
+
+
+def _header_text(token: str | None) -> str | None:
+    """A token as a header can carry it."""
+    if token and not re.fullmatch(r"[!-~]+", token.strip()):
+        raise click.BadParameter("holds what no token holds: blanks, or other than ASCII")
+    return token.strip() if token else None
 
 
 def adopt_running_stack(data_dir: Path) -> Running | None:
@@ -64,7 +81,7 @@ def caller_flags(*, subject: str | None, url: str | None, token: str | None, dat
     flags = ["--as", subject] if subject and not token else []
     if url:
         flags += ["--url", url]
-    if data_dir != DEFAULT_DATA_DIR:
+    if data_dir != DEFAULT_FOLDER:
         flags += ["--data-dir", str(data_dir)]
     return shlex.join(flags)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from callboard.cli.development import adopt_running_stack, data_dir_option
+from callboard.cli.listing import json_option, print_json
 from callboard.errors import CallboardError, ServiceUnavailable
 from callboard.layout import WORKER
 from callboard.preflight import preflight
@@ -28,9 +29,10 @@ TIMEOUT = 5.0  # seconds for one part
 
 
 @click.command()
+@json_option
 @data_dir_option
-def doctor(data_dir: Path) -> None:
-    """Check settings, actions, broker, database, worker and beat; exit code 1 if one fails."""
+def doctor(as_json: bool, data_dir: Path) -> None:
+    """Check settings, actions, servers, worker, beat and clocks; exit code 1 if one fails."""
     adopt_running_stack(data_dir)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("settings", _settings),
@@ -39,21 +41,27 @@ def doctor(data_dir: Path) -> None:
         ("database", _database),
         ("worker", _worker),
         ("beat", _beat),
+        ("clocks", _clocks),
     )
-    failed = [name for name, check in checks if not _checked(name, check)]
-    if failed:
+    found: list[dict[str, object]] = []
+    for name, check in checks:
+        if found and not found[0]["ok"]:
+            break  # without settings there is nothing to ask
+        found.append(_checked(name, check))
+        if not as_json:
+            click.echo(f"{'ok  ' if found[-1]['ok'] else 'FAIL'}  {name:<9} {found[-1]['told']}")
+    if as_json:
+        print_json(found)
+    if not all(row["ok"] for row in found):
         sys.exit(1)
 
 
-def _checked(name: str, check: Callable[[], str]) -> bool:
-    """Print one line: what the check found, or what it failed with."""
+def _checked(name: str, check: Callable[[], str]) -> dict[str, object]:
+    """What the check found, or what it failed with."""
     try:
-        click.echo(f"ok    {name:<9} {check()}")
+        return {"part": name, "ok": True, "told": check()}
     except CallboardError as error:
-        told = " ".join(str(error).split())
-        click.echo(f"FAIL  {name:<9} {told}")
-        return False
-    return True
+        return {"part": name, "ok": False, "told": " ".join(str(error).split())}
 
 
 def _settings() -> str:
@@ -73,9 +81,11 @@ def _broker() -> str:
     client = _redis()
     try:
         client.ping()
+        policy = evicts(client)
     except (redis.RedisError, OSError) as error:
         raise ServiceUnavailable(f"Redis does not answer: {error!s:.300}") from error
-    policy = evicts(client)
+    finally:
+        client.connection_pool.disconnect()
     if policy:
         raise ServiceUnavailable(
             f"Redis may throw runs away: it has {policy}, set maxmemory-policy noeviction"
@@ -99,31 +109,76 @@ def _database() -> str:
 
 def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
-    get_settings()
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", WORKER, "inspect", "ping", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    try:
-        names = sorted(json.loads(done.stdout.splitlines()[-1]))
-    except (IndexError, ValueError) as error:
-        from callboard import presence
+    from callboard import presence
 
+    get_settings()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", WORKER, "inspect", "ping", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        names = sorted(json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
         seen = presence.seen(_redis(), presence.WORKER)
         hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
         raise ServiceUnavailable(f"no worker answers{hint}") from error
+    _require_ready("worker", presence.WORKER)
     return f"{', '.join(names)} answers"
 
 
 def _beat() -> str:
     from callboard import presence
 
+    _require_ready("beat", presence.BEAT)
     if not presence.seen(_redis(), presence.BEAT):
         raise ServiceUnavailable("no beat is alive: schedules do not fire")
     return "alive"
+
+
+def _require_ready(kind: str, prefix: str) -> None:
+    """Raise for those that live and are not ready: why stands in their log."""
+    from callboard import presence
+
+    if found := presence.unready(_redis(), prefix):
+        told = "; ".join(f"{kind} {name} {why}" for name, why in sorted(found.items()))
+        raise ServiceUnavailable(f"not ready: {told}. See its log")
+
+
+def _clocks() -> str:
+    """Compare with the database's, which decides what is due, and with the broker's."""
+    from callboard import clock
+
+    found = _deviations()
+    off = [f"{whose} is {clock.deviation(s)}" for whose, s in found.items() if clock.deviation(s)]
+    if off:
+        raise ServiceUnavailable(f"{'; '.join(off)}. Have each machine's clock set by NTP")
+    return f"agree within {max(map(abs, found.values())):.1f} s"
+
+
+def _deviations() -> dict[str, float]:
+    """By how many seconds each clock is ahead of the one that it is compared with."""
+    from callboard import clock, presence, store
+
+    client, database = _redis(), clock.DatabaseClock(store.database)
+    try:
+        database()
+    finally:
+        store.close_database()
+    found = {
+        "this machine's clock (database)": database.ahead,
+        "this machine's clock (broker)": clock.ahead_of_broker(client),
+    }
+    for kind, prefix, whose in (
+        ("worker", presence.WORKER, "broker"),
+        ("beat", presence.BEAT, "database"),
+    ):
+        for name, sign in presence.signs(client, prefix).items():
+            if isinstance(sign.get("ahead"), int | float):
+                found[f"the clock of {kind} {name} ({whose})"] = sign["ahead"]
+    return found
 
 
 def _redis() -> redis.Redis:

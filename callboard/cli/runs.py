@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -15,8 +18,10 @@ from callboard.cli.development import (
     caller_flags,
     data_dir_option,
     signed_token,
+    token_option,
 )
 from callboard.cli.follow import followed, print_result
+from callboard.cli.listing import age, json_option, print_json, print_rows
 from callboard.client import Client
 from callboard.errors import ConfigurationError, ServiceUnavailable
 
@@ -25,7 +30,7 @@ __all__ = ["runs"]
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = 10.0  # seconds
 STOP_SECONDS = 7  # a handler that does not end by itself is stopped after 5
-COLUMNS = ("Run", "Action", "Status", "Caller", "Attempts", "Enqueued", "Error")
+COLUMNS = ("Run", "Action", "Status", "Age", "Caller", "Error")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,8 +53,15 @@ class _Api:
                 method, f"{self.url}{path}", params=params, headers=headers, timeout=TIMEOUT
             )
             envelope = response.json()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
+        except ValueError:
+            envelope = None
+        if not isinstance(envelope, dict) or "success" not in envelope:
+            raise ServiceUnavailable(
+                f"{self.url} answered {response.status_code} without an envelope: "
+                f"is it a Callboard?"
+            )
         if not envelope["success"]:
             raise click.ClickException(f"{response.status_code}: {envelope['error']}")
         return envelope["data"]
@@ -59,7 +71,7 @@ def _api_options(command: Command) -> Command:
     for option in (
         click.option("--as", "subject", help="The caller; by default the owner."),
         click.option("--url", help="The API; by default that of the running `callboard up`."),
-        click.option("--token", envvar="CALLBOARD_TOKEN", help="Instead of a signed one."),
+        token_option,
         data_dir_option,
     ):
         command = option(command)
@@ -71,6 +83,7 @@ def _api_options(command: Command) -> Command:
 @click.option("--action", help="Only those of this action.")
 @click.option("--status", help="queued, running, succeeded, failed or canceled.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@json_option
 @_api_options
 @click.pass_context
 def runs(
@@ -80,46 +93,79 @@ def runs(
     action: str | None,
     status: str | None,
     limit: int,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """List runs, newest first, or look after one; the owner sees all."""
-    api = ctx.obj = _api(**options)
+    ctx.obj = partial(_api, **options)  # made when it is needed: --help needs none
     if ctx.invoked_subcommand is not None:
         return
     params = {"limit": str(limit), "action": action, "status": status}
     if lost:
         params["lost"] = "true"
     given = {name: value for name, value in params.items() if value is not None}
-    _print(api.ask("GET", "/api/runs", **given)["runs"])
+    rows = ctx.obj().ask("GET", "/api/runs", **given)["runs"]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_rows(COLUMNS, [_cells(row) for row in rows])
+    else:
+        click.echo("No runs.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@json_option
+@click.pass_obj
+def show(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
+    """Show one run as it stands, with its result."""
+    run = api().ask("GET", _path(run_id))
+    if as_json:
+        print_json(run)
+        return
+    for name, value in run.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(f"{name:<12} {'' if value is None else text}".rstrip())
 
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
 @click.pass_obj
-def follow(api: _Api, run_id: str) -> None:
+def follow(api: Callable[[], _Api], run_id: str) -> None:
     """Show a run's progress until it has ended, then its result; exit code 1 on a failure."""
-    print_result(followed(Client(api.url, api.token), run_id, api.flags))
+    made = api()
+    print_result(followed(Client(made.url, made.token), run_id, made.flags))
 
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
+@json_option
 @click.pass_obj
-def cancel(api: _Api, run_id: str) -> None:
+def cancel(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
     """Cancel a run: a queued one never starts, a running one is stopped."""
-    api.ask("POST", f"/api/runs/{run_id}/cancel")
-    _print_state(api.ask("GET", f"/api/runs/{run_id}", wait=str(STOP_SECONDS)))
+    made = api()
+    made.ask("POST", f"{_path(run_id)}/cancel")
+    _print_state(made.ask("GET", _path(run_id), wait=str(STOP_SECONDS)), as_json)
 
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
+@json_option
 @click.pass_obj
-def retry(api: _Api, run_id: str) -> None:
+def retry(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
     """Start a run that ended `Worker lost` again, under its own id."""
-    _print_state(api.ask("POST", f"/api/runs/{run_id}/retry"))
+    _print_state(api().ask("POST", f"{_path(run_id)}/retry"), as_json)
 
 
-def _print_state(run: dict[str, Any]) -> None:
-    click.echo(f"{run['runId']} {run['action']}: {run['status']}")
+def _path(run_id: str) -> str:
+    return f"/api/runs/{quote(run_id, safe='')}"
+
+
+def _print_state(run: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(run)
+    else:
+        click.echo(f"{run['runId']} {run['action']}: {run['status']}")
 
 
 def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: Path) -> _Api:
@@ -127,7 +173,9 @@ def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: P
     flags = caller_flags(subject=subject, url=url, token=token, data_dir=data_dir)
     subject = subject or os.environ.get("OWNER_USER_ID")
     if not token and not subject:
-        raise ConfigurationError("There is no owner: set OWNER_USER_ID, or give --as or --token.")
+        raise ConfigurationError(
+            "There is no owner: start `callboard up`, set OWNER_USER_ID, or give --as or --token."
+        )
     return _Api(
         url=(url or (running.url if running else DEFAULT_URL)).rstrip("/"),
         token=token or signed_token(data_dir, str(subject)),
@@ -135,23 +183,10 @@ def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: P
     )
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        click.echo("No runs.")
-        return
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    table.columns[0].no_wrap = True  # an id is for copying
-    for row in rows:
-        cells = (
-            *(row[name] for name in ("runId", "action", "status")),
-            row["createdBy"] or "anonymous",
-            str(row["attempts"]),
-            row["enqueuedAt"],
-            row["error"] or "",
-        )
-        table.add_row(*map(Text, cells))  # text, not markup: it came from callers
-    Console().print(table)
+def _cells(row: dict[str, Any]) -> list[object]:
+    return [
+        *(row[name] for name in ("runId", "action", "status")),
+        age(row["enqueuedAt"]),
+        row["createdBy"] or "anonymous",
+        row["error"],
+    ]

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
 from callboard.cli.development import adopt_running_stack, data_dir_option
+from callboard.cli.listing import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from callboard.cli.timetable import Timetable
 
 __all__ = ["schedules"]
 
-PIPE_COLUMNS = 200  # a program that reads it gets whole lines
+COLUMNS = ("name", "action", "when", "next, schedule time", "next, local time", "last")
+FIRES = ("planned, local time", "by", "outcome", "started", "took", "attempts", "run")
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @data_dir_option
 @click.pass_context
-def schedules(context: click.Context, /, data_dir: Path) -> None:
+def schedules(context: click.Context, /, as_json: bool, data_dir: Path) -> None:
     """List the schedules with their next fire, or look at one and steer it."""
     adopt_running_stack(data_dir)
-    if context.invoked_subcommand is None:
-        _print(_timetable().table())
+    if context.invoked_subcommand is not None:
+        return
+    rows = _timetable().schedules()
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(COLUMNS, [_cells(row) for row in rows])
 
 
 @schedules.command()
 @click.argument("name")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-def history(name: str, limit: int) -> None:
+@json_option
+def history(name: str, limit: int, as_json: bool) -> None:
     """Print the last fires of NAME, newest first."""
-    _print(_timetable().history(name, limit))
+    rows = _timetable().history(name, limit)
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(FIRES, [_fire(row) for row in rows])
 
 
 @schedules.command()
@@ -69,7 +80,24 @@ def _timetable() -> Timetable:
     return Timetable()
 
 
-def _print(table: Table) -> None:
-    from rich.console import Console
+def _cells(row: dict[str, Any]) -> list[object]:
+    from callboard.cli.timetable import local
 
-    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
+    planned = row["next"]
+    theirs = planned and f"{planned.astimezone(ZoneInfo(row['zone'])):%Y-%m-%d %H:%M:%S %Z}"
+    names = (row["name"], row["action"], row["when"])
+    return [*names, theirs or "paused", local(planned) or "paused", local(row["last"])]
+
+
+def _fire(row: dict[str, Any]) -> list[object]:
+    from callboard.cli.timetable import local
+
+    return [
+        local(row["planned"]),
+        row["by"],
+        row["outcome"],
+        local(row["started"]),
+        None if row["seconds"] is None else f"{row['seconds']:.1f} s",
+        row["attempts"],
+        row["runId"],
+    ]

@@ -1,15 +1,13 @@
-"""The schedules as the command line sees them: tables, and what may be done to one."""
+"""The schedules as the command line sees them: rows, and what may be done to one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
-
-from rich.table import Table
+from datetime import datetime
+from typing import Any
 
 from callboard import store
 from callboard.broker import connect
+from callboard.clock import DatabaseClock
 from callboard.errors import NotFound
 from callboard.fires import Fire, Fires
 from callboard.publisher import Publisher
@@ -21,7 +19,9 @@ from callboard.seal import Sealer
 from callboard.settings import get_settings
 from callboard.timing import fires_after
 
-__all__ = ["Timetable"]
+__all__ = ["Timetable", "local"]
+
+Row = dict[str, Any]  # moments are aware datetimes
 
 
 class Timetable:
@@ -31,50 +31,38 @@ class Timetable:
         self._registry = get_registry()
         self._schedules = Schedules(store.database)
         self._fires = Fires(store.database)
+        self._now = DatabaseClock(store.database)
 
-    def table(self) -> Table:
-        """Every schedule, with its next fire in its own and in local time."""
-        columns = ("name", "action", "when", "next, schedule time", "next, local time", "last")
-        table = Table(*columns, box=None, pad_edge=False)
-        states = self._schedules.states()
-        for schedule in self._registry.schedules:
-            state = states.get(schedule.name)
-            table.add_row(
-                schedule.name,
-                schedule.action,
-                schedule.timing,
-                *_following(schedule, state),
-                _local(state.last_fire if state else None),
-            )
-        return table
+    def schedules(self) -> list[Row]:
+        """Every schedule: ``name, action, when, paused, next, zone, last``."""
+        states, now = self._schedules.states(), self._now()
+        declared = self._registry.schedules
+        return [_shown(schedule, states.get(schedule.name), now) for schedule in declared]
 
-    def history(self, name: str, limit: int) -> Table:
-        """The last fires of a schedule, newest first; raises `NotFound` for an unknown one."""
-        columns = ("planned, local time", "by", "outcome", "started", "took", "attempts", "run")
-        table = Table(*columns, box=None, pad_edge=False)
+    def history(self, name: str, limit: int) -> list[Row]:
+        """The last fires of a schedule, newest first: ``planned, by, outcome, started, seconds,
+        attempts, runId``. Raises `NotFound` for an unknown one."""
         fires = self._fires.history(name, limit)
         if not fires:
             self._declared(name)
-        for fire in fires:
-            table.add_row(*_cells(fire))
-        return table
+        return [_fire(fire) for fire in fires]
 
     def trigger(self, name: str) -> str:
         """Run the action now; the run id."""
         schedule, settings = self._declared(name), get_settings()
         runs = Runs(connect(settings), Sealer(settings.secret_keys))
         publisher = Publisher(settings, self._registry, runs, self._fires)
-        return publisher.trigger(schedule, datetime.now(UTC))
+        return publisher.trigger(schedule, self._now())
 
     def pause(self, name: str) -> None:
         """Fire no more until it is resumed."""
-        self._schedules.pause(self._declared(name), datetime.now(UTC))
+        self._schedules.pause(self._declared(name), self._now())
 
     def resume(self, name: str) -> str:
         """Fire again; the next fire, in local time."""
-        schedule, now = self._declared(name), datetime.now(UTC)
+        schedule, now = self._declared(name), self._now()
         self._schedules.resume(schedule, now)
-        return _local(next(fires_after(schedule, now)))
+        return local(next(fires_after(schedule, now)))
 
     def _declared(self, name: str) -> Schedule:
         for schedule in self._registry.schedules:
@@ -84,26 +72,32 @@ class Timetable:
         raise NotFound(f"No schedule {name!r}; declared: {known}")
 
 
-def _following(schedule: Schedule, state: State | None) -> Sequence[str]:
-    if state.paused if state else schedule.paused:
-        return ("paused", "paused")
-    planned = next(fires_after(schedule, datetime.now(UTC)))
-    zone = ZoneInfo(schedule.timezone or "UTC")
-    return (f"{planned.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}", _local(planned))
+def _shown(schedule: Schedule, state: State | None, now: datetime) -> Row:
+    paused = state.paused if state else schedule.paused
+    return {
+        "name": schedule.name,
+        "action": schedule.action,
+        "when": schedule.timing,
+        "paused": paused,
+        "next": None if paused else next(fires_after(schedule, now)),
+        "zone": schedule.timezone or "UTC",
+        "last": state.last_fire if state else None,
+    }
 
 
-def _cells(fire: Fire) -> Sequence[str]:
+def _fire(fire: Fire) -> Row:
     took = fire.completed - fire.started if fire.completed and fire.started else None
-    return (
-        _local(fire.planned),
-        "hand" if fire.manual else "beat",
-        fire.outcome or ("running" if fire.started else "queued"),
-        _local(fire.started),
-        f"{took.total_seconds():.1f} s" if took is not None else "",
-        str(fire.attempts or ""),
-        fire.run_id if fire.ran else "",
-    )
+    return {
+        "planned": fire.planned,
+        "by": "hand" if fire.manual else "beat",
+        "outcome": fire.outcome or ("running" if fire.started else "queued"),
+        "started": fire.started,
+        "seconds": None if took is None else round(took.total_seconds(), 3),
+        "attempts": fire.attempts or None,
+        "runId": fire.run_id if fire.ran else None,
+    }
 
 
-def _local(moment: datetime | None) -> str:
+def local(moment: datetime | None) -> str:
+    """A moment in local time, for people."""
     return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"

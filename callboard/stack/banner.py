@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from callboard.preflight import DeclaredAction
+from callboard.preflight import Declared, DeclaredAction
+from callboard.stack.folder import DEFAULT_FOLDER
 from callboard.stack.programs import Application
 from callboard.stack.tokens import mint_token
 
@@ -17,42 +21,70 @@ SUBJECT = "alice"
 FIRST_CHOICE = "ensureUserRow"  # the example that succeeds for every caller
 
 
-def banner(
-    application: Application, actions: Sequence[DeclaredAction], notes: Sequence[str] = ()
-) -> str:
-    """The URLs, a development token and a call to paste.
+def banner(application: Application, declared: Declared, notes: Sequence[str] = ()) -> str:
+    """The addresses, a link that signs the owner in to the console, and calls to paste.
 
     Without JWT_SECRET (the application verifies tokens of an identity provider) nobody here can
-    sign one: the call then reads it from CALLBOARD_TOKEN. ``notes``: more lines on what runs.
+    sign a token: the calls then take it from CALLBOARD_TOKEN. ``notes``: more lines on what runs.
     """
-    jwt_secret = application.environment.get("JWT_SECRET")
-    token = mint_token(SUBJECT, jwt_secret) if jwt_secret else None
-    name, params = example(actions)
-    body = shlex.quote(json.dumps(params))
+    signs = "JWT_SECRET" in application.environment
+    name, params = example(declared.actions)
+    body, command = shlex.quote(json.dumps(params)), _command()
     arguments = f"{name} {body}" if params else name
-    bearer = token or "$CALLBOARD_TOKEN"
-    lines = [
-        "",
-        "Callboard is ready.",
-        "",
-        f"  API     {application.url}",
-        f"  Flower  {application.flower_url}",
-        f"  Logs    {application.folder.path / 'log'}",
-        *(f"  {note}" for note in notes),
-        "",
-        f"  A token for {SUBJECT}, valid for 12 hours:" if token else "  Bring a token of yours:",
-        "",
-        f"{token}" if token else "export CALLBOARD_TOKEN=...",
-        "",
-        f"  A call, in another terminal (or: callboard call {arguments}):",
-        "",
-        f"curl -sS -X POST {application.url}/api/actions/{name} "
-        f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d {body}",
-        "",
-        "  Ctrl-C stops everything.",
-        "",
-    ]
-    return "\n".join(lines)
+    folder = _flag(application)
+    bearer = f"$({command} token {SUBJECT}{folder})" if signs else "$CALLBOARD_TOKEN"
+    return "\n".join(
+        [
+            "",
+            "Callboard is ready.",
+            "",
+            *_pages(application, declared),
+            f"  API      {application.url}",
+            f"  Flower   {application.flower_url}",
+            f"  Logs     {application.folder.path / 'log'}",
+            *(f"  {note}" for note in notes),
+            "",
+            "  A call, in another terminal:" if signs else "  A call with a token of yours:",
+            "",
+            *([] if signs else ["export CALLBOARD_TOKEN=..."]),
+            f"{command} call {arguments}{folder}",
+            "",
+            "  The same over HTTP:",
+            "",
+            f"curl -sS -X POST {application.url}/api/actions/{name} "
+            f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d {body}",
+            "",
+            "  Ctrl-C stops everything.",
+            "",
+        ]
+    )
+
+
+def _pages(application: Application, declared: Declared) -> Iterator[str]:
+    """The pages for people. A browser sends nothing that is behind a #: no log has the token."""
+    if "console" in declared.pages:
+        secret = application.environment.get("JWT_SECRET")
+        owner = application.environment["OWNER_USER_ID"]
+        token = f"#token={mint_token(owner, secret)}" if secret else ""
+        told = f"  (signs in as {owner}, for 12 hours)" if secret else ""
+        yield f"  Console  {application.url}/{token}{told}"
+    if "docs" in declared.pages:
+        yield f"  Docs     {application.url}/docs"
+
+
+def _command() -> str:
+    """How this command line was called, as a shell in the same folder understands it."""
+    called = Path(sys.argv[0])
+    if called.name != "callboard":
+        return f"{shlex.quote(sys.executable)} -m callboard.cli"
+    beside = os.path.relpath(called.absolute())
+    return shlex.quote(beside if len(called.parts) > 1 and beside[:2] != ".." else str(called))
+
+
+def _flag(application: Application) -> str:
+    """The flag that names the data folder, where it is not the usual one."""
+    folder = application.folder.path
+    return "" if folder == DEFAULT_FOLDER.absolute() else f" --data-dir {shlex.quote(str(folder))}"
 
 
 def example(actions: Sequence[DeclaredAction]) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from callboard.errors import ConfigurationError
 
-__all__ = ["DataFolder"]
+__all__ = ["DEFAULT_FOLDER", "DataFolder"]
+
+DEFAULT_FOLDER = Path(".callboard")
 
 
 class DataFolder:

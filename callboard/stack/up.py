@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 from callboard.errors import ConfigurationError
+from callboard.orphans import orphans_ended
 from callboard.preflight import Declared, preflight
 from callboard.settings import Settings
 from callboard.stack.banner import banner
@@ -19,7 +20,7 @@ from callboard.stack.folder import DataFolder
 from callboard.stack.given import GivenServer, given_mongodb, given_redis
 from callboard.stack.ports import require_free
 from callboard.stack.programs import Application
-from callboard.stack.reload import Reloader, watched
+from callboard.stack.reload import Changes, Reloader
 from callboard.stack.running import announced
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.secrets import keep_secrets
@@ -57,10 +58,12 @@ def up(options: UpOptions) -> None:
     _require_actions(os.environ.get("CALLBOARD_ACTIONS") or DEFAULT_ACTIONS)
     folder = DataFolder(options.data_dir)
     folder.create()
-    with folder.locked(), suppress(StopAsked):
+    with folder.locked(), orphans_ended(), suppress(StopAsked):
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))
+        if options.reload:  # compiled files know seconds only: what is saved twice in one is stale
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
         supervisor = Supervisor(show=options.show, tell=options.tell)
         # in this order: a Ctrl-C while it stops must not cut the stop off
         with stop_signals(supervisor), supervisor:
@@ -86,10 +89,10 @@ def _notes(options: UpOptions, started: Container[str]) -> list[str]:
     """Where the settings and the database are from, as lines of the banner."""
     notes = []
     if options.from_env_file:
-        notes.append(f".env    sets {', '.join(options.from_env_file)}")
+        notes.append(f".env     sets {', '.join(options.from_env_file)}")
     if "MONGODB_URI" in started:
         notes.append(
-            "MongoDB SecantusDB (GPL-2.0), for development and tests; MONGODB_URI names another"
+            "MongoDB  SecantusDB (GPL-2.0), for development and tests; MONGODB_URI names another"
         )
     return notes
 
@@ -139,22 +142,27 @@ def _run(
     notes: Sequence[str],
 ) -> None:
     """Start the application's processes, tell that they are ready, look after them."""
+    changes = Changes(declared.folder)  # since the check: also while the processes start
     web = supervisor.start(application.web())
     worker = supervisor.start(application.worker(declared.queues))
     beat = supervisor.start(application.beat())
     flower = supervisor.start(application.flower())
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
-    with ExitStack() as stack:
-        stack.enter_context(announced(application.folder, application.running()))
-        options.tell(banner(application, declared.actions, notes))
+    with announced(application.folder, application.running()):
+        options.tell(banner(application, declared, notes))
         if not options.reload:
             supervisor.watch()
-        changes = stack.enter_context(watched(declared.folder))
         reloader = Reloader(
-            supervisor, application, web=web, worker=worker, beat=beat, tell=options.tell
+            supervisor,
+            application,
+            web=web,
+            worker=worker,
+            beat=beat,
+            changes=changes,
+            tell=options.tell,
         )
         while True:
             try:
-                supervisor.watch(lambda: reloader.reload() if changes.take() else None)
+                supervisor.watch(reloader.look)
             except ProcessFailed as failure:
                 reloader.survive(failure)

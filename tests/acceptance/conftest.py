@@ -30,6 +30,18 @@ def app_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="session")
+def one_child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose worker has one child: what comes while it is busy waits for it."""
+    here = str(Path(__file__).parent)
+    variables = {"CALLBOARD_ACTIONS": "app", "PYTHONPATH": here, "CALLBOARD_RECOVERY": "5"}
+    folder = tmp_path_factory.mktemp("turns")
+    flags = ("--workers", "1")
+    with started(folder, *flags, **variables, FLOWER_UNAUTHENTICATED_API="true") as stack:
+        stack.wait_ready()
+        yield stack
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Start a stack of the test's own: ``start("--reload", cwd=folder)``."""

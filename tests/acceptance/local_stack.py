@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from callboard.testing.live import LiveStack
 
@@ -19,6 +22,30 @@ class Stack(LiveStack):
     def descendants(self) -> dict[int, str]:
         """Every process below it: id -> command line (Linux)."""
         return dict(_below(self.process.pid))
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The run as its caller sees it; waits until it has ended, or 10 s."""
+        return self._ask("GET", f"{run_id}?wait=10")
+
+    def wait_for_status(self, run_id: str, status: str) -> None:
+        """Return when the run has this status; fails after 10 s."""
+        deadline = time.monotonic() + 10
+        while (now := self._ask("GET", run_id)["status"]) != status:
+            assert time.monotonic() < deadline, f"{now}, not {status}"
+            time.sleep(0.02)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel it and wait until it has ended so."""
+        self._ask("POST", f"{run_id}/cancel")
+        assert self.run(run_id)["status"] == "canceled"
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        url = f"{self.url}/api/runs/{path}"
+        data: dict[str, Any] = httpx.request(method, url, headers=headers, timeout=60).json()[
+            "data"
+        ]
+        return data
 
 
 def _below(parent: int) -> Iterator[tuple[int, str]]:

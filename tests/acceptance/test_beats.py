@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import httpx
 import pytest
 import redis
 from local_stack import Stack
+
+from callboard import presence
 
 SCHEDULES = 20  # all due at the same moment, so that a kill is likely to hit in between
 A_MINUTE = 75.0  # seconds until a fire and its run are over, whenever a test begins
@@ -92,21 +94,59 @@ def test_the_heartbeat_updates_its_record_each_minute(stack: Stack, eventually: 
     assert record["data"]["lastRun"] in [fire["runId"] for fire in fires]
 
 
+def test_a_beat_two_hours_ahead_silences_no_schedule(
+    stack: Stack, tmp_path: Path, program: Callable[..., str], eventually: Eventually
+) -> None:
+    """It says that its clock is off, and plans nothing ahead. What follows from that for the fires
+    is tested with clocks that the test moves."""
+    log = tmp_path / "log"
+    ahead = (program("faketime"), "-f", "+2h")
+    with stack.database() as database, beat(stack, Path.cwd(), *ahead, log=log):
+        eventually(lambda: 7200 in map(round, beats_ahead(stack)), within=30)
+        seen = [state["through"] for state in database["_schedules"].find()]
+        eventually(lambda: [row["through"] for row in database["_schedules"].find()] != seen,
+                   within=A_MINUTE)  # fmt: skip
+        now = datetime.now(UTC)
+        assert all(
+            row["through"].replace(tzinfo=UTC) <= now for row in database["_schedules"].find()
+        )
+        assert database["_fires"].count_documents({"plannedAt": {"$gt": now}}) == 0
+        told = subprocess.run(
+            [sys.executable, "-m", "callboard.cli", "doctor"],
+            env={**os.environ, **stack.announced["environment"]},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert "s ahead" in log.read_text()
+    assert told.returncode == 1
+    assert "FAIL  clocks    the clock of beat" in told.stdout
+
+
 @contextmanager
-def beat(stack: Stack, application: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """One more beat of the stack's application."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "worker", "beat"],
-        cwd=application,
-        env={**os.environ, **stack.announced["environment"]},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def beat(
+    stack: Stack, application: Path, *before: str, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One more beat of the stack's application; ``before``: what it is started by."""
+    with open(log or os.devnull, "wb") as out:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-m", "celery", "-A", "worker", "beat"],
+            cwd=application,
+            env={**os.environ, **stack.announced["environment"]},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=10)
+
+
+def beats_ahead(stack: Stack) -> list[float]:
+    """By how many seconds the clock of each beat is ahead, as it says."""
+    with redis.Redis.from_url(stack.announced["environment"]["REDIS_URL"]) as broker:
+        return [sign["ahead"] for sign in presence.signs(broker, presence.BEAT).values()]
 
 
 def beats_seen(stack: Stack) -> int:

@@ -52,6 +52,24 @@ def test_the_token_stays_in_the_tab(app_stack, console):
     assert page.evaluate("sessionStorage.length") == 0
 
 
+def test_a_link_signs_in_and_its_token_leaves_the_address(app_stack, open_page):
+    page = open_page(f"{app_stack.url}/#token={app_stack.token('owner')}")
+    expect(page.locator("#caller")).to_have_text("owner")
+    assert page.url == f"{app_stack.url}/"
+    page.reload()
+    expect(page.locator("#caller")).to_have_text("owner")
+    page.evaluate(f"location.hash = '#token={app_stack.token('alice')}'")
+    expect(page.locator("#caller")).to_have_text("alice")
+    assert page.url == f"{app_stack.url}/"
+
+
+def test_a_link_with_a_bad_token_is_told(app_stack, open_page):
+    page = open_page(f"{app_stack.url}/#token=not.a.token")
+    expect(page.get_by_role("alert")).to_contain_text("not accepted")
+    assert page.url == f"{app_stack.url}/"
+    assert page.evaluate("sessionStorage.length") == 0
+
+
 def test_nothing_of_the_application_is_shown_before_a_sign_in(app_stack, open_page):
     page = open_page(app_stack.url)
     expect(page.get_by_label("Token")).to_be_visible()

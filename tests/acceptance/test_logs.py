@@ -159,7 +159,8 @@ def test_a_handlers_lines_name_run_and_action_also_those_of_a_library(logged):
 
 def test_what_a_handler_prints_is_there_at_once_and_names_run_and_action(logged):
     lines = {line["event"]: line for line in logged.about("talkative")}
-    for event, stream in {"printed line": "stdout", "printed error": "stderr"}.items():
+    printed = {"printed line": "stdout", "without an end": "stdout", "printed error": "stderr"}
+    for event, stream in printed.items():
         assert (lines[event]["stream"], lines[event]["action"]) == (stream, "talkative")
         assert event in logged.soon
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,12 +24,14 @@ def get(stack: Stack, path: str, *, as_user: str = "alice", **query: Any) -> Any
     return response.json()["data"]
 
 
-def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(
+    stack: Stack, *arguments: str, columns: str = "200"
+) -> subprocess.CompletedProcess[str]:
     """`callboard runs ...` beside the running stack."""
     return subprocess.run(
         [sys.executable, "-m", "callboard.cli", "runs", "--data-dir", stack.data_dir, *arguments],
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": columns},
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,6 +97,19 @@ def test_a_lost_run_is_listed_and_starts_again(app_stack: Stack, eventually: Eve
         return (run["status"], run["attempts"]) == ("failed", 2)
 
     eventually(ended_again, within=20)
+
+
+def test_the_list_fits_a_terminal_and_shows_one_run(app_stack: Stack) -> None:
+    run_id = app_stack.call("refuse").headers["Run-Id"]
+    lines = command(app_stack, "--action", "refuse", columns="80").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line.startswith(f"{run_id}  refuse  failed  ")]
+    (row, *_) = json.loads(command(app_stack, "--action", "refuse", "--json").stdout)
+    assert (row["runId"], row["error"]) == (run_id, "Event not found")
+    shown = json.loads(command(app_stack, "show", run_id, "--json").stdout)
+    assert (shown["runId"], shown["result"]["error"]) == (run_id, "Event not found")
+    assert "Event not found" in command(app_stack, "show", run_id).stdout
+    assert command(app_stack, "show", "no/such run").returncode == 1
 
 
 def test_the_command_tells_what_is_wrong(app_stack: Stack) -> None:

@@ -7,14 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis
 from celery import Celery
-from local_stack import Stack, started
+from local_stack import Stack
 
 from callboard import message
 from callboard.counters import COUNTERS
@@ -22,18 +21,6 @@ from callboard.seal import Sealer
 
 QUEUE = "callboard"
 Eventually = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def one_child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose worker has one child: what comes while it is busy waits for it."""
-    here = str(Path(__file__).parent)
-    variables = {"CALLBOARD_ACTIONS": "app", "PYTHONPATH": here, "CALLBOARD_RECOVERY": "5"}
-    folder = tmp_path_factory.mktemp("turns")
-    flags = ("--workers", "1")
-    with started(folder, *flags, **variables, FLOWER_UNAUTHENTICATED_API="true") as stack:
-        stack.wait_ready()
-        yield stack
 
 
 @pytest.fixture

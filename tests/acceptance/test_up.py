@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -89,6 +90,27 @@ def test_the_printed_call_can_be_pasted(stack):
     (line,) = [line for line in stack.printed.splitlines() if line.startswith("curl ")]
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
     assert '"success":true' in done.stdout.replace(" ", "")
+
+
+def test_the_first_call_needs_no_token_to_be_pasted(stack):
+    (line,) = [line for line in stack.printed.splitlines() if " call ensureUserRow" in line]
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["success"]
+
+
+def test_one_token_is_printed_and_kept_nowhere(stack):
+    (token,) = re.findall(r"eyJ[\w.-]+", stack.printed)
+    assert f"{stack.url}/#token={token}" in stack.printed
+    assert f"{stack.url}/docs" in stack.printed
+    assert stack.call("dailyDigest", Authorization=f"Bearer {token}", as_user=None).is_success
+    kept = [path.read_text(errors="replace") for path in stack.data_dir.glob("**/*.log")]
+    assert token not in "".join([*kept, json.dumps(stack.announced)])
+    assert (stack.data_dir / "running.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_warned_of_once_it_is_ready(stack):
+    ready = stack.printed.partition("Callboard is ready")[2]
+    assert not re.search(r"flower +\| .*\[(warning|error) ", ready)
 
 
 def test_flower_answers_on_this_machine_only(stack):
@@ -202,7 +224,7 @@ def test_named_servers_are_used_and_none_is_started(
     stack: Stack = start(cwd=application, env_file=".env", CALLBOARD_STOP_GRACE="3")
     stack.wait_ready()
     assert stack.call("greet").json()["data"] == "hello"
-    assert ".env    sets REDIS_URL, MONGODB_URI\n" in stack.printed
+    assert ".env     sets REDIS_URL, MONGODB_URI\n" in stack.printed
     assert not [line for line in stack.descendants().values() if re.search("valkey|secantus", line)]
     stack.stop()
     with redis.Redis.from_url(valkey_server.url) as client:
@@ -237,12 +259,26 @@ def test_a_changed_action_answers_without_a_restart(start, application, eventual
     file.write_text("this is no Python\n")
     eventually(lambda: "Not reloaded, the old code runs on" in stack.printed, within=30)
     assert stack.call("greet").json()["data"] == "good day"
+    # nor does what ends the process that imports it
+    told = stack.printed.count("Not reloaded")
+    file.write_text("import os\nos._exit(0)\n")
+    eventually(lambda: stack.printed.count("Not reloaded") > told, within=30)
+    assert stack.call("greet").json()["data"] == "good day"
+    # saved twice in a second, by the same number of bytes; with a package that is moved in
+    file.write_text(ONE_ACTION.format(greeting="one"))
+    moved = application / "outside"
+    moved.mkdir()
+    (moved / "more.py").write_text(ONE_ACTION.format(greeting="more").replace("greet", "more"))
+    file.write_text(ONE_ACTION.format(greeting="two"))
+    moved.rename(application / "actions" / "inside")
+    eventually(_answers(stack, "two"), within=30)
+    eventually(_answers(stack, "more", action="more"), within=30)
 
 
-def _answers(stack: Stack, greeting: str) -> Callable[[], bool]:
+def _answers(stack: Stack, greeting: str, action: str = "greet") -> Callable[[], bool]:
     def ask() -> bool:
         try:
-            return stack.call("greet").json().get("data") == greeting
+            return stack.call(action).json().get("data") == greeting
         except httpx.TransportError:  # it hit the API worker that was about to go
             return False
 

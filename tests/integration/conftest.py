@@ -68,8 +68,10 @@ def tools(make_tools: Callable[..., Tools]) -> Tools:
 
 
 @pytest.fixture
-def runs(redis_client: redis.Redis) -> Runs:
-    return Runs(redis_client, SEALER)
+def runs(redis_client: redis.Redis) -> Iterator[Runs]:
+    runs = Runs(redis_client, SEALER)
+    yield runs
+    runs._line.close()
 
 
 @pytest.fixture

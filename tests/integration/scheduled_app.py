@@ -36,6 +36,7 @@ STARTED: list[str] = []  # the handlers' starts; emptied by `ScheduledApp`
 class Clock:
     """The time, as the test says. It begins at a full hour near the real one."""
 
+    ahead = 0.0
     moment: datetime = field(
         default_factory=lambda: datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     )

@@ -287,6 +287,18 @@ class TestNothingIsKept:
         assert len(upstream.asked) >= 3
         assert not [asked for asked in upstream.asked if "cookie" in asked["headers"]]
 
+    def test_what_follows_a_response_is_not_the_next_callers(self, outbound: Any) -> None:
+        def answer(connection: socket.socket) -> None:
+            response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+            connection.sendall(response + b"right" + response + b"wrong")
+            while connection.recv(65536):
+                connection.sendall(response + b"right")
+
+        with scripted(answer) as url:
+            for jwt in ("alice-jwt", "bob-jwt"):
+                run = outbound(jwt=jwt, UPSTREAMS=f"platform={url}")
+                assert run.fetch("platform", "/x").text == "right"
+
     def test_headers_and_credentials_of_one_request_are_not_in_the_next(
         self, outbound: Any, upstream: Upstream
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,17 @@ def tls_port(authority: Authority, serve: Callable[..., int]) -> int:
     )
 
 
+@contextmanager
+def connected(settings: Settings) -> Iterator[redis.Redis]:
+    client = connect(settings)
+    try:
+        yield client
+    finally:
+        client.connection_pool.disconnect()
+
+
 def _by_the_api(settings: Settings) -> None:
-    with connect(settings) as client:
+    with connected(settings) as client:
         client.ping()
 
 
@@ -240,7 +249,7 @@ def test_a_user_without_dangerous_commands_is_enough(settings_of, user_port, ask
 
 
 def test_what_a_server_does_not_say_is_told(settings_of, user_port):
-    with connect(settings_of(f"redis://a%3App:a%25pw@127.0.0.1:{user_port}/1")) as client:
+    with connected(settings_of(f"redis://a%3App:a%25pw@127.0.0.1:{user_port}/1")) as client:
         assert evicts(client) is None
     assert "answers; its maxmemory-policy cannot be read" in _broker()
 

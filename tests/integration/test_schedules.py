@@ -409,7 +409,7 @@ class TestChangesOfTheCode:
         hourly = Schedule("s", "work", every_minutes=60)
         app.beat(hourly)
         assert app.history() == []
-        assert app.schedules.states()["s"].next_fire == app.clock() + 60 * MINUTE
+        assert app.schedules.states()["s"].through == app.clock()
 
     def test_an_entry_that_is_gone_disappears_and_its_history_stays(
         self, app: ScheduledApp
@@ -498,6 +498,37 @@ class TestOutages:
         celery.services = app.services(EACH_MINUTE)
         assert ActionScheduler(celery).tick() == 1.0
 
+    def test_whatever_a_turn_raises_the_scheduler_goes_on(
+        self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise KeyError("what")
+
+        celery = Celery(set_as_current=False)
+        celery.services = app.services(EACH_MINUTE)
+        scheduler = ActionScheduler(celery)
+        with monkeypatch.context() as patch:
+            patch.setattr(Fires, "open", broken)
+            assert scheduler.tick() == 1.0
+        assert scheduler.tick() <= 1.0
+        assert list(app.schedules.states()) == ["s"]
+
+    def test_a_schedule_that_fails_costs_no_other_a_fire(
+        self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        beat = app.beat(Schedule("bad", "work", every_minutes=1), EACH_MINUTE)
+        plan = Schedules.plan
+
+        def breaks(self: Schedules, schedule: Schedule, *rest: Any) -> list[Fire]:
+            if schedule.name == "bad":
+                raise KeyError("what")
+            return plan(self, schedule, *rest)
+
+        monkeypatch.setattr(Schedules, "plan", breaks)
+        app.clock.advance(minutes=1)
+        beat.turn()
+        assert app.work() == [fire_id("s", app.clock())]
+
     def test_a_worker_without_the_database_does_not_start_the_handler(
         self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -547,5 +578,5 @@ def fired(app: ScheduledApp) -> Beat:
 def died_after_planning(app: ScheduledApp) -> None:
     """A beat that plans what is due and dies."""
     state, now = app.schedules.states()["s"], app.clock()
-    rows = plan_fires(EACH_MINUTE, [state.next_fire], now, busy=False)
+    rows = plan_fires(EACH_MINUTE, [state.through + MINUTE], now, busy=False)
     assert app.schedules.plan(EACH_MINUTE, state, rows, now) == rows

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import os
 import time
 
 import pytest
 from pydantic import BaseModel
 
 from callboard import ActionContext, ActionResult, Retry, action, fail, ok
-from callboard.errors import Forbidden, InvalidParams, Unauthorized, UnknownAction
+from callboard.errors import (
+    ConfigurationError,
+    Forbidden,
+    InvalidParams,
+    Unauthorized,
+    UnknownAction,
+)
 from callboard.registry import Registry
 from callboard.testing.inline import InlineCall
 
@@ -56,6 +65,9 @@ def test_a_refused_call_raises(call):
         call("dailyDigest", as_user="alice")
 
 
+TENANT = contextvars.ContextVar("TENANT", default="nobody")
+
+
 class Busy(Exception):
     """Worth another try."""
 
@@ -79,6 +91,29 @@ def pay(ctx: ActionContext, params: Amount) -> ActionResult:
 
 
 @action
+def pay_by_call(ctx: ActionContext) -> ActionResult:
+    return pay(ctx, Amount(cents=5))
+
+
+@action
+def pay_within(ctx: ActionContext) -> ActionResult:
+    """Take no notice of how it goes."""
+    with ctx.tools.transaction():
+        pay(ctx, Amount(cents=ctx.params["cents"]))
+    return ok()
+
+
+@action(transaction=True)
+def pay_twice(ctx: ActionContext) -> ActionResult:
+    pay(ctx, Amount(cents=5))
+    if ctx.params.get("raises"):
+        with contextlib.suppress(TypeError):
+            pay(ctx, None, None)
+    pay(ctx, Amount(cents=ctx.params["cents"]))
+    return ok()
+
+
+@action
 def tuples(ctx: ActionContext) -> ActionResult:
     return ok({"pair": (1, 2)})
 
@@ -88,10 +123,22 @@ def forgetful(ctx: ActionContext) -> ActionResult:
     """Returns nothing."""
 
 
+@action
+def careless(ctx: ActionContext) -> ActionResult:
+    """Leave all kinds of things behind."""
+    TENANT.set("alice")
+    os.environ["TENANT"] = "alice"
+    os.chdir("/")
+    return ok()
+
+
+CALLED = (flaky, pay, pay_by_call, pay_within, pay_twice, tuples, forgetful, careless)
+
+
 @pytest.fixture
 def own(call) -> InlineCall:
     """Calls the actions of this file."""
-    registry = Registry(actions={each.name: each for each in (flaky, pay, tuples, forgetful)})
+    registry = Registry(actions={each.name: each for each in CALLED})
     return InlineCall(settings=call.settings, registry=registry)
 
 
@@ -110,6 +157,32 @@ def test_a_transaction_leaves_nothing_of_a_failure(own):
     assert own.database["payments"].count_documents({}) == 1
 
 
+def test_a_transaction_is_not_lost_by_a_plain_call(own):
+    with pytest.raises(ConfigurationError, match=r"'pay' has transaction=True.*'payByCall'"):
+        own("payByCall")
+    assert own.database["payments"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize("action", ["payWithin", "payTwice"])
+def test_a_plain_call_joins_the_transaction_that_is_open(own, action):
+    assert own(action, {"cents": 0}) == fail("Nothing to pay")
+    assert own.database["payments"].count_documents({}) == 0
+    assert own(action, {"cents": 5}).success
+    assert own.database["payments"].count_documents({}) == 1
+
+
+def test_an_exception_in_a_joined_call_is_a_failure_of_the_transaction(own):
+    assert own("payTwice", {"cents": 5, "raises": True}) == fail("Action failed")
+    assert own.database["payments"].count_documents({}) == 0
+
+
 def test_a_result_looks_as_it_does_after_json(own):
     assert own("tuples") == ok({"pair": [1, 2]})
     assert own("forgetful") == fail("Action failed")
+
+
+def test_a_call_leaves_nothing_for_the_next(own):
+    before = os.getcwd(), dict(os.environ)
+    own("careless").unwrap()
+    assert (os.getcwd(), dict(os.environ)) == before
+    assert TENANT.get() == "nobody"

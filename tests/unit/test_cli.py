@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
+import click
 import jwt
 import pytest
 from click.testing import CliRunner, Result
 
 from callboard.cli import main
+from callboard.cli.listing import age, table
 from callboard.stack.folder import DataFolder
 from callboard.stack.secrets import keep_secrets
 
@@ -16,6 +21,7 @@ SECRET = "a-shared-secret-of-at-least-32-bytes"
 VARIABLES = (
     *("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"),
     *("JWT_AUTHORIZED_PARTIES", "CALLBOARD_TOKEN", "REDIS_URL", "MONGODB_URI"),
+    *("OWNER_USER_ID", "CALLBOARD_ACTIONS"),
 )
 
 
@@ -92,7 +98,9 @@ def test_damaged_secrets_are_one_message(run, tmp_path):
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("params", ["{", "[]", "3"])
+@pytest.mark.parametrize(
+    "params", ["{", "[]", "3", '{"a": NaN}', '{"a": "\\ud800"}', '{"a":' * 2_000]
+)
 def test_params_must_be_a_json_object(run, params):
     done = run("call", "inviteAttendee", params)
     assert done.exit_code == 2
@@ -106,3 +114,123 @@ def test_a_command_without_its_extra_says_what_to_install(run, monkeypatch):
     assert done.exit_code == 1
     assert "token needs jwt" in done.output
     assert "pip install 'callboard[server]'" in done.output
+
+
+def test_where_params_are_no_json_is_told(run):
+    assert "line 1 column 7" in run("call", "inviteAttendee", '{"a": }').output
+
+
+@pytest.mark.parametrize("subject", ["", "  ", "a\nb", "a" * 256])
+def test_a_subject_that_is_none_is_refused(run, subject):
+    done = run("token", subject)
+    assert done.exit_code == 2
+    assert "Invalid value for 'SUB'" in done.output
+
+
+@pytest.mark.parametrize("ttl", ["-5", "0", "soon"])
+def test_a_token_that_has_ended_is_refused(run, ttl):
+    done = run("token", "alice", "--ttl", ttl)
+    assert done.exit_code == 2
+    assert "--ttl" in done.output
+
+
+@pytest.mark.parametrize("token", ["two words", "caf\u00e9"])
+def test_a_token_that_no_header_carries_is_refused(run, token):
+    done = run("call", "echo", "--token", token)
+    assert done.exit_code == 2
+    assert "--token" in done.output
+
+
+def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("command", list(_commands(main)), ids=" ".join)
+def test_help_needs_no_stack_and_no_settings(command):
+    done = CliRunner().invoke(main, [*command, "--help"])
+    assert done.exit_code == 0, done.output
+    assert "Usage: " in done.output
+
+
+@pytest.mark.parametrize("command", ["runs", "schedules", "doctor"])
+def test_without_a_stack_the_next_step_is_told(run, command):
+    done = CliRunner().invoke(main, [command, "--data-dir", "/nowhere"])
+    assert done.exit_code == 1
+    assert "`callboard up`" in done.output
+    assert "Traceback" not in done.output
+
+
+DECLARED = """
+from pydantic import BaseModel
+
+from callboard import Retry, action, ok
+
+
+class Greeting(BaseModel):
+    name: str
+    note: str = ""
+
+
+@action(owner_only=True, timeout=5, retry=Retry(max_attempts=2), queue="mail")
+def greet(ctx, params: Greeting):
+    return ok()
+
+
+@action
+def ping(ctx):
+    return ok()
+"""
+
+
+@pytest.fixture
+def declared(tmp_path, monkeypatch):
+    """An actions package of two actions."""
+    (tmp_path / "listed_actions.py").write_text(DECLARED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CALLBOARD_ACTIONS", "listed_actions")
+    yield
+    del sys.modules["listed_actions"]
+
+
+def test_the_actions_are_listed_with_params_and_options(run, declared):
+    head, greet, ping = run("actions").output.splitlines()
+    assert head.split() == ["Action", "Params", "Options"]
+    assert greet.split(maxsplit=3)[:3] == ["greet", "name,", "note?"]
+    assert greet.endswith("owner_only, retry, timeout=5, queue=mail")
+    assert ping.split() == ["ping", "{}"]
+
+
+def test_the_actions_are_listed_for_programs(run, declared):
+    greet, ping = json.loads(run("actions", "--json").output)
+    assert (greet["name"], greet["ownerOnly"], greet["queue"]) == ("greet", True, "mail")
+    assert list(greet["params"]["properties"]) == ["name", "note"]
+    assert ping["params"] is None
+
+
+ROWS = [("0123456789", "a" * 30, "b" * 30), ("id", "short", "e\nf \x1b[31m\t g")]
+
+
+def test_a_table_fits_a_terminal_and_its_first_column_is_whole():
+    for width in (80, 40, 25):
+        lines = table(("Run", "Action", "Error"), ROWS, width)
+        assert max(map(len, lines)) <= width
+        assert lines[1].startswith("0123456789  aaaaa")
+    assert table(("Run", "Action", "Error"), ROWS, 12)[1] == "0123456789"
+
+
+def test_a_table_in_a_pipe_is_whole_and_a_row_is_a_line():
+    head, first, second = table(("Run", "Action", "Error"), ROWS, None)
+    assert first.split() == list(ROWS[0])
+    assert second.split(maxsplit=2)[2] == "e f ?[31m g"
+    assert head.index("Error") == second.index("e f")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0s"), (59, "59s"), (60, "1m"), (7_300, "2h"), (200_000, "2d")]
+)
+def test_an_age_is_short(seconds, told):
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    assert age(moment.isoformat()) == told

@@ -112,3 +112,13 @@ def test_the_command_tells_what_is_no_document(tmp_path):
     done = CliRunner().invoke(main, ["client", "--lang", "ts", "--openapi", str(saved)])
     assert done.exit_code == 1
     assert "holds no OpenAPI document" in done.output
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    saved = tmp_path / "openapi.json"
+    saved.write_text(json.dumps(DOCUMENT))
+    out = tmp_path / "missing" / "client.ts"
+    command = ["client", "--lang", "ts", "--openapi", str(saved), "--out", str(out)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert done.output == f"callboard: {out} cannot be written: No such file or directory\n"

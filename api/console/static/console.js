@@ -48,9 +48,9 @@ function mark(part) {
 }
 
 async function signIn(event) {
-  event.preventDefault();
+  event?.preventDefault();
   const input = find("#token");
-  const button = event.target.querySelector("button");
+  const button = find("#sign-in button");
   const told = find("#token-error");
   show(told);
   token.set(input.value.trim().replace(/^Bearer\s+/i, ""));
@@ -77,9 +77,23 @@ function signOut() {
   find("#token").focus();
 }
 
+/** Sign in with a link of `callboard up`: its token leaves the address before anything else. In
+ * production a link signs nobody in: it could be anybody's. */
+function followLink() {
+  const [, given] = /^#token=([\w.-]+)$/.exec(location.hash) ?? [];
+  if (!given) return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  if (!("development" in document.documentElement.dataset)) return false;
+  signOut();
+  find("#token").value = given;
+  signIn();
+  return true;
+}
+
 find("#sign-in form").addEventListener("submit", signIn);
 find("#sign-out").addEventListener("click", signOut);
 window.addEventListener("hashchange", () => {
+  if (followLink()) return;
   if (!location.hash || location.hash.startsWith("#/")) render(); // not "Skip to content"
 });
 window.addEventListener("callboard:unauthorized", () => {
@@ -89,4 +103,4 @@ window.addEventListener("callboard:unauthorized", () => {
     show(find("#token-error"), "The token is no longer accepted. Sign in again.");
   }
 });
-render();
+if (!followLink()) render();

@@ -35,6 +35,7 @@ def talkative(ctx: ActionContext) -> ActionResult:
     logging.getLogger("library").warning("wrong %d", "argument")
     ctx.log.info("no %d", "number", mean=float("nan"), half="\ud800")
     print("printed line")  # noqa: T201 - what it is for
+    print("without an end", end="")  # noqa: T201
     print("printed error", file=sys.stderr)  # noqa: T201
     return ok()
 

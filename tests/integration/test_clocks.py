@@ -1,0 +1,328 @@
+"""Wrong clocks, clocks that jump, and plans that such clocks have left: schedules fire on.
+
+The database's clock is the real one here, or one that the test moves (`ScheduledApp.clock`); a
+machine's own is handed in where `DatabaseClock` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+import structlog.testing
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+from scheduled_app import MINUTE, ScheduledApp
+
+from callboard import Schedule, clock, presence, store
+from callboard.cli.doctor import _clocks, doctor
+from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
+from callboard.errors import ServiceUnavailable
+from callboard.fires import Fire, fire_id
+from worker.beat import Beat
+from worker.heartbeat import Heartbeat
+
+HOUR = timedelta(hours=1)
+EACH_MINUTE = Schedule("s", "work", every_minutes=1)
+
+
+def shifted(seconds: float) -> Callable[[], float]:
+    """A machine's clock that is wrong."""
+    return lambda: time.time() + seconds
+
+
+def beat_with(app: ScheduledApp, seconds: float, *schedules: Schedule) -> Beat:
+    """A beat on a machine whose clock is ahead."""
+    now = DatabaseClock(store.database, local=shifted(seconds))
+    return Beat(app.services(*schedules), f"off-{seconds:g}", now=now)
+
+
+class TestDatabaseClock:
+    @pytest.mark.usefixtures("app")
+    @pytest.mark.parametrize("seconds", [0.0, 7200.0, -7200.0, 86_400 * 400.0])
+    def test_it_tells_the_databases_time_whatever_this_machines_clock_says(
+        self, seconds: float
+    ) -> None:
+        asked = DatabaseClock(store.database, local=shifted(seconds))
+        assert abs((asked() - datetime.now(UTC)).total_seconds()) < 1
+        assert asked.ahead == pytest.approx(seconds, abs=1)
+
+    def test_so_does_the_brokers(self, redis_client: redis.Redis) -> None:
+        assert ahead_of_broker(redis_client, shifted(-60)) == pytest.approx(-60, abs=1)
+
+    @pytest.mark.parametrize(
+        ("ahead", "said"),
+        [(0.0, None), (5.0, None), (-5.0, None), (5.1, "5.1 s ahead"), (-7200, "7200.0 s behind")],
+    )
+    def test_more_than_five_seconds_are_off(self, ahead: float, said: str | None) -> None:
+        assert deviation(ahead) == said
+
+    def test_the_log_is_told_once_a_minute_and_when_it_is_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watch = ClockWatch("database")
+        with structlog.testing.capture_logs() as lines:
+            for ahead in (0.0, 60.0, 60.0, 60.0):
+                watch.note(ahead)
+            monkeypatch.setattr(clock, "AGAIN_SECONDS", 0.0)
+            watch.note(60.0)
+            watch.note(0.0)
+            watch.note(0.0)
+        assert [line.get("by") for line in lines] == ["60.0 s ahead", "60.0 s ahead", None]
+
+
+class TestABeatWhoseClockIsOff:
+    @pytest.mark.parametrize("seconds", [7200.0, -7200.0, 86_400 * 3.0])
+    def test_it_plans_nothing_ahead_and_hides_no_fire(
+        self, app: ScheduledApp, seconds: float
+    ) -> None:
+        off = beat_with(app, seconds, EACH_MINUTE)
+        off.turn()
+        off.turn()
+        through = app.schedules.states()["s"].through
+        assert abs((through - datetime.now(UTC)).total_seconds()) < 5
+        assert app.rows().count_documents({"plannedAt": {"$gt": datetime.now(UTC)}}) == 0
+        make_due(app)
+        right = beat_with(app, 0.0, EACH_MINUTE)
+        right.turn()
+        assert len(app.work()) == 1
+
+    def test_a_due_fire_is_met_by_it_too(self, app: ScheduledApp) -> None:
+        """Where no other beat runs, a wrong clock costs no fire; nor does its call expire."""
+        off = beat_with(app, -86_400 * 2, EACH_MINUTE)
+        off.turn()
+        make_due(app)
+        off.turn()
+        assert len(app.work()) == 1
+        assert "succeeded" in app.outcomes()
+
+    def test_it_says_so(self, app: ScheduledApp) -> None:
+        with structlog.testing.capture_logs() as lines:
+            off = beat_with(app, 7200.0, EACH_MINUTE)
+            off.turn()
+            off.turn()
+        assert [line["by"] for line in lines if "by" in line] == ["7200.0 s ahead"]
+        assert presence.signs(app.redis, presence.BEAT)["off-7200"] == {"ahead": 7200.0}
+
+
+def make_due(app: ScheduledApp) -> None:
+    """Let a minute begin since the last plan."""
+    through = app.schedules.states()["s"].through
+    earlier = through.replace(second=0, microsecond=0) - timedelta(seconds=1)
+    store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"through": earlier}})
+
+
+class TestAPlanThatAWrongClockHasLeft:
+    def plan_ahead(self, app: ScheduledApp, ahead: timedelta) -> None:
+        """As a beat does whose clock says so."""
+        app.clock.moment += ahead
+        app.beat(EACH_MINUTE)
+        app.clock.moment -= ahead
+
+    def test_the_schedules_fire_on(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        self.plan_ahead(app, 2 * HOUR)
+        assert len(app.history()) == 120
+        app.work()
+        beat.turn()
+        assert app.schedules.states()["s"].through == app.clock()
+        for _ in range(3):
+            app.clock.advance(minutes=1)
+            beat.turn()
+            assert fire_id("s", app.clock()) in app.work()
+        on_time = [fire.outcome for fire in app.history() if fire.planned <= app.clock()]
+        assert on_time == ["succeeded"] * 3
+
+    def test_a_fire_that_has_had_its_run_has_no_second_one(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        self.plan_ahead(app, 5 * MINUTE)
+        [early] = app.work()
+        assert early == fire_id("s", app.clock() + 5 * MINUTE)
+        started = []
+        for _ in range(6):
+            beat.turn()
+            app.clock.advance(minutes=1)
+            beat.turn()
+            started += app.work()
+        assert early not in started
+        assert len(started) == 5
+
+    @pytest.mark.parametrize("field", ["through", "nextFire"])
+    def test_nothing_that_is_stored_silences_a_schedule(
+        self, app: ScheduledApp, field: str
+    ) -> None:
+        beat = app.beat(EACH_MINUTE)
+        far = app.clock() + timedelta(days=3000)
+        store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {field: far}})
+        beat.turn()
+        app.clock.advance(minutes=1)
+        beat.turn()
+        assert len(app.work()) == 1
+
+    def test_nor_does_a_pause_that_has_ended_in_the_future(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        app.schedules.pause(EACH_MINUTE, app.clock() + HOUR)
+        app.schedules.resume(EACH_MINUTE, app.clock() + 2 * HOUR)
+        beat.turn()
+        app.clock.advance(minutes=1)
+        beat.turn()
+        assert len(app.work()) == 1
+
+    def test_a_pause_that_begins_in_the_future_holds_from_now_on(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        app.schedules.pause(EACH_MINUTE, app.clock() + HOUR)
+        beat.turn()
+        app.clock.advance(minutes=2)
+        beat.turn()
+        assert app.work() == []
+        assert app.schedules.states()["s"].paused
+
+    def test_the_last_fire_is_one_that_was(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        app.clock.advance(minutes=1)
+        beat.turn()
+        self.plan_ahead(app, 2 * HOUR)
+        beat.turn()
+        assert app.schedules.states()["s"].last_fire == app.clock()
+
+    def test_a_row_of_a_beat_that_died_with_a_wrong_clock_is_published(
+        self, app: ScheduledApp
+    ) -> None:
+        beat = app.beat(EACH_MINUTE)
+        planned = app.clock()
+        row = Fire(
+            run_id=fire_id("s", planned), schedule="s", planned=planned, created=planned + HOUR
+        )
+        app.fires.insert(row)
+        beat.turn()
+        assert app.work() == [row.run_id]
+
+
+class TestTheDatabasesClockJumps:
+    """Another primary, or its machine was set right, while a beat runs."""
+
+    def test_back(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        for _ in range(3):
+            app.clock.advance(minutes=1)
+            beat.turn()
+            app.work()
+        app.clock.advance(minutes=-2)
+        beat.turn()
+        assert app.work() == []  # the two minutes come again: their fires have had their runs
+        for _ in range(3):
+            app.clock.advance(minutes=1)
+            beat.turn()
+        assert len(app.work()) == 1
+        assert app.outcomes() == ["succeeded"] * 4
+
+    def test_back_by_a_moment(self, app: ScheduledApp) -> None:
+        """Two beats never measure quite the same: nothing is planned anew for that."""
+        beat = app.beat(EACH_MINUTE)
+        app.clock.advance(minutes=1)
+        beat.turn()
+        before = app.history()
+        app.clock.advance(seconds=-4)
+        beat.turn()
+        assert [fire.planned for fire in app.history()] == [fire.planned for fire in before]
+        assert len(app.work()) == 1
+        app.clock.advance(seconds=5)
+        beat.turn()
+        assert app.work() == []
+
+    def test_ahead_and_back(self, app: ScheduledApp) -> None:
+        beat = app.beat(EACH_MINUTE)
+        app.clock.advance(hours=2)
+        beat.turn()
+        assert len(app.work()) == 1
+        app.clock.advance(hours=-2)
+        beat.turn()
+        for _ in range(3):
+            app.clock.advance(minutes=1)
+            beat.turn()
+            assert len(app.work()) == 1
+
+
+class TestWhatIsKept:
+    def test_a_beat_remembers_no_fire_that_has_ended(self, app: ScheduledApp) -> None:
+        """Also where the run is over before the beat looks again."""
+        beat = app.beat(EACH_MINUTE)
+        for _ in range(20):
+            app.clock.advance(minutes=1)
+            beat.turn()
+            app.work()
+        beat.turn()
+        assert beat._planned == set()
+
+    def test_rules_of_a_zone_that_changed_count_at_once(self, app: ScheduledApp) -> None:
+        """As a new version of the zones' rules: what was stored by the old ones is not asked."""
+        daily = Schedule("s", "work", cron="0 12 * * *", timezone="Europe/Berlin")
+        app.clock.moment = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
+        app.beat(daily)
+        wrong = datetime(2026, 7, 1, 11, 0, tzinfo=UTC)  # by the rules of winter
+        store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"nextFire": wrong}})
+        app.clock.moment = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
+        app.beat(daily)
+        assert [fire.planned for fire in app.history()] == [app.clock()]
+
+
+class TestReadiness:
+    def test_an_api_whose_clock_is_off_is_not_ready(
+        self, api: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = api()
+        assert client.get("/readyz").status_code == 200
+        real = ahead_of_broker
+        monkeypatch.setattr("api.health.ahead_of_broker", lambda r: real(r, shifted(7200.0)))
+        assert client.get("/readyz").status_code == 200  # the broker's clock is wrong, not ours
+        monkeypatch.setattr(
+            "api.health.DatabaseClock", lambda d: DatabaseClock(d, local=shifted(7200.0))
+        )
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        assert "7200.0 s ahead" in response.json["error"]
+
+    def test_a_worker_tells_by_how_much_it_is_off(self, redis_client: redis.Redis) -> None:
+        Heartbeat(redis_client, "worker@here", ["callboard"]).turn()
+        [sign] = presence.signs(redis_client, presence.WORKER).values()
+        assert abs(sign["ahead"]) < 1
+        assert sign["queues"] == ["callboard"]
+
+
+@pytest.mark.usefixtures("app")
+class TestDoctor:
+    def test_clocks_that_agree(self, redis_client: redis.Redis) -> None:
+        presence.show(redis_client, f"{presence.WORKER}a", '{"ahead": 0.4}', 60)
+        presence.show(redis_client, f"{presence.BEAT}old", "", 60)  # of a version before
+        assert _clocks().startswith("agree within 0.4")
+
+    @pytest.mark.parametrize("key", [f"{presence.WORKER}far", f"{presence.BEAT}far"])
+    def test_each_that_is_off_is_named(self, redis_client: redis.Redis, key: str) -> None:
+        presence.show(redis_client, key, json.dumps({"ahead": -61.5}), 60)
+        with pytest.raises(ServiceUnavailable, match=r"far .* is 61\.5 s behind"):
+            _clocks()
+
+    def test_a_beat_that_is_not_ready_is_named(
+        self, app: ScheduledApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: Any) -> None:
+            raise KeyError("what")
+
+        beat = app.beat(EACH_MINUTE)
+        assert presence.seen(redis_client, presence.BEAT) == ["beat"]
+        monkeypatch.setattr(beat, "_states", broken)
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                beat.turn()
+            assert presence.seen(redis_client, presence.BEAT) == []
+        told = CliRunner().invoke(doctor, ["--data-dir", "/nonexistent"]).output
+        assert "not ready: beat beat failed: KeyError" in told
+        monkeypatch.undo()
+        beat.turn()
+        beat.turn()
+        assert presence.seen(redis_client, presence.BEAT) == ["beat"]
