@@ -216,12 +216,12 @@ def test_a_named_server_that_is_away_is_told_within_5_seconds(start):
 def test_named_servers_are_used_and_none_is_started(
     start, application, valkey_server, mongodb_server, database_name
 ):
-    (application / ".env").write_text(
+    (application / "servers.env").write_text(
         f"REDIS_URL={valkey_server.url}\n"
         f"export MONGODB_URI='{mongodb_server.database_uri(database_name)}'\n"
         f"CALLBOARD_STOP_GRACE=9\n"
     )
-    stack: Stack = start(cwd=application, env_file=".env", CALLBOARD_STOP_GRACE="3")
+    stack: Stack = start(cwd=application, env_file="servers.env", CALLBOARD_STOP_GRACE="3")
     stack.wait_ready()
     assert stack.call("greet").json()["data"] == "hello"
     assert ".env     sets REDIS_URL, MONGODB_URI\n" in stack.printed
