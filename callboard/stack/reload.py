@@ -119,7 +119,7 @@ class Reloader:
     def reload(self) -> None:
         """Take the new code. Where it does not start, say why and keep the old running."""
         try:
-            declared = preflight(self._application.environment)
+            declared = preflight(self._application.environment, self._outdated)
             worker = self._start_worker(declared.queues)
         except (ConfigurationError, _NotReplaced) as error:
             self._tell(f"Not reloaded, the old code runs on: {error}")
@@ -132,6 +132,12 @@ class Reloader:
         else:
             web.send(signal.SIGHUP)  # gunicorn replaces its workers
         self._tell("Reloaded: the actions changed.")
+
+    def _outdated(self) -> str | None:
+        """Why a check that goes on is of no use."""
+        if self._supervisor.stops_asked:
+            return "it is to stop"
+        return "they changed again, while they were imported" if self._changes.pending else None
 
     def _put(self, name: str, new: Process) -> None:
         """Let a new process stand for the old one."""
@@ -159,7 +165,7 @@ class Reloader:
     def _broken(self) -> str | None:
         """Why the code does not import; None where it does."""
         try:
-            preflight(self._application.environment)
+            preflight(self._application.environment, self._outdated)
         except ConfigurationError as error:
             return str(error)
         return None
