@@ -15,6 +15,7 @@ from callboard.stack.environment import development_environment
 from callboard.stack.folder import DataFolder
 from callboard.stack.ports import require_free
 from callboard.stack.programs import Application
+from callboard.stack.ready import no_transaction
 from callboard.stack.reload import Changes, Reloader
 from callboard.stack.running import announced
 from callboard.stack.secantus import start_mongodb
@@ -25,6 +26,7 @@ from callboard.stack.valkey import start_valkey
 __all__ = ["UpOptions", "up"]
 
 READY_TIMEOUT = 60.0  # seconds: a cold disk and a slow machine
+DATABASE_TIMEOUT = 5.0  # seconds to find a database that is somewhere else
 _NOT_STARTED = {"REDIS_URL": "redis://127.0.0.1/0", "MONGODB_URI": "mongodb://127.0.0.1/callboard"}
 
 
@@ -104,6 +106,10 @@ def _run(
     beat = supervisor.start(application.beat())
     flower = supervisor.start(application.flower())
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
+    if why := no_transaction(application.environment["MONGODB_URI"], timeout=DATABASE_TIMEOUT):
+        options.tell(
+            f"\nMongoDB (MONGODB_URI) commits no transaction, so most runs will fail: {why}"
+        )
     with announced(application.folder, application.running()):
         options.tell(banner(application, declared))
         if not options.reload:
