@@ -165,12 +165,11 @@ def _run(
     if accepted.run_id != run_id:
         # who can write to Redis could point a key of his at another caller's run
         at_hand.visible_run(accepted.run_id, identity)
-        sealed = at_hand.wait_for_end(accepted.run_id, deadline)
-    if sealed is None:
-        response = _not_ended(accepted.run_id, preferences)
+        run = at_hand.wait_for_end(accepted.run_id, deadline)
+        outcome = run and run.outcome
     else:
-        outcome = runs.open_result(accepted.run_id, action.name, sealed)
-        response = ended(outcome)
+        outcome = runs.open_result(run_id, action.name, sealed) if sealed else None
+    response = ended(outcome) if outcome else _not_ended(accepted.run_id, preferences)
     response.headers["Run-Id"] = accepted.run_id
     if accepted.joined:
         response.headers["Idempotent-Replayed"] = "true"

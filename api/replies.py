@@ -26,7 +26,7 @@ from callboard.broker import TIMEOUT
 from callboard.run_scripts import SCRIPTS
 from callboard.runs import Accepted, Runs
 
-__all__ = ["Replies", "Waiter"]
+__all__ = ["Replies", "Waiter", "Watcher"]
 
 RUN_ID_LENGTH = 36
 
@@ -97,6 +97,21 @@ class Waiter:
             self.tell(None)
 
 
+class Watcher(Waiter):
+    """A `Waiter` that knows since when there is something to look at."""
+
+    __slots__ = ("told_at",)
+
+    def __init__(self, run_id: str, waiting: dict[str, list[Waiter]]) -> None:
+        super().__init__(run_id, waiting)
+        self.told_at = time.monotonic()
+
+    def tell(self, sealed: bytes | None) -> None:
+        """Called by the reader: the run changed or ended."""
+        self.told_at = time.monotonic()
+        super().tell(sealed)
+
+
 class Replies:
     """The waiting requests of this process."""
 
@@ -117,6 +132,12 @@ class Replies:
         if self._line is None:
             self._start()
         return Waiter(run_id, self._waiting)
+
+    def watch(self, run_id: str) -> Watcher:
+        """A `Watcher` of this run, registered inside its ``with`` block."""
+        if self._line is None:
+            self._start()
+        return Watcher(run_id, self._waiting)
 
     def accept(self, waiter: Waiter, acceptance: tuple[Sequence[str], Sequence[Any]]) -> None:
         """Have the broker accept the run (`Runs.acceptance`), without waiting for its answer."""
@@ -173,6 +194,7 @@ class Replies:
                     scripts=[SCRIPTS["accept"]],
                     on_message=self._hand_out,
                     on_turn=self._catch_up,
+                    on_open=self._look_again,
                 )
 
     def _give_up(self, waiter: Waiter) -> None:
@@ -184,6 +206,13 @@ class Replies:
 
     def _hand_out(self, message: bytes) -> None:
         self._tell(message[:RUN_ID_LENGTH].decode(errors="replace"), message[RUN_ID_LENGTH:])
+
+    def _look_again(self) -> None:
+        """Nobody was told of what changed before."""
+        for waiters in list(self._waiting.values()):
+            for waiter in list(waiters):
+                if isinstance(waiter, Watcher):
+                    waiter.tell(None)
 
     def _catch_up(self) -> None:
         """Look up what a lost publish would have told."""

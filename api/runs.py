@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any
 
-from flask import Blueprint, Response, request, stream_with_context
+from flask import Blueprint, Response, request
 
 from api.calls import identify
 from api.errors import envelope
 from api.identity import Identity
+from api.limits import network
 from api.preferences import whole_seconds
 from api.run_view import shown
 from api.services import services
+from api.watching import Watching
 from callboard.action import Action
-from callboard.errors import NotRetryable
+from callboard.errors import NotRetryable, ServiceUnavailable
 from callboard.history import PastRun
 from callboard.outcome import Outcome
 from callboard.runs import RunRecord
 from callboard.seal import CALL_LIFETIME, Call
 
 __all__ = ["runs"]
-
-KEEP_ALIVE_SECONDS = 15.0  # between two lines of a silent event stream
 
 runs = Blueprint("runs", __name__)
 
@@ -38,8 +37,8 @@ def show(run_id: str) -> Response:
     wait = whole_seconds("wait", request.args.get("wait", "0"))
     if wait and run.ended is None:
         deadline = time.monotonic() + min(wait, services().settings.max_wait)
-        services().wait_for_end(run_id, deadline)
-        run = services().visible_run(run_id, identity)
+        with services().watching.waits.taken_by(_who(identity)):
+            run = services().wait_for_end(run_id, deadline) or run
     return _answer(run)
 
 
@@ -87,27 +86,33 @@ def _call_again(action: Action, call: Call) -> Call:
 def events(run_id: str) -> Response:
     """Server-sent events: the run at each change of status or progress, until its end."""
     identity = identify()
-    run = services().visible_run(run_id, identity)
-    stream = stream_with_context(_events(run, identity))
-    return Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    watching = services().watching
+    with ExitStack() as held:
+        held.enter_context(watching.streams.taken_by(_who(identity)))
+        services().visible_run(run_id, identity)
+        stream = () if request.method == "HEAD" else _events(watching, run_id)
+        response = Response(stream, mimetype="text/event-stream")
+        response.headers["X-Accel-Buffering"] = "no"
+        if stream:
+            response.call_on_close(held.pop_all().close)
+        return response
 
 
-def _events(run: RunRecord | PastRun, identity: Identity | None) -> Iterator[str]:
-    at_hand = services()
-    with at_hand.replies.expect(run.id) as waiter:
-        at_hand.runs.watch(run.id, at_hand.replies.channel)
-        told: dict[str, Any] = {}
-        while True:
-            run = at_hand.visible_run(run.id, identity)
-            told_now = shown(run)
-            if told_now != told:
-                kind = "progress" if told.get("status") == told_now["status"] else "status"
-                yield f"event: {kind}\ndata: {json.dumps(told_now)}\n\n"
-                told = told_now
-            if run.ended is not None or at_hand.replies.leaving:
-                return
-            if not waiter.wait(time.monotonic() + KEEP_ALIVE_SECONDS):
+def _events(watching: Watching, run_id: str) -> Iterator[str]:
+    status = None
+    with watching.watch(run_id) as watch, suppress(ServiceUnavailable):  # the client asks again
+        for seen in watch.changes():
+            if seen is None:
                 yield ": still running\n\n"
+            elif seen.run:
+                kind = "progress" if seen.run.status == status else "status"
+                status = seen.run.status
+                yield f"event: {kind}\ndata: {seen.text}\n\n"
+
+
+def _who(identity: Identity | None) -> str:
+    """Whose a watcher is: the caller's or, without a token, the address's."""
+    return identity.subject if identity else f"\0{network(request.remote_addr or '')}"
 
 
 def _answer(run: RunRecord | PastRun) -> Response:

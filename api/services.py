@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import redis
@@ -13,6 +14,7 @@ from flask import Request, current_app, request
 from api.identity import Identity, Verifier
 from api.limits import Kind, RateLimit
 from api.replies import Replies
+from api.watching import Watching
 from callboard import store, tracing
 from callboard.broker import connect
 from callboard.errors import Forbidden, NotFound, Unauthorized
@@ -39,6 +41,7 @@ class Services:
     redis: redis.Redis
     runs: Runs
     replies: Replies
+    watching: Watching
     history: History
     run_list: RunList
     rate_limit: RateLimit | None
@@ -50,13 +53,15 @@ class Services:
         sealer = Sealer(settings.secret_keys)
         runs = _runs(client, sealer)
         history = History(store.database, sealer)
+        replies = Replies(client, runs)
         return cls(
             settings=settings,
             registry=registry,
             verifier=Verifier(settings),
             redis=client,
             runs=runs,
-            replies=Replies(client, runs),
+            replies=replies,
+            watching=Watching(partial(_find, runs, history), runs, replies),
             history=history,
             run_list=RunList(runs=runs, live=Live(client, sealer), history=history),
             rate_limit=(
@@ -104,20 +109,22 @@ class Services:
         return run
 
     def _run(self, run_id: str) -> RunRecord | PastRun | None:
-        """From its record or, once that has expired, from the history."""
         if not _RUN_ID.fullmatch(run_id):
             return None
-        return self.runs.read(run_id) or self.history.find(run_id)
+        return _find(self.runs, self.history, run_id)
 
-    def wait_for_end(self, run_id: str, deadline: float) -> bytes | None:
-        """The sealed result of a run that another request started; None at the deadline.
+    def wait_for_end(self, run_id: str, deadline: float) -> RunRecord | PastRun | None:
+        """A run that another request started, as it is when it has ended or at the deadline.
 
-        ``deadline`` is in `time.monotonic` seconds.
+        ``deadline`` is in `time.monotonic` seconds. None: the run is gone.
         """
-        with self.replies.expect(run_id) as waiter:
-            self.runs.watch(run_id, self.replies.channel)
-            waiter.sealed = self.runs.results([run_id]).get(run_id)
-            return self.replies.result(run_id, waiter, deadline)
+        with self.watching.watch(run_id) as watch:
+            return watch.end(deadline)
+
+
+def _find(runs: Runs, history: History, run_id: str) -> RunRecord | PastRun | None:
+    """From its record or, once that has expired, from the history."""
+    return runs.read(run_id) or history.find(run_id)
 
 
 def _runs(client: redis.Redis, sealer: Sealer) -> Runs:

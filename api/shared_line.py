@@ -54,7 +54,8 @@ class SharedLine:
     """Orders out, replies and messages in.
 
     ``scripts`` are known to the server whenever an order is sent; ``on_message`` gets what is
-    published to ``channel``; ``on_turn`` is called at each connection and every few seconds.
+    published to ``channel``; ``on_open`` is called when that begins, with each connection anew,
+    and ``on_turn`` then and every few seconds.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class SharedLine:
         scripts: Sequence[str],
         on_message: Callable[[bytes], None],
         on_turn: Callable[[], None],
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = client.connection_pool
         self._channel = channel
         self._scripts = scripts
         self._on_message = on_message
         self._on_turn = on_turn
+        self._on_open = on_open
         self._connection: Any = None  # only while it is subscribed
         self._guard = threading.Lock()  # of `_gathered`
         self._gathered: list[Order] = []  # for the next packet
@@ -132,6 +135,7 @@ class SharedLine:
         while not self._closed.is_set():
             try:
                 self._open(self._opened)
+                self._on_open()
                 self._read(self._opened)
             except _BROKEN as error:
                 opened = self._put_down(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 import typing
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cached_property
@@ -29,6 +30,7 @@ MAX_ISSUES_BYTES = 60 * 1024  # of all issues, as JSON, so that the response sta
 
 _MAX_TEXT = 500  # characters of an issue's path and of its message
 _SMALL_BODY = 16 * 1024  # bytes, up to which its names may be as long as they are
+_LARGE_BODY = 128 * 1024  # bytes, from which on others are served in between
 _MAX_PATHS = 32 * 1024 * 1024  # bytes of the paths of all values: pydantic keeps one per issue
 
 Schema = Mapping[str, Any]
@@ -90,9 +92,11 @@ class Params:
             return params
         text = strict_json.dumps(params)
         _refuse_long_names(params, text)
+        _let_others_go_on(text)
         try:
             return self.adapter.validate_json(text)
         except ValidationError as error:
+            _let_others_go_on(text)
             refused = _refused(error)
         raise refused
 
@@ -223,6 +227,15 @@ def _refuse_long_names(params: Mapping[str, Any], text: bytes) -> None:
             "Invalid params: the names in the body are too long for so many values",
             [{"path": "", "message": f"Paths of {longest} characters to {values} values"}],
         )
+
+
+def _let_others_go_on(text: bytes) -> None:
+    """Before work on a large body that nothing interrupts: 260,000 issues take 70 ms to find.
+
+    In the API this is gevent's sleep, in which what has arrived meanwhile is served.
+    """
+    if len(text) > _LARGE_BODY:
+        time.sleep(0.001)
 
 
 def _refused(error: ValidationError) -> InvalidParams:

@@ -14,7 +14,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from callboard.errors import CallboardError, ConfigurationError
 __all__ = ["Declared", "DeclaredAction", "preflight"]
 
 TIMEOUT = 60.0  # seconds for the imports
+LOOK_SECONDS = 0.25  # between two looks whether to give up
 ANSWER = "declared: "  # what the answer begins with
 
 
@@ -42,38 +44,59 @@ class Declared:
     actions: tuple[DeclaredAction, ...]
     queues: tuple[str, ...]
     folder: str  # of the package; the file of a plain module
+    imported: tuple[str, ...]  # the source files below the working directory that it took
     pages: tuple[str, ...]  # what the API serves to people: "console", "docs"
 
 
-def preflight(environment: Mapping[str, str]) -> Declared:
-    """Check in a new process; raises `ConfigurationError` with every mistake found."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", __name__],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=TIMEOUT,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(
-            f"Importing the actions took more than {TIMEOUT:g} s. A module of theirs waits for "
-            f"something: whatever a handler needs belongs into the handler."
-        ) from error
-    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
-    if done.returncode or not answers:
-        told = done.stderr.strip() or f"The check of the actions ended with {done.returncode}."
+def preflight(
+    environment: Mapping[str, str], give_up: Callable[[], str | None] = lambda: None
+) -> Declared:
+    """Check in a new process; raises `ConfigurationError` with every mistake found.
+
+    ``give_up``: asked meanwhile, says why nobody wants to know any more.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        try:
+            stdout, stderr = _output(process, give_up)
+        finally:
+            process.kill()
+    answers = [line for line in stdout.splitlines() if line.startswith(ANSWER)]
+    if process.returncode or not answers:
+        told = stderr.strip() or f"The check of the actions ended with {process.returncode}."
         raise ConfigurationError(told)
     read = json.loads(answers[-1].removeprefix(ANSWER))
     return Declared(
         actions=tuple(DeclaredAction(**row) for row in read["actions"]),
         queues=tuple(read["queues"]),
         folder=read["folder"],
+        imported=tuple(read["imported"]),
         pages=tuple(read["pages"]),
     )
+
+
+def _output(process: subprocess.Popen[str], give_up: Callable[[], str | None]) -> tuple[str, str]:
+    """What it wrote, once it has ended."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            if why := give_up():
+                raise ConfigurationError(why) from None
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"Importing the actions took more than {TIMEOUT:g} s. A module of theirs "
+                    f"waits for something: whatever a handler needs belongs into the handler."
+                ) from None
 
 
 def _declared() -> Declared:
@@ -91,8 +114,22 @@ def _declared() -> Declared:
         ),
         queues=registry.queues,
         folder=str(Path(next(iter(paths)) if paths else module.__file__ or ".").absolute()),
+        imported=tuple(_of_the_project()),
         pages=("console",) * settings.serves("console") + ("docs",) * settings.serves("docs"),
     )
+
+
+def _of_the_project() -> Iterator[str]:
+    """The source files of imported modules below the working directory.
+
+    An environment that lies there (``.venv/``) is not part of the project.
+    """
+    here, environment = Path.cwd(), Path(sys.prefix)
+    for module in list(sys.modules.values()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        ours = file.is_relative_to(here) and not file.is_relative_to(environment)
+        if ours and file.suffix == ".py":
+            yield str(file)
 
 
 def _main() -> None:

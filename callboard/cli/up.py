@@ -16,7 +16,9 @@ __all__ = ["up"]
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Child processes of the worker.")
-@click.option("--reload", is_flag=True, help="Restart when a file of the actions changes.")
+@click.option(
+    "--reload", is_flag=True, help="Restart when the actions, or what they import, change."
+)
 @click.option("--quiet", is_flag=True, help="The logs go to files only.")
 @data_dir_option
 def up(

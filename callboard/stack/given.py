@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from callboard.errors import ServiceUnavailable
-from callboard.stack.ready import transaction_commits
 
 __all__ = ["GivenServer", "given_mongodb", "given_redis"]
 
@@ -54,8 +53,16 @@ def given_redis(url: str) -> GivenServer:
 
 
 def given_mongodb(uri: str) -> GivenServer:
-    """The MongoDB at ``uri``: does it commit a transaction?"""
-    return GivenServer("MONGODB_URI", lambda: transaction_commits(uri, timeout=TIMEOUT))
+    """The MongoDB at ``uri``: does it let us in?"""
+    return GivenServer("MONGODB_URI", lambda: _enter(uri))
+
+
+def _enter(uri: str) -> None:
+    import pymongo
+
+    milliseconds = int(TIMEOUT * 1000)
+    with pymongo.MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=milliseconds) as client:
+        client.admin.command("ping")
 
 
 def _ping(url: str) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "database_writes",
     "http_answers",
     "key_exists",
+    "no_transaction",
     "redis_answers",
     "transaction_commits",
 ]
@@ -59,13 +60,21 @@ def http_answers(url: str) -> bool:
 
 def database_writes(uri: str) -> bool:
     """Whether MongoDB at ``uri`` is a primary that takes writes."""
+    return no_transaction(uri, timeout=TIMEOUT) is None
+
+
+def no_transaction(uri: str, *, timeout: float) -> str | None:
+    """Why MongoDB at ``uri`` commits no transaction; None where it does.
+
+    ``timeout``: seconds to find the server.
+    """
     from pymongo.errors import PyMongoError
 
     try:
-        transaction_commits(uri, timeout=TIMEOUT)
-    except PyMongoError:
-        return False
-    return True
+        transaction_commits(uri, timeout=timeout)
+    except PyMongoError as error:
+        return f"{error!s:.300}"
+    return None
 
 
 def transaction_commits(uri: str, *, timeout: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from callboard.errors import ConfigurationError
 from callboard.preflight import preflight
@@ -22,24 +22,39 @@ Files = Mapping[str, tuple[int, ...] | None]
 
 
 class Changes:
-    """Whether a Python file of the actions changed since it was taken last.
+    """Whether a Python file of the actions, or one that they import, changed since it was taken.
 
     The files are looked at by their paths, again and again: an event would not tell of what is
     inside a folder that is moved in, of a link that leads elsewhere now, or of a mounted folder.
     """
 
-    def __init__(self, folder: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: str,
+        clock: Callable[[], float] = time.monotonic,
+        imported: Iterable[str] = (),
+    ) -> None:
         self._folder = folder
+        self._imported = frozenset(imported)
         self._clock = clock
-        self._taken = self._seen = _files(folder)
+        self._taken = self._seen = self._files()
         self._next = clock()
+
+    def follow(self, imported: Iterable[str]) -> None:
+        """Look at these files, too: the new code imports them."""
+        new = frozenset(imported) - self._imported
+        self._imported |= new
+        self._taken = {**{path: _state(path) for path in new}, **self._taken}
+
+    def _files(self) -> Files:
+        return {**_files(self._folder), **{path: _state(path) for path in self._imported}}
 
     def take(self) -> bool:
         """Whether there was a change, and no more since the last look; forgets it."""
         started = self._clock()
         if started < self._next:
             return False
-        current = _files(self._folder)
+        current = self._files()
         settled, self._seen = current == self._seen, current
         # many files take longer, and are looked at less often
         now = self._clock()
@@ -56,7 +71,7 @@ class Changes:
     @property
     def pending(self) -> bool:
         """Whether there is a change that was not taken."""
-        return _files(self._folder) != self._taken
+        return self._files() != self._taken
 
 
 def _files(folder: str) -> Files:
@@ -119,7 +134,8 @@ class Reloader:
     def reload(self) -> None:
         """Take the new code. Where it does not start, say why and keep the old running."""
         try:
-            declared = preflight(self._application.environment)
+            declared = preflight(self._application.environment, self._outdated)
+            self._changes.follow(declared.imported)
             worker = self._start_worker(declared.queues)
         except (ConfigurationError, _NotReplaced) as error:
             self._tell(f"Not reloaded, the old code runs on: {error}")
@@ -132,6 +148,12 @@ class Reloader:
         else:
             web.send(signal.SIGHUP)  # gunicorn replaces its workers
         self._tell("Reloaded: the actions changed.")
+
+    def _outdated(self) -> str | None:
+        """Why a check that goes on is of no use."""
+        if self._supervisor.stops_asked:
+            return "it is to stop"
+        return "they changed again, while they were imported" if self._changes.pending else None
 
     def _put(self, name: str, new: Process) -> None:
         """Let a new process stand for the old one."""
@@ -159,7 +181,7 @@ class Reloader:
     def _broken(self) -> str | None:
         """Why the code does not import; None where it does."""
         try:
-            preflight(self._application.environment)
+            preflight(self._application.environment, self._outdated)
         except ConfigurationError as error:
             return str(error)
         return None

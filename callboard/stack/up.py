@@ -20,6 +20,7 @@ from callboard.stack.folder import DataFolder
 from callboard.stack.given import GivenServer, given_mongodb, given_redis
 from callboard.stack.ports import require_free
 from callboard.stack.programs import Application
+from callboard.stack.ready import no_transaction
 from callboard.stack.reload import Changes, Reloader
 from callboard.stack.running import announced
 from callboard.stack.secantus import start_mongodb
@@ -31,6 +32,7 @@ __all__ = ["UpOptions", "up"]
 
 DEFAULT_ACTIONS: str = Settings.model_fields["actions"].default
 READY_TIMEOUT = 60.0  # seconds: a cold disk and a slow machine
+DATABASE_TIMEOUT = 5.0  # seconds to find a database that is somewhere else
 _NOT_STARTED = {"REDIS_URL": "redis://127.0.0.1/0", "MONGODB_URI": "mongodb://127.0.0.1/callboard"}
 
 
@@ -142,12 +144,18 @@ def _run(
     notes: Sequence[str],
 ) -> None:
     """Start the application's processes, tell that they are ready, look after them."""
-    changes = Changes(declared.folder)  # since the check: also while the processes start
+    changes = Changes(
+        declared.folder, imported=declared.imported
+    )  # since the check: also while the processes start
     web = supervisor.start(application.web())
     worker = supervisor.start(application.worker(declared.queues))
     beat = supervisor.start(application.beat())
     flower = supervisor.start(application.flower())
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
+    if why := no_transaction(application.environment["MONGODB_URI"], timeout=DATABASE_TIMEOUT):
+        options.tell(
+            f"\nMongoDB (MONGODB_URI) commits no transaction, so most runs will fail: {why}"
+        )
     with announced(application.folder, application.running()):
         options.tell(banner(application, declared, notes))
         if not options.reload:

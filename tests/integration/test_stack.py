@@ -18,9 +18,9 @@ from pymongo.errors import OperationFailure
 from callboard.errors import ConfigurationError
 from callboard.stack import secantus, valkey
 from callboard.stack.folder import DataFolder
-from callboard.stack.ports import require_free
+from callboard.stack.ports import free_port, require_free
 from callboard.stack.process import Program
-from callboard.stack.ready import transaction_commits
+from callboard.stack.ready import no_transaction, transaction_commits
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.supervisor import ProcessFailed, Supervisor
@@ -308,3 +308,12 @@ def test_a_killed_supervisor_leaves_nothing(tmp_path, eventually):
         eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"))
         supervisor.kill()
     eventually(lambda: _gone(pid))
+
+
+def test_a_database_that_commits_nothing_is_told_without_its_password(mongodb_uri):
+    assert no_transaction(mongodb_uri, timeout=5) is None
+    uri = f"mongodb://user:hidden@127.0.0.1:{free_port()}/app"
+    told = no_transaction(uri, timeout=0.1)
+    assert told
+    assert "Connection refused" in told
+    assert "hidden" not in told

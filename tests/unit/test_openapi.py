@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import pytest
 from openapi_spec_validator import validate
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel
+from typing_extensions import TypedDict
 
 from api.app import create_app
 from api.openapi import build_document
 from callboard import ActionContext, ActionResult, action, ok
 from callboard.registry import Registry
 from callboard.settings import Settings
+from callboard.typescript import typescript_client
 
 SETTINGS = {
     "REDIS_URL": "redis://127.0.0.1:1/0",  # nothing here connects
@@ -179,3 +182,55 @@ def test_only_the_files_of_swagger_ui_are_served(make_app):
     client = make_app(CALLBOARD_ENV="development").test_client()
     assert client.get("/docs/swagger/VERSION").status_code == 404
     assert client.get("/docs/swagger/..%2f__init__.py").status_code == 404
+
+
+class Kitten(BaseModel):
+    kind: Literal["kitten"]
+    lives: int = 9
+
+
+class Puppy(BaseModel):
+    kind: Literal["puppy"]
+    years: int = Field(alias="ageInYears")
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Row(TypedDict, total=False):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "required", "typescript"),
+    [
+        (Kitten | Puppy, True, "Models.Kitten | Models.Puppy"),
+        (
+            Annotated[Kitten | Puppy, Field(discriminator="kind")],
+            True,
+            "Models.Kitten | Models.Puppy",
+        ),
+        (Kitten | None, True, "Models.Kitten"),  # a body is no null
+        (Point, True, "Models.Point"),
+        (Row, False, "Models.Row"),
+        (RootModel[dict[str, int]], False, "Models.RootModel_dict_str__int__"),
+        (dict[str, int], False, "{ [name: string]: number }"),
+        (Mapping[str, Any], False, "{ [name: string]: unknown }"),
+    ],
+)
+def test_each_kind_of_params_is_in_the_document_and_the_client(
+    annotation: Any, required: bool, typescript: str
+) -> None:
+    def handler(ctx: Any, params: Any) -> Any:
+        return ok()
+
+    handler.__annotations__["params"] = annotation
+    document = build_document(Registry(actions={"handler": action(handler)}))
+    validate(document)
+    body = document["paths"]["/api/actions/handler"]["post"]["requestBody"]
+    assert body["required"] is required
+    client = typescript_client(document)
+    assert f"handler: {{ params: {typescript}; data: unknown }};" in client
+    assert "ageInYears: number;" in client or "Puppy" not in typescript

@@ -1,12 +1,13 @@
 """Discovery: every module of the actions package, and each mistake with file and line."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from callboard.errors import ConfigurationError, UnknownAction
-from callboard.registry import discover
+from callboard.registry import Registry, discover
 
 ACTION = "from callboard import action, ok\n\n@action\ndef {name}(ctx):\n    return ok()\n"
 Package = Callable[[dict[str, str]], str]
@@ -126,3 +127,14 @@ def test_a_folder_without_init_wins_over_an_installed_package_of_its_name(
     monkeypatch.syspath_prepend(installed)
     monkeypatch.syspath_prepend(own)
     assert set(discover("shadowed").actions) == {"mine"}
+
+
+@pytest.mark.parametrize("asked", ["ba" * 32, "a" * 64, "x" * 4000, ""])
+def test_the_search_for_near_names_is_bounded(asked: str) -> None:
+    names = {f"{text}{n}" for text in ("ba" * 30, "a" * 50) for n in range(500)}
+    registry = Registry(actions=dict.fromkeys(names))  # type: ignore[arg-type]  # only the names count
+    started = time.process_time()
+    for _ in range(10):
+        with pytest.raises(UnknownAction):
+            registry.get(asked)
+    assert time.process_time() - started < 0.5  # 0.05 s each; without a bound it is 0.2 s

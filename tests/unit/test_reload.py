@@ -148,3 +148,30 @@ def test_files_that_are_still_being_written_are_waited_for(package):
         assert not changes.take()
     now += LOOK_SECONDS
     assert changes.take()
+
+
+def test_a_module_that_the_actions_import_is_looked_at_too(package):
+    now = 0.0
+    shared, later = package.parent / "shared.py", package.parent / "later.py"
+    for module in (shared, later):
+        module.write_text("VALUE = 1\n")
+    changes = Changes(str(package), lambda: now, [str(shared)])
+
+    def changed() -> bool:
+        nonlocal now
+        seen = False
+        for _ in range(4):
+            now += LOOK_SECONDS
+            seen |= changes.take()
+        return seen
+
+    shared.write_text("VALUE = 22\n")
+    assert changed()
+    later.write_text("VALUE = 22\n")
+    assert not changed()
+    changes.follow([str(shared), str(later)])
+    assert not changed()
+    later.write_text("VALUE = 333\n")
+    assert changed()
+    later.unlink()
+    assert changed()
