@@ -23,6 +23,8 @@ import redis
 
 from api.shared_line import Order, SharedLine
 from callboard.broker import TIMEOUT
+from callboard.errors import SealError
+from callboard.outcome import Outcome
 from callboard.run_scripts import SCRIPTS
 from callboard.runs import Accepted, Runs
 
@@ -170,6 +172,20 @@ class Replies:
             elif waiter.sealed is None and not waiter.is_turned_away:
                 waiter.sealed = self._runs.results([run_id]).get(run_id)
         return waiter.sealed
+
+    def outcome(self, run_id: str, action: str, waiter: Waiter, deadline: float) -> Outcome | None:
+        """`result`, opened. What was published and does not open is nobody's: the record tells.
+
+        Raises `SealError` for a result that stands in the record and does not open.
+        """
+        while sealed := self.result(run_id, waiter, deadline):
+            try:
+                return self._runs.open_result(run_id, action, sealed)
+            except SealError:
+                waiter.sealed = self._runs.results([run_id]).get(run_id)
+                if waiter.sealed == sealed:
+                    raise
+        return None
 
     def let_go(self) -> None:
         """End every wait, also those that are still to begin: the runs go on without them."""

@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     result_ttl: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_RESULT_TTL", 300)
     """Seconds that an ended run stays in Redis; then it is in the history alone."""
 
+    keep_params: Annotated[int, Field(ge=0, le=30)] = _variable("CALLBOARD_KEEP_PARAMS", 30)
+    """Days that the history keeps the params of runs, sealed, without the token. 0: none."""
+
     # Limits and the edge
     max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
     """Messages in one queue; above it calls get 503."""
