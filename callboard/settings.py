@@ -234,6 +234,11 @@ class Settings(BaseSettings):
     """Browser origins that may call: `https://app.example.com,capacitor://localhost`."""
     trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)
     """Proxies in front of the API whose `X-Forwarded-*` headers are believed."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = _variable(
+        "CALLBOARD_MAX_CONNECTIONS_PER_ADDRESS", 1000
+    )
+    """Connections of one address (IPv6: one /64) to an API process; 0: any number. Not counted
+    are loopback and, with CALLBOARD_TRUSTED_PROXIES, all."""
 
     # What else is served; unset: in development only
     metrics: bool | None = _variable("CALLBOARD_METRICS")
@@ -249,6 +254,11 @@ class Settings(BaseSettings):
     def development(self) -> bool:
         """Whether `callboard up` started this process."""
         return self.env == "development"
+
+    @property
+    def connections_per_address(self) -> int | None:
+        """How many connections an address may have; None: any number."""
+        return None if self.trusted_proxies else self.max_connections_per_address or None
 
     def serves(self, page: Literal["metrics", "openapi", "docs", "console"]) -> bool:
         """Whether the API shows this page."""
