@@ -122,11 +122,6 @@ class Watch:
         self._reads = reads
         self._watcher = watcher
 
-    @property
-    def _is_over(self) -> bool:
-        """The process stops, or the client has hung up."""
-        return self._watching.is_over or self._watcher.gone
-
     def look(self) -> Seen:
         """The run as it stands; raises `BrokerUnavailable` and `DatabaseUnavailable`."""
         return self._watching.read(self._reads, self._watcher.told_at)
@@ -145,7 +140,7 @@ class Watch:
         stops; None if it is gone. Raises `HungUp`."""
         while True:
             seen = self.look()
-            if seen.is_final or self._is_over or time.monotonic() >= deadline:
+            if seen.is_final or self._watching.is_over or time.monotonic() >= deadline:
                 return seen.run
             self.wait(deadline)
             if self._watcher.gone:
@@ -162,7 +157,7 @@ class Watch:
             if told is None or seen.data != told.data:
                 told = seen
                 yield seen
-            if seen.is_final or self._is_over:
+            if seen.is_final or self._watching.is_over:
                 return
             changed = self.wait()
             if self._watcher.gone:
