@@ -109,6 +109,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     configure_logging(development=settings.development)
     app = Api("callboard.api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
+    app.url_map.merge_slashes = False  # `//` is another path, not a reason to be sent elsewhere
     registry = registry or get_registry()
     app.extensions["callboard"] = Services.build(settings, registry)
     errors.install(app)

@@ -21,9 +21,9 @@ from api.prefix import run_location
 from api.services import Services, services, this_request
 from callboard import strict_json
 from callboard.action import Action
-from callboard.errors import BadRequest
+from callboard.errors import BadRequest, SealError
 from callboard.outcome import Outcome
-from callboard.runs import Accepted
+from callboard.runs import Accepted, unreadable
 from callboard.seal import Call
 from callboard.settings import Settings
 
@@ -160,15 +160,15 @@ def _run(
             idempotency=idempotency,
         )
         replies.accept(waiter, acceptance)
-        sealed = replies.result(run_id, waiter, deadline) if seconds else None
-        accepted = Accepted(run_id, joined=False) if sealed else replies.accepted(waiter)
+        outcome = replies.outcome(run_id, action.name, waiter, deadline) if seconds else None
+        accepted = Accepted(run_id, joined=False) if outcome else replies.accepted(waiter)
     if accepted.run_id != run_id:
         # who can write to Redis could point a key of his at another caller's run
         at_hand.visible_run(accepted.run_id, identity)
         run = at_hand.wait_for_end(accepted.run_id, deadline)
-        outcome = run and run.outcome
-    else:
-        outcome = runs.open_result(run_id, action.name, sealed) if sealed else None
+        outcome = run.outcome if run else None
+        if run and run.ended is not None and outcome is None:
+            raise SealError(unreadable(run.id))
     response = ended(outcome) if outcome else _not_ended(accepted.run_id, preferences)
     response.headers["Run-Id"] = accepted.run_id
     if accepted.joined:

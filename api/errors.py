@@ -26,6 +26,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.UnknownAction: 404,
     errors.NotFound: 404,
     errors.NotRetryable: 409,
+    errors.SealError: 410,
     errors.InvalidParams: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,

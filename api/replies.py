@@ -16,19 +16,29 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Self
 
 import redis
+from werkzeug.exceptions import HTTPException
 
 from api.shared_line import Order, SharedLine
 from callboard.broker import TIMEOUT
+from callboard.errors import SealError
+from callboard.outcome import Outcome
 from callboard.run_scripts import SCRIPTS
 from callboard.runs import Accepted, Runs
 
-__all__ = ["Replies", "Waiter", "Watcher"]
+__all__ = ["HungUp", "Replies", "Waiter", "Watcher"]
 
 RUN_ID_LENGTH = 36
+
+
+class HungUp(HTTPException):
+    """The client is gone; the status is for the log and the metrics (nginx counts them so)."""
+
+    code = 499
+    description = "Client closed request"
 
 
 class Waiter:
@@ -36,12 +46,14 @@ class Waiter:
 
     __slots__ = (
         *("_accepted", "_asked", "_run_id", "_waiting", "_wake"),
-        *("answer", "answer_by", "order", "sealed"),
+        *("answer", "answer_by", "gone", "order", "sealed", "thread"),
     )
 
     def __init__(self, run_id: str, waiting: dict[str, list[Waiter]]) -> None:
         self._run_id = run_id
         self._waiting = waiting  # all of this process, by run
+        self.thread = threading.get_ident()
+        self.gone = False  # the client has hung up
         self.sealed: bytes | None = None  # the result, once the run has ended
         self.order: Order | None = None  # where this request has asked for the run
         self.answer_by = 0.0  # time.monotonic seconds: until when the broker must have answered
@@ -159,7 +171,7 @@ class Replies:
         where the broker has turned the run away (`accepted` tells).
 
         ``deadline`` is in `time.monotonic` seconds. A change that brings no result may be the
-        end of a run whose reply went to another process: the record tells.
+        end of a run whose reply went to another process: the record tells. Raises `HungUp`.
         """
         while waiter.sealed is None and not self.leaving and not waiter.is_turned_away:
             if waiter.is_unanswered and waiter.answer_by < deadline:
@@ -167,9 +179,25 @@ class Replies:
                     self._give_up(waiter)
             elif not waiter.wait(deadline):
                 break
+            elif waiter.gone:
+                raise HungUp
             elif waiter.sealed is None and not waiter.is_turned_away:
                 waiter.sealed = self._runs.results([run_id]).get(run_id)
         return waiter.sealed
+
+    def outcome(self, run_id: str, action: str, waiter: Waiter, deadline: float) -> Outcome | None:
+        """`result`, opened. What was published and does not open is nobody's: the record tells.
+
+        Raises `SealError` for a result that stands in the record and does not open.
+        """
+        while sealed := self.result(run_id, waiter, deadline):
+            try:
+                return self._runs.open_result(run_id, action, sealed)
+            except SealError:
+                waiter.sealed = self._runs.results([run_id]).get(run_id)
+                if waiter.sealed == sealed:
+                    raise
+        return None
 
     def let_go(self) -> None:
         """End every wait, also those that are still to begin: the runs go on without them."""
@@ -177,6 +205,14 @@ class Replies:
         for waiters in list(self._waiting.values()):
             for waiter in list(waiters):
                 waiter.tell(None)
+
+    def hung_up(self, threads: Container[int]) -> None:
+        """End the waits of these threads: their clients are gone. The runs go on."""
+        for waiters in list(self._waiting.values()):
+            for waiter in list(waiters):
+                if waiter.thread in threads:
+                    waiter.gone = True
+                    waiter.tell(None)
 
     def close(self) -> None:
         """End the line; whoever still waits is told nothing more."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from callboard import strict_json
 from callboard.history import PastRun
-from callboard.runs import RunRecord
+from callboard.runs import RunRecord, unreadable
 
 __all__ = ["listed", "shown"]
 
@@ -16,9 +16,16 @@ def shown(run: RunRecord | PastRun) -> dict[str, Any]:
     """A run with its result, wherever it is kept."""
     return {
         **_common(run),
-        "result": run.outcome and run.outcome.envelope(),
+        "result": run.outcome.envelope() if run.outcome else _no_result(run),
         "progress": run.progress and strict_json.loads(run.progress),
     }
+
+
+def _no_result(run: RunRecord | PastRun) -> dict[str, Any] | None:
+    """That it cannot be read any more, where there was one."""
+    if run.ended is None:
+        return None
+    return {"success": False, "error": unreadable(run.id), "runId": run.id}
 
 
 def listed(run: RunRecord | PastRun) -> dict[str, Any]:

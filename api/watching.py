@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
 
-from api.replies import Replies, Watcher
+from api.replies import HungUp, Replies, Watcher
 from api.run_view import shown
 from callboard.errors import CallboardError, RateLimited
 from callboard.history import PastRun
@@ -137,17 +137,19 @@ class Watch:
 
     def end(self, deadline: float) -> Run | None:
         """The run when it has ended, at ``deadline`` (time.monotonic seconds), or as the process
-        stops; None if it is gone."""
+        stops; None if it is gone. Raises `HungUp`."""
         while True:
             seen = self.look()
             if seen.is_final or self._watching.is_over or time.monotonic() >= deadline:
                 return seen.run
             self.wait(deadline)
+            if self._watcher.gone:
+                raise HungUp
 
     def changes(self) -> Iterator[Seen | None]:
         """The run at each change, until its end; None where there was none for 15 s.
 
-        It ends early as the process stops.
+        It ends early as the process stops, or when the client has hung up.
         """
         told: Seen | None = None
         while True:
@@ -157,7 +159,10 @@ class Watch:
                 yield seen
             if seen.is_final or self._watching.is_over:
                 return
-            if not self.wait():
+            changed = self.wait()
+            if self._watcher.gone:
+                return
+            if not changed:
                 yield None
 
 

@@ -15,7 +15,7 @@ from callboard.errors import BrokerUnavailable
 from callboard.redis_url import RedisUrl
 from callboard.settings import Settings
 
-__all__ = ["TIMEOUT", "Line", "connect", "evicts", "guarded", "pack"]
+__all__ = ["TIMEOUT", "Line", "connect", "evicts", "guarded", "of_type", "pack"]
 
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
@@ -91,6 +91,18 @@ def guarded() -> Iterator[None]:
         raise BrokerUnavailable(
             f"The broker is not available ({type(error).__name__}). Try again shortly."
         ) from error
+
+
+def of_type(reply: Any) -> Any:
+    """A pipeline's reply; None for a key that is of another type than Callboard gave it.
+
+    Raises any other error.
+    """
+    if not isinstance(reply, Exception):
+        return reply
+    if str(reply).startswith("WRONGTYPE"):
+        return None
+    raise reply
 
 
 def evicts(client: redis.Redis) -> str | None:

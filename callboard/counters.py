@@ -18,7 +18,7 @@ from typing import cast
 
 import redis
 
-from callboard.broker import guarded
+from callboard.broker import guarded, of_type
 
 __all__ = ["BOUNDS", "COUNTERS", "Counts", "Times", "observation", "read_counts"]
 
@@ -70,8 +70,9 @@ def read_counts(client: redis.Redis, queues: Iterable[str]) -> Counts:
         pipeline.llen("callboard:ended")
         for name in names:
             pipeline.llen(name)
-        fields, open_runs, ended, *depths = pipeline.execute()
-    counted = _Counted(cast("dict[bytes, bytes]", fields))
+        answers = pipeline.execute(raise_on_error=False)
+        fields, open_runs, ended, *depths = [of_type(answer) or 0 for answer in answers]
+    counted = _Counted(cast("dict[bytes, bytes]", fields or {}))
     return Counts(
         runs={(action, status): n for (action, status), n in counted.pairs("runs")},
         run=counted.times("run"),
@@ -92,8 +93,9 @@ class _Counted:
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self.kinds: dict[str, dict[str, int]] = defaultdict(dict)
         for field, value in fields.items():
-            kind, _, rest = field.decode().partition(":")
-            self.kinds[kind][rest] = int(value)
+            kind, _, rest = field.decode(errors="replace").partition(":")
+            if value.isdigit() and len(value) < 19:  # as Redis counts: it alone adds to them
+                self.kinds[kind][rest] = int(value)
 
     def per_action(self, kind: str) -> PerAction:
         return self.kinds[kind]

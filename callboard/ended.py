@@ -20,6 +20,7 @@ import redis
 from callboard.broker import guarded
 from callboard.counters import BOUNDS, COUNTERS
 from callboard.live import LIVE
+from callboard.run_scripts import HOSTILE
 
 __all__ = ["ENDED", "Ended", "EndedRun"]
 
@@ -28,7 +29,9 @@ TURN = "callboard:historian"
 MOST_BYTES = 8 * 1024 * 1024  # of records in one `Ended.take`, if more than one
 
 # A run that was started again since then is not what the entry tells: its entry is empty.
-_TAKE = """
+_TAKE = (
+    HOSTILE
+    + """
 local list, turn = KEYS[1], KEYS[2]
 local me, seconds, count, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.call('SET', turn, me, 'NX', 'EX', seconds) == false then
@@ -39,7 +42,7 @@ local taken, bytes = {}, 0
 for _, entry in ipairs(redis.call('LRANGE', list, 0, count - 1)) do
   local id, ended = string.match(entry, '^(%S+) (%S+)$')
   local run = 'callboard:run:' .. (id or '')
-  if redis.call('HGET', run, 'ended') ~= ended then
+  if not ended or record(run, 'ended')[1] ~= ended then
     taken[#taken + 1] = {entry, {}}
   else
     bytes = bytes + redis.call('HSTRLEN', run, 'seal') + redis.call('HSTRLEN', run, 'result')
@@ -49,12 +52,17 @@ for _, entry in ipairs(redis.call('LRANGE', list, 0, count - 1)) do
 end
 return taken
 """
+)
 
 # Each entry comes with the least time (ms) that its record is kept. How long a run waited counts
-# from its first start only: a run that was started again had ended in between.
-_SETTLE = """
+# from its first start only: a run that was started again had ended in between. What a run was
+# called with, token and all, leaves with it, unless it may start again.
+_SETTLE = (
+    HOSTILE
+    + """
 local list, live, counters = KEYS[1], KEYS[2], KEYS[3]
 local settled, counted = 0, {}
+local NOW = redis.call('TIME')[1] * 1000
 local function add(field, number)
   counted[field] = (counted[field] or 0) + number
 end
@@ -67,15 +75,18 @@ local function observe(what, ms)
   add(what .. ':sum', ms)
 end
 local function settle(id, run, ended, least)
-  local r = redis.call('HMGET', run, 'ended', 'ttl', 'caller', 'action', 'status', 'enqueued',
-    'started', 'restarted')
+  local r = record(run, 'ended', 'ttl', 'caller', 'action', 'status', 'enqueued', 'started',
+    'restarted', 'again')
   if not r[1] or r[1] ~= ended then return end
-  redis.call('PEXPIREAT', run, ended + math.max(r[2], least))
-  redis.call('ZREM', live, id)
-  if r[3] then redis.call('ZREM', live .. ':' .. r[3], id) end
+  if r[9] ~= '1' then redis.call('HDEL', run, 'seal', 'message') end
+  local ended, enqueued, started = number(ended, NOW), number(r[6]), number(r[7])
+  redis.pcall('PEXPIREAT', run, math.min(ended, NOW) + math.max(number(r[2], 0), least))
+  redis.pcall('ZREM', live, id)
+  if r[3] then redis.pcall('ZREM', live .. ':' .. r[3], id) end
+  if not (r[4] and r[5]) then return end
   add('runs:' .. r[4] .. ':' .. r[5], 1)
-  if r[7] then observe('run:' .. r[4], ended - r[7]) end
-  if r[7] and not r[8] then observe('wait:' .. r[4], r[7] - r[6]) end
+  if started then observe('run:' .. r[4], ended - started) end
+  if started and enqueued and not r[8] then observe('wait:' .. r[4], started - enqueued) end
 end
 for i = 1, #ARGV, 2 do
   local entry = ARGV[i]
@@ -85,9 +96,10 @@ for i = 1, #ARGV, 2 do
   if id then settle(id, 'callboard:run:' .. id, ended, tonumber(ARGV[i + 1])) end
   settled = settled + 1
 end
-for field, number in pairs(counted) do redis.call('HINCRBY', counters, field, number) end
+for field, number in pairs(counted) do redis.pcall('HINCRBY', counters, field, number) end
 return settled
-""".replace("BOUNDS", ", ".join(map(str, BOUNDS)))
+"""
+).replace("BOUNDS", ", ".join(map(str, BOUNDS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,4 +162,4 @@ class Ended:
             pipeline.time()
             length, first, (now, _) = pipeline.execute()
         ended = (first or b"").partition(b" ")[2]
-        return int(length), now - int(ended) / 1000 if ended.isdigit() else 0.0
+        return int(length), now - int(ended) / 1000 if ended.isdigit() and len(ended) < 16 else 0.0

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import redis
 
 from callboard.broker import guarded
+from callboard.run_scripts import HOSTILE
 from callboard.seal import Sealer
 
 __all__ = ["LIVE", "Live", "Position", "caller_tag"]
@@ -23,7 +24,9 @@ LIVE = "callboard:live"
 LOOKED_AT = 500  # runs in one script: it must not keep others waiting
 
 # A run whose record is gone is forgotten. Answers the places that match, and where to go on.
-_PAGE = """
+_PAGE = (
+    HOSTILE
+    + """
 local live, action, status = KEYS[1], ARGV[1], ARGV[2]
 local from, id_from, limit, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local found, position = {}, {}
@@ -31,8 +34,8 @@ local near = redis.call('ZREVRANGEBYSCORE', live, from, '-inf', 'WITHSCORES', 'L
 for i = 1, #near, 2 do
   local id, enqueued = near[i], near[i + 1]
   if enqueued ~= from or id < id_from then
-    local r = redis.call('HMGET', 'callboard:run:' .. id, 'status', 'action')
-    if not r[1] then
+    local r = record('callboard:run:' .. id, 'status', 'action')
+    if not r[1] or not number(enqueued) then
       redis.call('ZREM', live, id)
     elseif (action == '' or r[2] == action) and (status == '' or r[1] == status) then
       found[#found + 1] = {enqueued, id}
@@ -43,6 +46,7 @@ for i = 1, #near, 2 do
 end
 return {found, #near == 2 * most and position or {}}
 """
+)
 
 
 class Position(NamedTuple):
@@ -83,7 +87,10 @@ class Live:
             wanted = [action or "", status or "", *position, limit - len(found), LOOKED_AT]
             with guarded():
                 places, position = self._page(keys=[key], args=wanted)
-            found += [Position(int(enqueued), run_id.decode()) for enqueued, run_id in places]
+            found += [
+                Position(int(enqueued), run_id.decode(errors="replace"))
+                for enqueued, run_id in places
+            ]
         return found
 
     def among(self, run_ids: Sequence[str]) -> set[str]:

@@ -39,22 +39,28 @@ looked at the more seldom the more there are, so that a lapsed claim never waits
 
 from __future__ import annotations
 
-__all__ = ["MAX_LOST", "OPEN", "SCRIPTS"]
+__all__ = ["HOSTILE", "MAX_LOST", "OPEN", "SCRIPTS"]
 
 OPEN = "callboard:open"
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 
-_COMMON = """
-local function now()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
+HOSTILE = """
 local function record(run, ...)
   local r = redis.pcall('HMGET', run, ...)
   return r.err and {} or r
 end
 local function number(text, otherwise)
   return text and #text < 16 and string.find(text, '^%d+$') and tonumber(text) or otherwise
+end
+"""
+"""For scripts: the fields of a record, and a number among them, whatever somebody has put there."""
+
+_COMMON = (
+    HOSTILE
+    + """
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local function patience(waiting)
   return 5000 + 15 * waiting
@@ -78,7 +84,7 @@ local function finish(run, open, id, status, result, again, error)
   redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t,
     unpack(error ~= '' and {'error', error} or {}))
   if r[3] or r[4] then redis.call('HDEL', run, 'session', 'cancel') end
-  redis.call('RPUSH', 'callboard:ended', id .. ' ' .. t)
+  redis.pcall('RPUSH', 'callboard:ended', id .. ' ' .. t)
   redis.call('ZREM', open, id)
   if r[2] then redis.call('PUBLISH', r[2], id .. result) end
   wake(r[1], id)
@@ -104,6 +110,7 @@ local function start_again(run, open, id)
   queue_again(run, open, id, 0)
 end
 """
+)
 
 # An idempotency key that is known answers with its run. A run that ended in a way that is
 # worth another try (503, worker lost) starts again, under its own id and seal. Sent again after a

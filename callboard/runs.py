@@ -15,7 +15,7 @@ import redis
 
 from callboard import message
 from callboard.action import Action
-from callboard.broker import Line, guarded
+from callboard.broker import Line, guarded, of_type
 from callboard.counters import COUNTERS, observation
 from callboard.errors import KeyReused, QueueFull, SealError
 from callboard.live import caller_tag
@@ -23,7 +23,17 @@ from callboard.outcome import Outcome
 from callboard.run_scripts import MAX_LOST, OPEN, SCRIPTS
 from callboard.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
 
-__all__ = ["Accepted", "Claim", "RunRecord", "Runs", "Status", "Take", "unreadable"]
+__all__ = [
+    "STATUSES",
+    "Accepted",
+    "Claim",
+    "RunRecord",
+    "Runs",
+    "Status",
+    "Take",
+    "readable",
+    "unreadable",
+]
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
@@ -39,7 +49,7 @@ class Accepted(NamedTuple):
     joined: bool  # True: an idempotency key led to a run that exists
 
 
-_STATUS: dict[bytes, Status] = {status.encode(): status for status in get_args(Status)}
+STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 _ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
     *(b"attempt", b"lost", b"error"),
@@ -101,8 +111,9 @@ class Runs:
         self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
 
     def close(self) -> None:
-        """Close the connection of `finish_and_ask`; the client is whose it was."""
+        """Close the connections; the next use opens new ones."""
         self._line.close()
+        self._redis.close()
 
     def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
         """Write the record and queue the message, in one step.
@@ -334,7 +345,7 @@ class Runs:
         for run_id in run_ids:
             getattr(pipeline, command)(_run(run_id), *arguments)
         replies = pipeline.execute(raise_on_error=False)
-        return [_no_record(reply) for reply in replies]
+        return [of_type(reply) for reply in replies]
 
     def open_result(self, run_id: str, action: str, sealed: bytes) -> Outcome:
         """A sealed result, as it came in a reply or stands in the record."""
@@ -342,7 +353,7 @@ class Runs:
 
     def _opened(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
         """The whole record; raises `SealError`."""
-        with _readable(run_id):
+        with readable(run_id):
             action = values[b"action"].decode()
             result, progress = values.get(b"result"), values.get(b"progress")
             outcome = self.open_result(run_id, action, result) if result else None
@@ -350,7 +361,7 @@ class Runs:
                 **self._common(run_id, action, values),
                 error=outcome.error if outcome else None,
                 outcome=outcome,
-                progress=progress and self.sealer.open("progress", run_id, action, progress),
+                progress=self._opened_progress(run_id, action, progress),
                 call=self._opened_call(run_id, action, values.get(b"seal")),
             )
 
@@ -360,7 +371,7 @@ class Runs:
         try:
             if not values[b"origin"]:  # of a version that had none
                 return self.read(run_id)
-            with _readable(run_id):
+            with readable(run_id):
                 action, error = values[b"action"].decode(), values[b"error"]
                 told = self.sealer.open("error", run_id, action, error).decode() if error else None
                 return RunRecord(**self._common(run_id, action, values), error=told)
@@ -370,18 +381,24 @@ class Runs:
     def _common(self, run_id: str, action: str, values: Mapping[bytes, bytes]) -> dict[str, Any]:
         """What rows and whole records have."""
         origin = origin_of(self.sealer, run_id, action, values)
+        enqueued = _number(values[b"enqueued"])
+        if enqueued is None:
+            raise ValueError("no time of enqueuing")
         return {
             "id": run_id,
             "action": action,
-            "status": _STATUS[values[b"status"]],
+            "status": STATUSES[values[b"status"].decode()],
             "caller": origin.caller,
             "acceptance": origin.acceptance,
-            "enqueued": _number(values[b"enqueued"]),
+            "enqueued": enqueued,
             "started": _number(values.get(b"started")),
             "ended": _number(values.get(b"ended")),
             "attempt": _number(values.get(b"attempt")) or 0,
             "lost": _number(values.get(b"lost")) or 0,
         }
+
+    def _opened_progress(self, run_id: str, action: str, sealed: bytes | None) -> bytes | None:
+        return self.sealer.open("progress", run_id, action, sealed) if sealed else None
 
     def _opened_call(self, run_id: str, action: str, sealed: bytes | None) -> Call | None:
         return Call.from_json(self.sealer.open("call", run_id, action, sealed)) if sealed else None
@@ -415,21 +432,16 @@ def _text(values: Iterable[bytes]) -> list[str]:
     return [value.decode(errors="replace") for value in values]
 
 
-def _no_record(reply: Any) -> Any:
-    """The reply; None for a key of another type. Raises any other error."""
-    if not isinstance(reply, Exception):
-        return reply
-    if str(reply).startswith("WRONGTYPE"):
-        return None
-    raise reply
-
-
 @contextlib.contextmanager
-def _readable(run_id: str) -> Iterator[None]:
-    """Whatever a record holds that Callboard never wrote makes it one that cannot be read."""
+def readable(run_id: str) -> Iterator[None]:
+    """Whatever is found in it that Callboard never wrote makes a run one that cannot be read:
+    `SealError`."""
     try:
         yield
-    except (SealError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(SealError, LookupError, ValueError, TypeError),
+        *(AttributeError, OverflowError, RecursionError),
+    ) as error:
         raise SealError(unreadable(run_id)) from error
 
 

@@ -9,8 +9,8 @@ neither forge nor move one. Format, version 1::
     associated data  0x01 | kind | 0x00 | run id | 0x00 | action
 
 ``kind`` keeps a result from being taken for a call. ``SECRET_KEY`` is a list: the first key
-seals, all open, so a key is rotated by putting a new one in front and dropping the old one
-when the last run sealed with it has expired (`CALL_LIFETIME`).
+seals, all open, so a key is rotated by putting a new one in front and dropping the old one when
+nothing that it sealed is kept any more: calls for `CALL_LIFETIME`, the history for 30 days.
 
 A message on the queue is only a wake-up and carries no content; `Sealer.sign` marks it as ours.
 """

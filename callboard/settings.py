@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     result_ttl: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_RESULT_TTL", 300)
     """Seconds that an ended run stays in Redis; then it is in the history alone."""
 
+    keep_params: Annotated[int, Field(ge=0, le=30)] = _variable("CALLBOARD_KEEP_PARAMS", 30)
+    """Days that the history keeps the params of runs, sealed, without the token. 0: none."""
+
     # Limits and the edge
     max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
     """Messages in one queue; above it calls get 503."""
@@ -231,6 +234,11 @@ class Settings(BaseSettings):
     """Browser origins that may call: `https://app.example.com,capacitor://localhost`."""
     trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)
     """Proxies in front of the API whose `X-Forwarded-*` headers are believed."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = _variable(
+        "CALLBOARD_MAX_CONNECTIONS_PER_ADDRESS", 1000
+    )
+    """Connections of one address (IPv6: one /64) to an API process; 0: any number. Not counted
+    are loopback and, with CALLBOARD_TRUSTED_PROXIES, all."""
 
     # What else is served; unset: in development only
     metrics: bool | None = _variable("CALLBOARD_METRICS")
@@ -246,6 +254,11 @@ class Settings(BaseSettings):
     def development(self) -> bool:
         """Whether `callboard up` started this process."""
         return self.env == "development"
+
+    @property
+    def connections_per_address(self) -> int | None:
+        """How many connections an address may have; None: any number."""
+        return None if self.trusted_proxies else self.max_connections_per_address or None
 
     def serves(self, page: Literal["metrics", "openapi", "docs", "console"]) -> bool:
         """Whether the API shows this page."""

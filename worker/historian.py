@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from celery import bootsteps
 from callboard import store
 from callboard.ended import Ended, EndedRun
 from callboard.errors import CallboardError
-from callboard.history import Document, History
+from callboard.history import KEPT_SECONDS, Document, History
 from callboard.outcome import WORKER_LOST
 from callboard.threads import supervise
 from worker.services import Services
@@ -30,6 +31,7 @@ __all__ = ["Historian", "HistorianStep"]
 TURN_SECONDS = 0.5
 AGAIN_SECONDS = 2.0  # while the database or the broker is away
 MINE_SECONDS = 10  # how long another worker's historian stays idle after this one's last turn
+HOUR = timedelta(hours=1)
 BATCH = 500  # runs
 FEW = 100  # runs of a turn in a burst
 BEHIND_SECONDS = 30.0  # after which a burst is not waited out
@@ -41,8 +43,10 @@ _log = structlog.get_logger("callboard.worker")
 class Historian:
     """Moves ended runs, a batch at a time."""
 
-    def __init__(self, services: Services, history: History) -> None:
+    def __init__(self, services: Services, history: History, keep_params: int) -> None:
         self._holder = services.worker_id
+        self._kept = timedelta(days=keep_params)
+        self._dropped = datetime.now(UTC) - timedelta(seconds=KEPT_SECONDS)  # params, until then
         self._ended = Ended(services.connect())
         self._history = history
         self._stopped = threading.Event()
@@ -71,7 +75,16 @@ class Historian:
             self._history.write(list(documents.values()), again)
         lost = {run_id for run_id, row in documents.items() if row["error"] == WORKER_LOST}
         kept = [(run, LOST_KEPT_SECONDS if run.run_id in lost else 0) for run in taken]
-        return self._ended.settle(kept)
+        settled = self._ended.settle(kept)
+        self._drop_params()
+        return settled
+
+    def _drop_params(self) -> None:
+        """Have the history forget the params of another hour, once their days are over."""
+        until = self._dropped + HOUR
+        if until <= datetime.now(UTC) - self._kept:
+            self._history.drop_params(self._dropped, until)
+            self._dropped = until
 
     def _count(self) -> int:
         """How many runs this turn may move."""
@@ -111,7 +124,9 @@ class HistorianStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         services = worker.app.services
-        self._historian = Historian(services, History(store.database, services.sealer))
+        keep = services.settings.keep_params
+        history = History(store.database, services.sealer, keep_params=keep > 0)
+        self._historian = Historian(services, history, keep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""

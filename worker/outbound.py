@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from callboard import strict_json
 from callboard.bounded_http import BoundedClient
 from callboard.results import ActionResult, fail, ok
 
@@ -141,7 +142,7 @@ def _client(process: int) -> BoundedClient:
 def _unwrapped(endpoint: str, response: httpx.Response) -> ActionResult[Any]:
     """The gateway answers ``{"success", "data", "error"}``; other JSON is the data itself."""
     try:
-        body = response.json()
+        body = strict_json.loads(response.content)
     except ValueError:
         return fail(f"Integration {endpoint!r}: {response.status_code}, and no JSON")
     wrapped = isinstance(body, dict) and isinstance(body.get("success"), bool)

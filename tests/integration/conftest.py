@@ -86,13 +86,13 @@ def make_historian(
     """Historians as workers have them, not started: ``make_historian()``."""
     clients: list[redis.Redis] = []
 
-    def make(history: History = history) -> Historian:
+    def make(history: History = history, keep_params: int = 30) -> Historian:
         def connect() -> redis.Redis:
             clients.append(redis.Redis.from_url(redis_url))
             return clients[-1]
 
         services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect)
-        return Historian(services, history)
+        return Historian(services, history, keep_params)
 
     yield make
     for client in clients:

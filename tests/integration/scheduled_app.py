@@ -67,7 +67,8 @@ class ScheduledApp:
         return self._services[-1]
 
     def close(self) -> None:
-        """Close the connections that are not Redis's pools'."""
+        """Close the connections."""
+        self.redis.close()
         for services in self._services:
             services.runs.close()
 

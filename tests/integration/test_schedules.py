@@ -206,7 +206,7 @@ class TestEnds:
         [run_id] = app.queued()
         services = app.services()
         services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
-        Historian(services, History(store.database, services.sealer)).turn()
+        Historian(services, History(store.database, services.sealer), 30).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
         beat.turn()

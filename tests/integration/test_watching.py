@@ -16,6 +16,7 @@ from ended_runs import SEALER, done, work
 from flask.testing import FlaskClient
 
 from api import watching
+from api.replies import HungUp
 from api.services import Services
 from callboard.runs import Runs
 from callboard.seal import Call
@@ -160,6 +161,30 @@ def test_what_changed_while_the_line_was_away_is_seen_when_it_is_back(
     note(services.runs, run_id, 0.2)
     redis_client.client_kill_filter(_type="pubsub")
     eventually(lambda: all(fraction(mine) == 0.2 for mine in told), within=10)
+
+
+def test_who_has_hung_up_is_let_go(services: Services, run_id: str, eventually: Eventually) -> None:
+    ends: list[str] = []
+
+    def stream() -> None:
+        with services.watching.watch(run_id) as watch:
+            list(watch.changes())
+        ends.append("stream")
+
+    def wait() -> None:
+        with services.watching.watch(run_id) as watch, pytest.raises(HungUp):
+            watch.end(time.monotonic() + 60)
+        ends.append("wait")
+
+    threads = [threading.Thread(target=target) for target in (stream, wait)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(services.replies) == 2)
+    services.replies.hung_up({thread.ident for thread in threads if thread.ident})
+    for thread in threads:
+        thread.join(10)
+    assert sorted(ends) == ["stream", "wait"]
+    assert len(services.replies) == 0
 
 
 def test_a_read_that_fails_fails_once_for_all(

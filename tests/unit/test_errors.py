@@ -14,7 +14,6 @@ STAYS_INSIDE = {
     errors.RunRefused,  # an inner node
     errors.ServiceUnavailable,  # an inner node
     errors.ConfigurationError,  # ends a start-up
-    errors.SealError,  # tampering: answered as an internal error, logged
     errors.InvalidData,  # the tools answer it as a failure
     errors.TransactionConflict,  # ends an attempt of a run
     errors.StopHandler,  # ends a handler
