@@ -4,6 +4,7 @@ On a command line, flags such as ``--bind`` win over it. WEB_CONCURRENCY (1): wo
 """
 
 import gc
+import importlib
 import os
 import shutil
 import sys
@@ -15,9 +16,9 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from api.server import ApiWorker, raise_file_limit
 from callboard import printed
 from callboard.errors import ConfigurationError
+from callboard.layout import API
 from callboard.log import configure_logging, route_standard_logging, standard_formatter
 from callboard.preflight import preflight
 
@@ -25,7 +26,8 @@ from callboard.preflight import preflight
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
 
 
-worker_class = ApiWorker  # who waits for its client for too long, or is gone, is let go
+server = importlib.import_module(f"{API}.server")  # in the wheel the API is `callboard.api`
+worker_class = server.ApiWorker  # who waits for its client for too long, or is gone, is let go
 worker_connections = 4000  # requests under way, or awaited
 limit_request_field_size = 8192 + 64  # a token of 8 KiB, in its header
 sendfile = False  # by the system call, a response could wait for its client unseen
@@ -85,7 +87,7 @@ def on_starting(server: object) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Called by gunicorn in each process before its first request."""
-    raise_file_limit(worker.cfg.worker_connections)
+    server.raise_file_limit(worker.cfg.worker_connections)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     services = worker.wsgi.extensions["callboard"]
