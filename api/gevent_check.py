@@ -6,6 +6,7 @@ import os
 import sys
 
 from callboard.errors import ConfigurationError
+from callboard.programs import GUNICORN
 
 __all__ = ["require_gevent"]
 
@@ -23,7 +24,7 @@ def require_gevent() -> None:
 
     if not monkey.is_module_patched("socket"):
         raise ConfigurationError(
-            "gunicorn loads the API without gevent, so that each call would block a process "
-            "or a thread until its run has ended. Start it with `callboard web`, or give gunicorn "
-            "--worker-class gevent and no --preload."
+            f"gunicorn loads the API without gevent, so that each call would block a process "
+            f"or a thread until its run has ended. Start it with `callboard web`, or give gunicorn "
+            f"--config '{GUNICORN}' and no --preload."
         )

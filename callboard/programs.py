@@ -12,7 +12,7 @@ from typing import Literal, NoReturn
 from callboard.errors import ConfigurationError
 from callboard.layout import API, INSTALLED, REPOSITORY, WORKER, shipped
 
-__all__ = ["Name", "command", "run"]
+__all__ = ["GUNICORN", "Name", "command", "run"]
 
 Name = Literal["web", "worker", "beat", "flower"]
 
