@@ -1,28 +1,37 @@
-# From a fresh clone: `make up` starts everything, `make test` tests it. Needs Python 3.11+ only.
+# From a fresh clone: `make up` starts everything, `make test` tests it. Needs Python 3.11 to 3.13 only.
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install up test wheel-test check format bench chaos soak docs lock clean
+.PHONY: install up test test-lowest test-newest wheel-test check format bench chaos soak docs lock clean
 
 install: $(INSTALLED)
 
+# Any of these Pythons will do; `make up PYTHON=python3.13` names one. 3.14 has no wheel of the
+# embedded MongoDB yet.
+PYTHON ?= python3.11 python3.12 python3.13 python3
+
+# Every package is installed as a wheel: no compiler is needed, and none is used.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 # Rebuilt only when the lock or the project's own metadata changed.
 $(INSTALLED): requirements-dev.lock pyproject.toml
-	@python=$$(for name in python3.11 python3.12 python3.13 python3; do \
-		if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-			echo $$name; break; fi; done); \
+	@for name in $(PYTHON); do \
+		version=$$($$name -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		case $$version in \
+			3.11|3.12|3.13) python=$$name; break;; \
+			3.1[4-9]) found="$$found $$name is $$version, for which the embedded MongoDB has no wheel yet.";; \
+			*) found="$$found $$name is $$version, which is too old.";; \
+		esac; done; \
 	if [ -z "$$python" ]; then \
-		echo "Callboard needs Python 3.11 or newer; found: $$(python3 --version 2>&1)" >&2; exit 1; fi; \
+		echo "Callboard needs Python 3.11, 3.12 or 3.13.$${found:- No $(PYTHON) was found.}" >&2; exit 1; fi; \
 	[ -x $(BIN)/python ] || $$python -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "This Python cannot make a virtual environment. On Debian: apt-get install python3-venv" >&2; \
 		exit 1; }
 	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--no-build-isolation -e .
+	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 up: install
@@ -34,6 +43,21 @@ test: install
 # The built wheel, in a fresh environment without a compiler: about two minutes.
 wheel-test: install
 	@$(BIN)/pytest tests/wheel $(ARGS)
+
+# With the oldest and with the newest packages that pyproject.toml admits, not those of the locks;
+# a warning of an old package is no error.
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest: install
+	@mkdir -p build
+	@$(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --only-binary :all: \
+		--resolution $(RESOLUTION) --extra server --extra embedded --extra tracing \
+		pyproject.toml -o build/$@.txt
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/$@
+	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -r build/$@.txt
+	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -c build/$@.txt --group dev
+	@$(BIN)/uv pip install --quiet --python build/$@ --no-deps --no-build-isolation -e .
+	@build/$@/bin/pytest -W default::DeprecationWarning tests/unit tests/integration $(ARGS)
 
 check: install
 	@$(BIN)/ruff check .
@@ -47,8 +71,7 @@ format: install
 # The peers' packages come on top; the lock keeps those that Callboard itself uses as they are.
 $(VENV)/.bench-installed: requirements-bench.lock $(INSTALLED)
 	@echo "Installing the benchmark's peers into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements-bench.lock
+	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements-bench.lock
 	@touch $@
 
 bench: $(VENV)/.bench-installed
@@ -63,8 +86,7 @@ soak: install
 
 $(VENV)/.docs-installed: requirements-docs.lock $(INSTALLED)
 	@echo "Installing what builds the documentation into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements-docs.lock
+	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements-docs.lock
 	@touch $@
 
 # Into site/, to be opened from there.
@@ -91,4 +113,4 @@ lock: install
 	@echo hatchling | $(LOCK) $(ARGS) - -c requirements-dev.lock -o requirements-build.lock
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site .mypy_cache .ruff_cache .pytest_cache
