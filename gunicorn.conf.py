@@ -21,6 +21,7 @@ from callboard.errors import ConfigurationError
 from callboard.layout import API
 from callboard.log import configure_logging, route_standard_logging, standard_formatter
 from callboard.preflight import preflight
+from callboard.threads import supervise
 
 # Loopback, unless a platform says which port it forwards to.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"
@@ -94,7 +95,7 @@ def post_worker_init(worker: Any) -> None:
     worker.watch(
         per_address=services.settings.connections_per_address, hung_up=services.replies.hung_up
     )
-    threading.Thread(target=_let_go_at_the_end, args=(worker,), daemon=True).start()
+    supervise("end of waits", lambda: _let_go_at_the_end(worker), threading.Event())
 
 
 def _let_go_at_the_end(worker: Any) -> None:

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import ipaddress
 import json
+import re
 import resource
 import select
 import socket
@@ -162,8 +163,9 @@ class Connection:
         if self._head:
             self.sendall(b"")
 
-    def finish(self, body: Body) -> bool:
+    def finish(self, req: Any) -> bool:
         """The response is complete. Whether another request can come: the body is at its end."""
+        body: Body = req.body
         self.flush()
         if self._interim:  # whether the body comes now is the client's choice
             return False
@@ -172,7 +174,7 @@ class Connection:
             _drop(body)
         if body.failed or self._at_end:
             return False
-        self.phase = IDLE
+        self.phase = HEAD if req.unreader.buf.tell() else IDLE  # some of the next is there
         self.since = time.monotonic()
         self._received = self._reads = 0
         return True
@@ -307,6 +309,10 @@ _poll = get_original("select", "poll")  # gevent's own would watch each by itsel
 _GONE = getattr(select, "POLLRDHUP", 0)  # besides an error, and an end in both directions
 
 
+class InvalidHost(refused.ParseException):
+    """A request does not say which host it is for, or not as a name or address and a port."""
+
+
 class Chunks:
     """A body in chunks, as gunicorn reads it; what is wrong with it is the client's mistake."""
 
@@ -328,6 +334,25 @@ def _require_chunked_alone(headers: list[tuple[str, str]]) -> None:
     for name, value in headers:
         if name == "TRANSFER-ENCODING" and value.lower() != "chunked":
             raise refused.UnsupportedTransferCoding("not chunked alone")
+
+
+_HOST = re.compile(r"(?:[0-9A-Za-z._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+def _require_version_and_host(req: Any) -> None:
+    """Raises `InvalidHTTPVersion` above 1.1, `InvalidHost` without a host (HTTP/1.0 needs none).
+
+    Several are refused with the head.
+    """
+    if req.version > (1, 1):
+        raise refused.InvalidHTTPVersion(req.version)
+    for name, value in req.headers:
+        if name == "HOST":
+            if not _HOST.fullmatch(value):
+                raise InvalidHost
+            return
+    if req.version == (1, 1):
+        raise InvalidHost
 
 
 def _drop(body: Body) -> None:
@@ -376,11 +401,12 @@ class ApiWorker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """A request, when its head is there; raises StopIteration if it was the last one."""
         sock.begin()
+        _require_version_and_host(req)
         if isinstance(req.body.reader, ChunkedReader):
             _require_chunked_alone(req.headers)
             req.body.reader = Chunks(req.body.reader)
         super().handle_request(listener_name, req, sock, addr)
-        if not sock.finish(req.body):
+        if not sock.finish(req):
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
@@ -440,6 +466,7 @@ _MALFORMED: Mapping[type[BaseException], str] = {
     refused.InvalidRequestLine: "The request line is not well-formed",
     refused.InvalidRequestMethod: "The request line names no valid method",
     refused.InvalidHTTPVersion: "The request is not of HTTP/1.1 or HTTP/1.0",
+    InvalidHost: "There is no Host header, or it is not a name or an address with at most a port",
     refused.InvalidHeader: "A header is not well-formed",
     refused.InvalidHeaderName: "A header's name is not well-formed",
     refused.ObsoleteFolding: "A header goes over several lines",
@@ -456,6 +483,8 @@ def _refusal(error: BaseException) -> tuple[HTTPStatus, str, str]:
     kind = type(error)
     if kind in _REFUSALS:
         return _REFUSALS[kind]
+    if isinstance(getattr(error, "version", None), tuple):  # a version, but another
+        return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "bad_request", _MALFORMED[kind]
     if isinstance(error, refused.ParseException) and not isinstance(error, _OWN_MISTAKES):
         text = _MALFORMED.get(kind, "The request is not well-formed")
         return HTTPStatus.BAD_REQUEST, "bad_request", text

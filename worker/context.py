@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from callboard import store, strict_json
+from callboard import store
 from callboard.context import ActionContext
 from callboard.errors import ConfigurationError
 from worker.outbound import Outbound
+from worker.progress import Progress
 from worker.tools import Tools
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build_context(
 ) -> tuple[ActionContext, Tools]:
     """The context of this attempt, and its tools; ``transaction``: the one around the handler."""
     call, run_id, name = attempt.call, attempt.run_id, attempt.action.name
-    outbound = Outbound(services, attempt)
+    outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     tools = Tools(
         database=store.database,
         run_id=run_id,
@@ -40,6 +40,7 @@ def build_context(
         deadline=attempt.deadline,
         transaction=transaction,
         on_session=on_session,
+        on_end=progress.flush,
     )
     context = ActionContext(
         run_id=run_id,
@@ -52,7 +53,7 @@ def build_context(
         claims=call.claims,
         attempt=attempt.claim.attempt,
         _database=_of_the_run(tools, store.database),
-        _progress=_of_the_run(tools, _progress(services, attempt)),
+        _progress=_of_the_run(tools, progress),
         _fetch=_of_the_run(tools, outbound.fetch),
         _joined=_joined(tools, name),
     )
@@ -85,14 +86,8 @@ def _joined(tools: Tools, caller: str) -> Callable[[str, Callable[[], Any]], Any
     return joined
 
 
-def _progress(services: Services, attempt: Attempt) -> Callable[[float, str | None], None]:
-    def progress(fraction: float, message: str | None) -> None:
-        if isinstance(fraction, bool) or not isinstance(fraction, int | float):
-            raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
-        if not math.isfinite(fraction) or not 0 <= fraction <= 1:
-            raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
-        text = None if message is None else str(message)[:500].encode(errors="replace").decode()
-        content = strict_json.dumps({"fraction": float(fraction), "message": text})
+def _progress(services: Services, attempt: Attempt) -> Progress:
+    def write(content: bytes) -> None:
         services.runs.note_progress(attempt.run_id, attempt.action.name, attempt.holder, content)
 
-    return progress
+    return Progress(write, services.progress_pause)

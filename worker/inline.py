@@ -48,6 +48,8 @@ class _NoRecord:
 class _InlineServices(Services):
     """The worker's services, without its connections."""
 
+    progress_pause = 0.0  # a test sees each
+
     def __init__(
         self, settings: Settings, registry: Registry, progress: list[dict[str, Any]]
     ) -> None:

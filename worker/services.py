@@ -34,6 +34,8 @@ __all__ = ["Services"]
 class Services:
     """Settings, registry and the run records, for the main process and each child."""
 
+    progress_pause = 0.1  # seconds between two writes of a run's progress
+
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry

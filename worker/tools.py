@@ -77,10 +77,12 @@ class Tools:
         deadline: float | None = None,
         transaction: Transaction | None = None,
         on_session: Callable[[str], None] = lambda session_id: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """``deadline``: `time.monotonic` seconds by which calls to the database give up.
         ``transaction``: the one that `run_in_transaction` opened around the handler.
         ``on_session``: told the session id before ``transaction()`` starts one.
+        ``on_end``: called by `end`.
         """
         self.lost: ServiceUnavailable | None = None
         self._database = database
@@ -90,6 +92,7 @@ class Tools:
         self._deadline = deadline
         self._transaction = transaction
         self._on_session = on_session
+        self._on_end = on_end
         self.ended = False
         self._creates: Counter[str] = Counter()  # creates without an id, by collection
 
@@ -180,6 +183,7 @@ class Tools:
     def end(self) -> None:
         """The attempt is over: what has kept the tools, a global or a thread, gets nothing more."""
         self.ended = True
+        self._on_end()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

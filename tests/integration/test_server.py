@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-
-from callboard.stack.ports import free_port
+from small_server import serving, told
 
 Connect = Callable[..., socket.socket]
 Eventually = Callable[..., None]
@@ -75,37 +72,12 @@ def post_worker_init(worker):
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Of a gunicorn with deadlines of seconds and 20 places."""
     folder = tmp_path_factory.mktemp("server")
-    (folder / "small.py").write_text(APPLICATION)
-    (folder / "conf.py").write_text(SETTINGS.format(places=PLACES))
-    port = free_port()
-    with (folder / "log").open("w") as log:
-        flags = ["-c", "conf.py", "-b", f"127.0.0.1:{port}"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *flags, "small:app"],
-            cwd=folder,
-            stderr=log,
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(port):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline
+    settings = SETTINGS.format(places=PLACES)
+    with serving(folder, APPLICATION, settings) as port:
         yield port
-    finally:
-        process.kill()
-        process.wait()
     log_text = (folder / "log").read_text()
     assert "Socket error" not in log_text
     assert "secret-header" not in log_text
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            return connection.recv(100).startswith(b"HTTP/1.0 200")
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -123,14 +95,6 @@ def connect(port: int) -> Iterator[Connect]:
             return connection
 
         yield open_one
-
-
-def told(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    received = b""
-    while data := connection.recv(65536):
-        received += data
-    return received
 
 
 def seconds_until_end(connection: socket.socket) -> float:
@@ -156,7 +120,7 @@ class TestEveryPhaseHasADeadline:
             pytest.param(b"GET /", 0.5, 2, id="request line"),
             pytest.param(GET + b"X: a", 0.5, 2, id="head"),
             pytest.param(GET + b"\r\n", 2, 4, id="between requests"),
-            pytest.param(GET + b"\r\n" + b"GET", 0.5, 4, id="second head"),
+            pytest.param(GET + b"\r\n" + b"GET", 0.5, 2, id="second head"),
             pytest.param(READ + b"Content-Length: 5\r\n\r\n12", 1.5, 3.5, id="body"),
             pytest.param(
                 READ + b"Transfer-Encoding: chunked\r\n\r\n5", 1.5, 3.5, id="size of a chunk"
@@ -166,7 +130,10 @@ class TestEveryPhaseHasADeadline:
                 READ + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", 1.5, 3.5, id="trailer"
             ),
             pytest.param(
-                b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12", 1.5, 5, id="body nobody reads"
+                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12",
+                1.5,
+                5,
+                id="body nobody reads",
             ),
             pytest.param(
                 b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n12", 0, 3.5, id="the same, HTTP/1.0"
@@ -262,6 +229,8 @@ class TestItsOwnErrorsAreEnvelopes:
             (GET + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, "too_large"),
             (GET + b"X: a\r\n" * 101 + b"\r\n", 431, "too_large"),
             (GET + b"X: " + b"a" * 8000 + b"\r\n" + b"Y: a\r\n" * 20_000, 431, "too_large"),
+            (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+            (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505, "bad_request"),
             (GET + b"Expect: more\r\n\r\n", 417, "bad_request"),
             (GET + b"Transfer-Encoding: x\r\n\r\n", 501, "bad_request"),
             (GET + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, "bad_request"),

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -64,6 +65,14 @@ def slow(ctx: ActionContext) -> ActionResult:
         ctx.progress(step / 10, f"step {step}")
         time.sleep(seconds / 10)
     return ok({"attempt": ctx.attempt})
+
+
+@action(timeout=120)
+def held(ctx: ActionContext) -> ActionResult:
+    """Runs until the file ``until`` is there: a test says when."""
+    while not Path(ctx.params["until"]).exists():
+        time.sleep(0.02)
+    return ok()
 
 
 @action(timeout=1)
