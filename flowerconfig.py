@@ -1,6 +1,6 @@
 """Flower's settings: `callboard flower` names this file to it."""
 
-from callboard.log import route_standard_logging
+from callboard.log.lines import route_standard_logging
 
 route_standard_logging()  # Flower's lines look like all others; --logging chooses their level
 

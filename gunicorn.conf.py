@@ -16,12 +16,12 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from callboard import printed
 from callboard.errors import ConfigurationError
 from callboard.layout import API
-from callboard.log import configure_logging, route_standard_logging, standard_formatter
+from callboard.log import printed
+from callboard.log.lines import configure_logging, route_standard_logging, standard_formatter
 from callboard.preflight import preflight
-from callboard.threads import supervise
+from callboard.processes.threads import supervise
 
 # Loopback, unless a platform says which port it forwards to.
 bind = f"0.0.0.0:{os.environ['PORT']}" if os.environ.get("PORT") else "127.0.0.1:8000"

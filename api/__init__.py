@@ -18,6 +18,6 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
 
     gunicorn's settings name `api.server`, in a process that must not yet import the application.
     """
-    from api.app import create_app
+    from .app import create_app
 
     return create_app(settings, registry)

@@ -15,23 +15,25 @@ from werkzeug.routing import MapAdapter
 from werkzeug.sansio.utils import get_host
 from werkzeug.utils import cached_property
 
-from api import audit, cors, errors
-from api.calls import MAX_BODY_BYTES, add_paths, calls
-from api.console import console
-from api.documentation import docs, openapi
-from api.gevent_check import require_gevent
-from api.health import health
-from api.metrics import counted_among, metrics
-from api.prefix import plain_prefix
-from api.run_list import run_list
-from api.runs import runs
-from api.schedules import schedules
-from api.services import Services
 from callboard.errors import BadRequest
-from callboard.log import LineLogger, configure_logging
+from callboard.log.lines import LineLogger, configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, get_settings
 from callboard.tracing import asked_for
+
+from . import cors, errors
+from .call.calls import MAX_BODY_BYTES, add_paths, calls
+from .gevent_check import require_gevent
+from .pages.console import console
+from .pages.documentation import docs, openapi
+from .prefix import plain_prefix
+from .runs.listing import run_list
+from .runs.views import runs
+from .schedules import schedules
+from .services import Services
+from .telemetry import audit
+from .telemetry.health import health
+from .telemetry.metrics import counted_among, metrics
 
 __all__ = ["create_app"]
 
@@ -114,7 +116,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.extensions["callboard"] = Services.build(settings, registry)
     errors.install(app)
     if asked_for(os.environ):
-        from api import tracing  # needs the extra
+        from .telemetry import tracing  # needs the extra
 
         tracing.install(app)
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):

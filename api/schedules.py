@@ -7,18 +7,19 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.calls import identify
-from api.errors import envelope
-from api.prefix import run_location
-from api.services import services
-from callboard import store
 from callboard.clock import DatabaseClock
+from callboard.connections import mongodb
 from callboard.errors import BadRequest, NotFound
-from callboard.fires import KEPT_ROWS, Fire, Fires
-from callboard.publisher import Publisher
-from callboard.schedule import Schedule
-from callboard.schedules import Schedules, State
-from callboard.timing import fires_after
+from callboard.schedules.enqueue import Publisher
+from callboard.schedules.fires import KEPT_ROWS, Fire, Fires
+from callboard.schedules.state import Schedules, State
+from callboard.schedules.timing import fires_after
+from callboard.sdk.schedule import Schedule
+
+from .call.calls import identify
+from .errors import envelope
+from .prefix import run_location
+from .services import services
 
 __all__ = ["schedules"]
 
@@ -47,7 +48,7 @@ def history(name: str) -> Response:
 
     The fires of a schedule that was taken out of the code stay until they expire.
     """
-    fires = Fires(store.database).history(name, _limit(request.args.get("limit")))
+    fires = Fires(mongodb.database).history(name, _limit(request.args.get("limit")))
     if not fires:
         _declared(name)
     return _answer({"fires": [_shown_fire(fire) for fire in fires]})
@@ -57,7 +58,7 @@ def history(name: str) -> Response:
 def trigger(name: str) -> Response:
     """Run the schedule's action now: 202, with the run to look at."""
     schedule, at_hand = _declared(name), services()
-    publisher = Publisher(at_hand.settings, at_hand.registry, at_hand.runs, Fires(store.database))
+    publisher = Publisher(at_hand.settings, at_hand.registry, at_hand.runs, Fires(mongodb.database))
     run_id = publisher.trigger(schedule, _now())
     data = {"runId": run_id, "status": at_hand.status_of(run_id)}
     body = {"success": True, "data": data}
@@ -81,7 +82,7 @@ def resume(name: str) -> Response:
 
 
 def _states() -> Schedules:
-    return Schedules(store.database)
+    return Schedules(mongodb.database)
 
 
 def _declared(name: str) -> Schedule:
@@ -105,7 +106,7 @@ def _answer(data: dict[str, Any]) -> Response:
 
 def _now() -> datetime:
     """The database's time, by which schedules fire."""
-    return DatabaseClock(store.database)()
+    return DatabaseClock(mongodb.database)()
 
 
 def _shown(schedule: Schedule, state: State | None, now: datetime) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from callboard.errors import BadRequest
-from callboard.threads import supervise
+from callboard.processes.threads import supervise
 
 __all__ = ["ApiWorker", "Connection", "Connections", "Phase", "raise_file_limit", "response"]
 

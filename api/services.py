@@ -11,20 +11,22 @@ from typing import cast
 import redis
 from flask import Request, current_app, request
 
-from api.identity import Identity, Verifier
-from api.limits import Kind, RateLimit
-from api.replies import Replies
-from api.watching import Watching
-from callboard import store, tracing
-from callboard.broker import connect
+from callboard import tracing
+from callboard.connections import mongodb
+from callboard.connections.redis import connect
 from callboard.errors import Forbidden, NotFound, SealError, Unauthorized
-from callboard.history import History, PastRun
-from callboard.live import Live
 from callboard.registry import Registry
-from callboard.run_list import RunList
-from callboard.runs import RunRecord, Runs
-from callboard.seal import Sealer
+from callboard.runs.history import History, PastRun
+from callboard.runs.listing import RunList
+from callboard.runs.live import Live
+from callboard.runs.seal import Sealer
+from callboard.runs.store import RunRecord, Runs
 from callboard.settings import Settings
+
+from .call.limits import Kind, RateLimit
+from .call.replies import Replies
+from .identity.tokens import Identity, Verifier
+from .runs.watching import Watching
 
 __all__ = ["Services", "services", "this_request"]
 
@@ -52,7 +54,7 @@ class Services:
         client = connect(settings)
         sealer = Sealer(settings.secret_keys)
         runs = _runs(client, sealer)
-        history = History(store.database, sealer)
+        history = History(mongodb.database, sealer)
         replies = Replies(client, runs)
         return cls(
             settings=settings,
@@ -137,7 +139,7 @@ def _runs(client: redis.Redis, sealer: Sealer) -> Runs:
     """The run records; with spans, if OpenTelemetry's variables ask for them."""
     if not tracing.asked_for(os.environ):
         return Runs(client, sealer)
-    from api.tracing import TracedRuns
+    from .telemetry.tracing import TracedRuns
 
     return TracedRuns(client, sealer)
 

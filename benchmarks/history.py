@@ -2,9 +2,9 @@
 
     python -m benchmarks.history [--seconds 60]
 
-In a burst the history moves few runs; after half a minute it has to keep up (`worker.historian`).
-So the first rows show calls without most of it, the last ones with all of it, and the line below
-them what one run costs when nothing else goes on.
+In a burst the history moves few runs; after half a minute it has to keep up
+(`worker.archive.archiver`). So the first rows show calls without most of it, the last ones with all
+of it, and the line below them what one run costs when nothing else goes on.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from benchmarks.load import Load, LoadResult
 from benchmarks.servers import Watched
 from benchmarks.stacks.base import HOST, Site
 from benchmarks.stacks.ours import OURS
-from callboard.ended import Ended
+from callboard.runs.ended import Ended
 from callboard.stack.process import Process
-from worker.historian import BEHIND_SECONDS
+from worker.archive.archiver import BEHIND_SECONDS
 
 CALLERS = 16
 WINDOW = 5.0  # seconds

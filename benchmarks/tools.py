@@ -23,12 +23,12 @@ from uuid import uuid4
 
 from pymongo.database import Database
 
-from callboard.results import ok
+from callboard.connections.mongodb import connect
+from callboard.sdk.results import ok
 from callboard.stack.folder import DataFolder
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.supervisor import Supervisor
-from callboard.store import connect
-from worker.tools import Tools
+from worker.tools.tools import Tools
 
 DATA = {"title": "Launch", "attendeeIds": [f"user_{n}" for n in range(20)], "open": True, "n": 5}
 RUN_SECONDS = 3600.0

@@ -1,13 +1,13 @@
 """Callboard runs server actions: Python functions that clients call over HTTP."""
 
-from callboard.action import action
-from callboard.client import Client
-from callboard.collection import Collection
-from callboard.context import ActionContext, ActionTools
-from callboard.results import ActionResult, fail, ok
-from callboard.retry import Retry
-from callboard.schedule import Schedule
-from callboard.where import all_of, exists, gt, gte, lt, lte, ne, one_of
+from callboard.client.client import Client
+from callboard.sdk.action import action
+from callboard.sdk.collection import Collection
+from callboard.sdk.context import ActionContext, ActionTools
+from callboard.sdk.results import ActionResult, fail, ok
+from callboard.sdk.retry import Retry
+from callboard.sdk.schedule import Schedule
+from callboard.sdk.where import all_of, exists, gt, gte, lt, lte, ne, one_of
 
 __all__ = [
     "ActionContext",

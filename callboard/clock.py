@@ -18,7 +18,7 @@ import redis
 import structlog
 from pymongo.database import Database
 
-from callboard import broker, store
+from callboard.connections import mongodb, redis as broker
 
 __all__ = ["OFF_SECONDS", "Clock", "ClockWatch", "DatabaseClock", "ahead_of_broker", "deviation"]
 
@@ -53,7 +53,7 @@ class DatabaseClock:
     def __call__(self) -> datetime:
         """The time; half of what the answer took is added. Raises `DatabaseUnavailable`."""
         asked = time.monotonic()
-        with store.guarded():
+        with mongodb.guarded():
             told: datetime = self._database().client.admin.command("hello")["localTime"]
         took = timedelta(seconds=time.monotonic() - asked)
         moment = told.replace(tzinfo=UTC) + took / 2

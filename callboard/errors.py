@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from callboard.results import ActionResult
+    from callboard.sdk.results import ActionResult
 
 
 class CallboardError(Exception):

@@ -100,8 +100,8 @@ def _output(process: subprocess.Popen[str], give_up: Callable[[], str | None]) -
 
 
 def _declared() -> Declared:
-    from callboard.example import example_params
     from callboard.registry import get_registry
+    from callboard.sdk.example import example_params
     from callboard.settings import get_settings
 
     settings, registry = get_settings(), get_registry()

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from callboard.action import Action
-from callboard.collection import Collection
 from callboard.errors import ConfigurationError, Forbidden, Unauthorized, UnknownAction
-from callboard.schedule import Schedule
-from callboard.schedule_check import check_schedules
+from callboard.schedules.check import check_schedules
+from callboard.sdk.action import Action
+from callboard.sdk.collection import Collection
+from callboard.sdk.schedule import Schedule
 
 __all__ = ["Registry", "discover", "discover_here", "get_registry"]
 

@@ -22,9 +22,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from callboard import mongodb_uri, tracing
+from callboard import tracing
+from callboard.connections import mongodb_uri
+from callboard.connections.redis_url import RedisUrl
 from callboard.errors import ConfigurationError
-from callboard.redis_url import RedisUrl
 
 __all__ = [
     "DEVELOPMENT_SECRET",

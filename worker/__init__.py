@@ -15,13 +15,13 @@ INLINE = ("inline_tools", "prepare", "run_inline")
 
 
 def __getattr__(name: str) -> Any:
-    """``worker.app``: built on first use, so that importing a module of the worker needs no
+    """``worker.celery_app``: built on first use, so that importing a module of the worker needs no
     settings. A wrong setting ends the process with one message.
 
     The names in ``INLINE`` are what `callboard.testing` runs handlers with.
     """
     if name in INLINE:
-        from worker import inline
+        from .runs import inline
 
         return getattr(inline, name)
     if name != "app":
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
 @cache
 def _app() -> Any:
-    from worker.app import create_app
+    from .celery_app import create_app
 
     # what modules print as they are imported comes at once, and once: children inherit a buffer
     if isinstance(sys.stdout, TextIOWrapper):

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, cast
 import redis
 import structlog
 
-from callboard import message, tracing
-from callboard.broker import connect
+from callboard import tracing
+from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
-from callboard.message import Wakeup
 from callboard.registry import Registry
-from callboard.runs import Runs
-from callboard.seal import Sealer
+from callboard.runs import message
+from callboard.runs.message import Wakeup
+from callboard.runs.seal import Sealer
+from callboard.runs.store import Runs
 from callboard.settings import PRIVATE_VARIABLES, Settings
-from worker.hands import Hands
-from worker.isolation import Isolation
+
+from .lease.hands import Hands
+from .runs.isolation import Isolation
 
 if TYPE_CHECKING:
-    from worker.tracing import RunTracing
+    from .runs.tracing import RunTracing
 
 __all__ = ["Services"]
 
@@ -108,6 +110,6 @@ def _tracing() -> RunTracing | None:
     """The spans of runs, if OpenTelemetry's variables ask for them."""
     if not tracing.asked_for(os.environ):
         return None
-    from worker.tracing import RunTracing
+    from .runs.tracing import RunTracing
 
     return RunTracing()

@@ -13,7 +13,7 @@ from callboard.cli.development import adopt_running_stack, data_dir_option
 from callboard.cli.listing import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
-    from callboard.action import Action
+    from callboard.sdk.action import Action
 
 __all__ = ["actions"]
 

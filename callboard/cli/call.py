@@ -16,7 +16,7 @@ from callboard.cli.development import (
     token_option,
 )
 from callboard.cli.follow import followed, print_result
-from callboard.client import Client
+from callboard.client.client import Client
 
 __all__ = ["call"]
 

@@ -10,8 +10,8 @@ import click
 
 from callboard.cli.call import DEFAULT_URL
 from callboard.cli.development import adopt_running_stack, data_dir_option, token_option
+from callboard.client.typescript import typescript_client
 from callboard.errors import ConfigurationError, ServiceUnavailable
-from callboard.typescript import typescript_client
 
 __all__ = ["client"]
 

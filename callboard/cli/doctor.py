@@ -76,7 +76,7 @@ def _actions() -> str:
 def _broker() -> str:
     import redis
 
-    from callboard.broker import evicts
+    from callboard.connections.redis import evicts
 
     client = _redis()
     try:
@@ -109,7 +109,7 @@ def _database() -> str:
 
 def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
-    from callboard import presence
+    from callboard.connections import heartbeat
 
     get_settings()
     try:
@@ -122,27 +122,27 @@ def _worker() -> str:
         )
         names = sorted(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
-        seen = presence.seen(_redis(), presence.WORKER)
+        seen = heartbeat.seen(_redis(), heartbeat.WORKER)
         hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
         raise ServiceUnavailable(f"no worker answers{hint}") from error
-    _require_ready("worker", presence.WORKER)
+    _require_ready("worker", heartbeat.WORKER)
     return f"{', '.join(names)} answers"
 
 
 def _beat() -> str:
-    from callboard import presence
+    from callboard.connections import heartbeat
 
-    _require_ready("beat", presence.BEAT)
-    if not presence.seen(_redis(), presence.BEAT):
+    _require_ready("beat", heartbeat.BEAT)
+    if not heartbeat.seen(_redis(), heartbeat.BEAT):
         raise ServiceUnavailable("no beat is alive: schedules do not fire")
     return "alive"
 
 
 def _require_ready(kind: str, prefix: str) -> None:
     """Raise for those that live and are not ready: why stands in their log."""
-    from callboard import presence
+    from callboard.connections import heartbeat
 
-    if found := presence.unready(_redis(), prefix):
+    if found := heartbeat.unready(_redis(), prefix):
         told = "; ".join(f"{kind} {name} {why}" for name, why in sorted(found.items()))
         raise ServiceUnavailable(f"not ready: {told}. See its log")
 
@@ -160,28 +160,29 @@ def _clocks() -> str:
 
 def _deviations() -> dict[str, float]:
     """By how many seconds each clock is ahead of the one that it is compared with."""
-    from callboard import clock, presence, store
+    from callboard import clock
+    from callboard.connections import heartbeat, mongodb
 
-    client, database = _redis(), clock.DatabaseClock(store.database)
+    client, database = _redis(), clock.DatabaseClock(mongodb.database)
     try:
         database()
     finally:
-        store.close_database()
+        mongodb.close_database()
     found = {
         "this machine's clock (database)": database.ahead,
         "this machine's clock (broker)": clock.ahead_of_broker(client),
     }
     for kind, prefix, whose in (
-        ("worker", presence.WORKER, "broker"),
-        ("beat", presence.BEAT, "database"),
+        ("worker", heartbeat.WORKER, "broker"),
+        ("beat", heartbeat.BEAT, "database"),
     ):
-        for name, sign in presence.signs(client, prefix).items():
+        for name, sign in heartbeat.signs(client, prefix).items():
             if isinstance(sign.get("ahead"), int | float):
                 found[f"the clock of {kind} {name} ({whose})"] = sign["ahead"]
     return found
 
 
 def _redis() -> redis.Redis:
-    from callboard.broker import connect
+    from callboard.connections.redis import connect
 
     return connect(get_settings())

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from callboard.client import Client
+from callboard.client.client import Client
 
 __all__ = ["followed", "print_result"]
 

@@ -22,7 +22,7 @@ from callboard.cli.development import (
 )
 from callboard.cli.follow import followed, print_result
 from callboard.cli.listing import age, json_option, print_json, print_rows
-from callboard.client import Client
+from callboard.client.client import Client
 from callboard.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["runs"]

@@ -73,10 +73,10 @@ def resume(name: str) -> None:
 
 def _timetable() -> Timetable:
     """Loaded here: the other commands need no client of the database."""
-    from callboard import store
     from callboard.cli.timetable import Timetable
+    from callboard.connections import mongodb
 
-    click.get_current_context().call_on_close(store.close_database)
+    click.get_current_context().call_on_close(mongodb.close_database)
     return Timetable()
 
 

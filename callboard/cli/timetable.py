@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from callboard import store
-from callboard.broker import connect
 from callboard.clock import DatabaseClock
+from callboard.connections import mongodb
+from callboard.connections.redis import connect
 from callboard.errors import NotFound
-from callboard.fires import Fire, Fires
-from callboard.publisher import Publisher
 from callboard.registry import get_registry
-from callboard.runs import Runs
-from callboard.schedule import Schedule
-from callboard.schedules import Schedules, State
-from callboard.seal import Sealer
+from callboard.runs.seal import Sealer
+from callboard.runs.store import Runs
+from callboard.schedules.enqueue import Publisher
+from callboard.schedules.fires import Fire, Fires
+from callboard.schedules.state import Schedules, State
+from callboard.schedules.timing import fires_after
+from callboard.sdk.schedule import Schedule
 from callboard.settings import get_settings
-from callboard.timing import fires_after
 
 __all__ = ["Timetable", "local"]
 
@@ -29,9 +29,9 @@ class Timetable:
 
     def __init__(self) -> None:
         self._registry = get_registry()
-        self._schedules = Schedules(store.database)
-        self._fires = Fires(store.database)
-        self._now = DatabaseClock(store.database)
+        self._schedules = Schedules(mongodb.database)
+        self._fires = Fires(mongodb.database)
+        self._now = DatabaseClock(mongodb.database)
 
     def schedules(self) -> list[Row]:
         """Every schedule: ``name, action, when, paused, next, zone, last``."""

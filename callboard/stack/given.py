@@ -70,7 +70,7 @@ def _ping(url: str) -> None:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    from callboard.redis_url import RedisUrl
+    from callboard.connections.redis_url import RedisUrl
 
     bounds: dict[str, Any] = {
         "socket_timeout": TIMEOUT,

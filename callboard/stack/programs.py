@@ -11,7 +11,8 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from callboard import presence, programs
+from callboard import programs
+from callboard.connections import heartbeat
 from callboard.stack.environment import SHARED
 from callboard.stack.folder import DataFolder
 from callboard.stack.process import Program
@@ -75,7 +76,7 @@ class Application:
                 *("--concurrency", str(self.workers)),
                 *("--without-mingle", "--without-gossip"),  # a second of asking for neighbours
             ],
-            ready=lambda: key_exists(self._redis_url, presence.WORKER + name),
+            ready=lambda: key_exists(self._redis_url, heartbeat.WORKER + name),
         )
 
     def beat(self) -> Program:
@@ -83,7 +84,7 @@ class Application:
         return self._program(
             "beat",
             [],
-            ready=lambda: key_exists(self._redis_url, f"{presence.BEAT}*"),
+            ready=lambda: key_exists(self._redis_url, f"{heartbeat.BEAT}*"),
         )
 
     def flower(self) -> Program:

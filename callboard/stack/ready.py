@@ -33,7 +33,7 @@ def key_exists(url: str, pattern: str) -> bool:
 def _ask_redis(url: str, question: Callable[[Any], Any]) -> bool:
     import redis
 
-    from callboard.redis_url import RedisUrl
+    from callboard.connections.redis_url import RedisUrl
 
     bounds = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
     pool = redis.ConnectionPool(**{**RedisUrl.parse(url).client_options(), **bounds})

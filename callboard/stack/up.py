@@ -11,8 +11,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from callboard.errors import ConfigurationError
-from callboard.orphans import orphans_ended
 from callboard.preflight import Declared, preflight
+from callboard.processes.orphans import orphans_ended
 from callboard.settings import Settings
 from callboard.stack.banner import banner
 from callboard.stack.environment import development_environment

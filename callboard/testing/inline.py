@@ -16,12 +16,13 @@ from typing import Any
 
 from pymongo.database import Database
 
-from callboard import store, strict_json
-from callboard.context import ActionTools
+from callboard import strict_json
+from callboard.connections import mongodb
 from callboard.layout import WORKER
 from callboard.registry import Registry, discover
-from callboard.results import ActionResult
-from callboard.seal import Call
+from callboard.runs.seal import Call
+from callboard.sdk.context import ActionTools
+from callboard.sdk.results import ActionResult
 from callboard.settings import Settings
 from callboard.stack.folder import DataFolder
 from callboard.stack.secantus import start_mongodb
@@ -85,7 +86,7 @@ class InlineCall:
     @property
     def database(self) -> Database[dict[str, Any]]:
         """The database, past all tools."""
-        return store.database()
+        return mongodb.database()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +110,17 @@ class InlineStack:
         with own as uri:
             settings = _settings(uri, environment)
             stack = cls(settings=settings, registry=discover(settings.actions))
-            store.open_database(uri)
+            mongodb.open_database(uri)
             try:
                 _worker().prepare(stack.registry)
                 yield stack
             finally:
-                store.close_database()
+                mongodb.close_database()
 
     @contextmanager
     def fresh(self) -> Iterator[InlineCall]:
         """For one test: the database is empty before it, with its indexes."""
-        database = store.database()
+        database = mongodb.database()
         for name in database.list_collection_names():
             database[name].delete_many({})
         yield InlineCall(settings=self.settings, registry=self.registry)

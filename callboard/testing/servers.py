@@ -68,7 +68,7 @@ def own_redis(url: str) -> Iterator[str]:
     """
     import redis
 
-    from callboard.redis_url import RedisUrl
+    from callboard.connections.redis_url import RedisUrl
 
     given_redis(url).wait()
     options = RedisUrl.parse(url).client_options()

@@ -1,7 +1,7 @@
 """Tracing: whether OpenTelemetry's own variables ask for it. Imports nothing of OpenTelemetry.
 
 Off unless an endpoint or the exporter ``otlp`` is named; then `callboard.tracing.tracer` makes
-the spans. A run's trace goes through the queue inside its seal (`callboard.seal.Call.trace`).
+the spans. A run's trace goes through the queue inside its seal (`callboard.runs.seal.Call.trace`).
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ import pytest
 import redis
 from local_stack import Stack, started
 
-from callboard import message
 from callboard.registry import discover
-from callboard.runs import COUNTERS, Runs
-from callboard.seal import Call, Sealer
+from callboard.runs import message
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.store import COUNTERS, Runs
 
 CANARY_EXCEPTION = "canary-exception"
 CANARY_PASSWORD = "canary-password-5309"

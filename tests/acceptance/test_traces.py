@@ -19,8 +19,8 @@ from local_http import served
 from local_stack import STOP, Stack, started
 
 from callboard.registry import discover
-from callboard.runs import Runs
-from callboard.seal import Call, Sealer
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.store import Runs
 
 HERE = str(Path(__file__).parent)
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -15,9 +15,9 @@ import redis
 from celery import Celery
 from local_stack import Stack
 
-from callboard import message
-from callboard.counters import COUNTERS
-from callboard.seal import Sealer
+from callboard.runs import message
+from callboard.runs.counters import COUNTERS
+from callboard.runs.seal import Sealer
 
 QUEUE = "callboard"
 Eventually = Callable[..., None]

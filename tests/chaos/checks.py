@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from pymongo.database import Database
 
-from callboard.run_scripts import OPEN
+from callboard.runs.scripts import OPEN
 from chaos.intervals import Interval, overlapping
 from chaos.load import ACCOUNTS, BALANCE, Call
 

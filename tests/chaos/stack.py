@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import redis
 from pymongo.database import Database
 
-from callboard import store
+from callboard.connections import mongodb
 from callboard.preflight import preflight
 from callboard.stack.environment import development_environment
 from callboard.stack.folder import DataFolder
@@ -136,7 +136,7 @@ class Stack:
     @contextmanager
     def database(self) -> Iterator[Database[dict[str, Any]]]:
         """The application's database."""
-        with store.connect(self.environment["MONGODB_URI"]) as client:
+        with mongodb.connect(self.environment["MONGODB_URI"]) as client:
             yield client.get_default_database()
 
     def pid(self, name: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from callboard.run_scripts import OPEN
+from callboard.runs.scripts import OPEN
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.faults import Fault, bag, inject
 from chaos.intervals import read_intervals

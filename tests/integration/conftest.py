@@ -17,15 +17,15 @@ from pymongo.database import Database
 from scheduled_app import ScheduledApp
 
 from api import create_app
-from callboard import store
-from callboard.history import History
+from callboard.connections import mongodb
+from callboard.connections.mongodb import connect
 from callboard.registry import Registry
-from callboard.results import ActionResult, ok
-from callboard.runs import Runs
+from callboard.runs.history import History
+from callboard.runs.store import Runs
+from callboard.sdk.results import ActionResult, ok
 from callboard.settings import Settings, get_settings
-from callboard.store import connect
-from worker.historian import Historian
-from worker.tools import Tools
+from worker.archive.archiver import Historian
+from worker.tools.tools import Tools
 
 JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"  # that of `make_token`
 
@@ -125,7 +125,7 @@ def app(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     app = ScheduledApp(get_settings())
     yield app
     app.close()
-    store.close_database()
+    mongodb.close_database()
     get_settings.cache_clear()
 
 
@@ -155,7 +155,7 @@ def api(
     yield build
     for app in built:
         app.extensions["callboard"].close()
-    store.close_database()
+    mongodb.close_database()
     get_settings.cache_clear()
 
 

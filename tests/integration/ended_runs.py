@@ -10,9 +10,9 @@ import redis
 from pydantic import BaseModel
 
 from callboard import ActionResult, action, ok
-from callboard.outcome import Outcome
-from callboard.runs import Runs
-from callboard.seal import Call, Sealer
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.store import Runs
 
 SEALER = Sealer(("k" * 40,))
 

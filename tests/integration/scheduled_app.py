@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from callboard import ActionContext, ActionResult, Schedule, action, ok, store
-from callboard.broker import connect
-from callboard.fires import Fire, Fires
-from callboard.publisher import Publisher
+from callboard import ActionContext, ActionResult, Schedule, action, ok
+from callboard.connections import mongodb
+from callboard.connections.redis import connect
 from callboard.registry import Registry
-from callboard.schedules import Schedules
+from callboard.schedules.enqueue import Publisher
+from callboard.schedules.fires import Fire, Fires
+from callboard.schedules.state import Schedules
 from callboard.settings import Settings, get_settings
 from callboard.stack.ports import free_port
-from worker.beat import Beat
-from worker.execution import execute
+from worker.runs.execution import execute
+from worker.schedules.beat import Beat
 from worker.services import Services
 
 MINUTE = timedelta(minutes=1)
@@ -56,8 +57,8 @@ class ScheduledApp:
         self.settings = settings
         self.clock = Clock()
         self.redis = connect(settings)
-        self.schedules = Schedules(store.database)
-        self.fires = Fires(store.database)
+        self.schedules = Schedules(mongodb.database)
+        self.fires = Fires(mongodb.database)
         self._services: list[Services] = []
         STARTED.clear()
 
@@ -105,8 +106,8 @@ class ScheduledApp:
     def move_database_away(self, monkeypatch: Any) -> None:
         """Nothing answers any more where MONGODB_URI points."""
         monkeypatch.setenv("MONGODB_URI", f"mongodb://127.0.0.1:{free_port()}/away")
-        store.close_database()
+        mongodb.close_database()
         get_settings.cache_clear()
 
     def rows(self) -> Any:
-        return store.database()["_fires"]
+        return mongodb.database()["_fires"]

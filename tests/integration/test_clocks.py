@@ -19,13 +19,14 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from scheduled_app import MINUTE, ScheduledApp
 
-from callboard import Schedule, clock, presence, store
+from callboard import Schedule, clock
 from callboard.cli.doctor import _clocks, doctor
 from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
+from callboard.connections import heartbeat, mongodb
 from callboard.errors import ServiceUnavailable
-from callboard.fires import Fire, fire_id
-from worker.beat import Beat
-from worker.heartbeat import Heartbeat
+from callboard.schedules.fires import Fire, fire_id
+from worker.lease.heartbeat import Heartbeat
+from worker.schedules.beat import Beat
 
 HOUR = timedelta(hours=1)
 EACH_MINUTE = Schedule("s", "work", every_minutes=1)
@@ -38,7 +39,7 @@ def shifted(seconds: float) -> Callable[[], float]:
 
 def beat_with(app: ScheduledApp, seconds: float, *schedules: Schedule) -> Beat:
     """A beat on a machine whose clock is ahead."""
-    now = DatabaseClock(store.database, local=shifted(seconds))
+    now = DatabaseClock(mongodb.database, local=shifted(seconds))
     return Beat(app.services(*schedules), f"off-{seconds:g}", now=now)
 
 
@@ -48,7 +49,7 @@ class TestDatabaseClock:
     def test_it_tells_the_databases_time_whatever_this_machines_clock_says(
         self, seconds: float
     ) -> None:
-        asked = DatabaseClock(store.database, local=shifted(seconds))
+        asked = DatabaseClock(mongodb.database, local=shifted(seconds))
         assert abs((asked() - datetime.now(UTC)).total_seconds()) < 1
         assert asked.ahead == pytest.approx(seconds, abs=1)
 
@@ -107,14 +108,14 @@ class TestABeatWhoseClockIsOff:
             off.turn()
             off.turn()
         assert [line["by"] for line in lines if "by" in line] == ["7200.0 s ahead"]
-        assert presence.signs(app.redis, presence.BEAT)["off-7200"] == {"ahead": 7200.0}
+        assert heartbeat.signs(app.redis, heartbeat.BEAT)["off-7200"] == {"ahead": 7200.0}
 
 
 def make_due(app: ScheduledApp) -> None:
     """Let a minute begin since the last plan."""
     through = app.schedules.states()["s"].through
     earlier = through.replace(second=0, microsecond=0) - timedelta(seconds=1)
-    store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"through": earlier}})
+    mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"through": earlier}})
 
 
 class TestAPlanThatAWrongClockHasLeft:
@@ -158,7 +159,7 @@ class TestAPlanThatAWrongClockHasLeft:
     ) -> None:
         beat = app.beat(EACH_MINUTE)
         far = app.clock() + timedelta(days=3000)
-        store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {field: far}})
+        mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {field: far}})
         beat.turn()
         app.clock.advance(minutes=1)
         beat.turn()
@@ -265,7 +266,7 @@ class TestWhatIsKept:
         app.clock.moment = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
         app.beat(daily)
         wrong = datetime(2026, 7, 1, 11, 0, tzinfo=UTC)  # by the rules of winter
-        store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"nextFire": wrong}})
+        mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"nextFire": wrong}})
         app.clock.moment = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
         app.beat(daily)
         assert [fire.planned for fire in app.history()] == [app.clock()]
@@ -289,7 +290,7 @@ class TestReadiness:
 
     def test_a_worker_tells_by_how_much_it_is_off(self, redis_client: redis.Redis) -> None:
         Heartbeat(redis_client, "worker@here", ["callboard"]).turn()
-        [sign] = presence.signs(redis_client, presence.WORKER).values()
+        [sign] = heartbeat.signs(redis_client, heartbeat.WORKER).values()
         assert abs(sign["ahead"]) < 1
         assert sign["queues"] == ["callboard"]
 
@@ -297,13 +298,13 @@ class TestReadiness:
 @pytest.mark.usefixtures("app")
 class TestDoctor:
     def test_clocks_that_agree(self, redis_client: redis.Redis) -> None:
-        presence.show(redis_client, f"{presence.WORKER}a", '{"ahead": 0.4}', 60)
-        presence.show(redis_client, f"{presence.BEAT}old", "", 60)  # of a version before
+        heartbeat.show(redis_client, f"{heartbeat.WORKER}a", '{"ahead": 0.4}', 60)
+        heartbeat.show(redis_client, f"{heartbeat.BEAT}old", "", 60)  # of a version before
         assert _clocks().startswith("agree within 0.4")
 
-    @pytest.mark.parametrize("key", [f"{presence.WORKER}far", f"{presence.BEAT}far"])
+    @pytest.mark.parametrize("key", [f"{heartbeat.WORKER}far", f"{heartbeat.BEAT}far"])
     def test_each_that_is_off_is_named(self, redis_client: redis.Redis, key: str) -> None:
-        presence.show(redis_client, key, json.dumps({"ahead": -61.5}), 60)
+        heartbeat.show(redis_client, key, json.dumps({"ahead": -61.5}), 60)
         with pytest.raises(ServiceUnavailable, match=r"far .* is 61\.5 s behind"):
             _clocks()
 
@@ -314,15 +315,15 @@ class TestDoctor:
             raise KeyError("what")
 
         beat = app.beat(EACH_MINUTE)
-        assert presence.seen(redis_client, presence.BEAT) == ["beat"]
+        assert heartbeat.seen(redis_client, heartbeat.BEAT) == ["beat"]
         monkeypatch.setattr(beat, "_states", broken)
         for _ in range(2):
             with pytest.raises(KeyError):
                 beat.turn()
-            assert presence.seen(redis_client, presence.BEAT) == []
+            assert heartbeat.seen(redis_client, heartbeat.BEAT) == []
         told = CliRunner().invoke(doctor, ["--data-dir", "/nonexistent"]).output
         assert "not ready: beat beat failed: KeyError" in told
         monkeypatch.undo()
         beat.turn()
         beat.turn()
-        assert presence.seen(redis_client, presence.BEAT) == ["beat"]
+        assert heartbeat.seen(redis_client, heartbeat.BEAT) == ["beat"]

@@ -12,18 +12,18 @@ from doc_pages import ROOT, write_package
 from flask import Flask
 from local_http import served
 
-from callboard import store
+from callboard.connections import mongodb
 from callboard.errors import StopHandler
-from callboard.outcome import Outcome
 from callboard.registry import Registry, discover
-from callboard.runs import Claim
-from callboard.seal import Call
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Call
+from callboard.runs.store import Claim
 from callboard.settings import get_settings
-from worker.context import build_context
-from worker.execution import Attempt
+from worker.runs.context import build_context
+from worker.runs.execution import Attempt
 from worker.services import Services
-from worker.tools import Tools
-from worker.transaction import run_in_transaction
+from worker.tools.tools import Tools
+from worker.tools.transaction import run_in_transaction
 
 OURS = ("actions", "identity", "index", "migrating", "scaling", "tools", "transactions")
 
@@ -143,12 +143,12 @@ def run(
         if not action.transaction:
             return handler()
         return run_in_transaction(
-            database=store.database, run_id=attempt.run_id, action=name,
+            database=mongodb.database, run_id=attempt.run_id, action=name,
             deadline=attempt.deadline, before_start=lambda session: None, body=handler,
         )  # fmt: skip
 
     yield run
-    store.close_database()
+    mongodb.close_database()
     get_settings.cache_clear()
 
 

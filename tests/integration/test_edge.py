@@ -13,7 +13,7 @@ import redis
 from flask.testing import FlaskClient
 from pydantic import ValidationError
 
-from api.limits import network
+from api.call.limits import network
 from callboard.stack.ports import free_port
 
 Api = Callable[..., FlaskClient]

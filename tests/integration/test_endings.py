@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from scheduled_app import STARTED, ScheduledApp, work
 
-from callboard.outcome import WORKER_LOST, Outcome
-from callboard.run_scripts import MAX_LOST
-from callboard.runs import RunRecord
-from callboard.seal import Call
-from worker import execution
-from worker.execution import execute
+from callboard.runs.outcome import WORKER_LOST, Outcome
+from callboard.runs.scripts import MAX_LOST
+from callboard.runs.seal import Call
+from callboard.runs.store import RunRecord
+from worker.runs import execution
+from worker.runs.execution import execute
 
 LEASE = 5.0
 

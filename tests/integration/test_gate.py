@@ -14,11 +14,12 @@ import redis
 from ended_runs import SEALER
 from malformed import messages, obeyed_by_nobody, published
 
-from callboard import message, presence
-from callboard.counters import COUNTERS
+from callboard.connections import heartbeat
 from callboard.registry import discover
-from callboard.runs import Runs
-from callboard.seal import Call
+from callboard.runs import message
+from callboard.runs.counters import COUNTERS
+from callboard.runs.seal import Call
+from callboard.runs.store import Runs
 
 QUEUE = "callboard"
 APP = Path(__file__).parents[1] / "acceptance"  # the actions of its folder ``app``
@@ -113,7 +114,7 @@ def test_a_signed_message_is_obeyed_in_its_run_alone(
 ) -> None:
     monkeypatch.syspath_prepend(str(APP))
     worker = start()
-    eventually(lambda: worker.name in presence.seen(redis_client, presence.WORKER), within=30)
+    eventually(lambda: worker.name in heartbeat.seen(redis_client, heartbeat.WORKER), within=30)
     for text in obeyed_by_nobody(written()):
         redis_client.lpush(QUEUE, text)
         redis_client.lpush(QUEUE + "\x06\x163", text)

@@ -13,15 +13,15 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from callboard import fail
-from callboard.ended import ENDED, Ended
 from callboard.errors import DatabaseUnavailable
-from callboard.history import RUNS, History
-from callboard.live import LIVE
-from callboard.outcome import Outcome
-from callboard.runs import Runs
-from callboard.seal import Sealer
+from callboard.runs.ended import ENDED, Ended
+from callboard.runs.history import RUNS, History
+from callboard.runs.live import LIVE
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Sealer
+from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.historian import FEW, LOST_KEPT_SECONDS, Historian
+from worker.archive.archiver import FEW, LOST_KEPT_SECONDS, Historian
 
 
 class TestWriting:

@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from flask import Flask, Response
 from local_http import scripted, served
 
-from api import create_app, jwks
-from callboard import action, ok, threads
+from api import create_app
+from api.identity import jwks
+from callboard import action, ok
 from callboard.errors import IssuerUnavailable
+from callboard.processes import threads
 from callboard.registry import Registry
 from callboard.settings import Settings
 

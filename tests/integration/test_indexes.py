@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from callboard.collection import Collection
 from callboard.errors import ConfigurationError
-from worker.indexes import create_indexes
-from worker.transaction import MARKER_TTL, MARKERS
+from callboard.sdk.collection import Collection
+from worker.tools.indexes import create_indexes
+from worker.tools.transaction import MARKER_TTL, MARKERS
 
 
 def keys_of(database, coll):

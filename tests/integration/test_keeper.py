@@ -17,23 +17,25 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from scheduled_app import ScheduledApp
 
-from callboard import ActionResult, action, ok, presence, store, threads
-from callboard.broker import connect
+from callboard import ActionResult, action, ok
+from callboard.connections import heartbeat, mongodb
+from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
+from callboard.processes import threads
 from callboard.registry import Registry
-from callboard.runs import Runs
-from callboard.seal import CALL_LIFETIME, Call
+from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.store import Runs
 from callboard.settings import Settings
 from callboard.stack.ports import free_port
-from worker.execution import HandlerStopped, _stoppable, install_stop_signal
-from worker.fence import Fence
-from worker.held import HeldRuns
-from worker.keeper import Keeper
-from worker.renewing import Renewing
+from worker.lease.fence import Fence
+from worker.lease.held import HeldRuns
+from worker.lease.keeper import Keeper
+from worker.lease.renewing import Renewing
+from worker.lease.sessions import Sessions
+from worker.lease.stopping import Stopping
+from worker.lease.sweeping import Sweeping
+from worker.runs.execution import HandlerStopped, _stoppable, install_stop_signal
 from worker.services import Services
-from worker.sessions import Sessions
-from worker.stopping import Stopping
-from worker.sweeping import Sweeping
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -85,7 +87,7 @@ class Worker:
         self.runs = self.services.runs
         self.redis = self.services.connect()
         self.held = HeldRuns(self.services.hands, actions, self.services.holder, LEASE)
-        self.sessions = Sessions(store.database)
+        self.sessions = Sessions(mongodb.database)
         self.stopping = Stopping(self.held, self.runs, self.sessions)
         self.renewing = Renewing(self.held, self.runs, LEASE)
         self.children: list[Child] = []
@@ -435,15 +437,15 @@ class TestKeeper:
         keeper.start()
         eventually(
             lambda: (
-                presence.unready(redis_client, presence.WORKER)
+                heartbeat.unready(redis_client, heartbeat.WORKER)
                 == {"worker@here": "failed: renewing"}
             )
         )
-        assert presence.seen(redis_client, presence.WORKER) == []
+        assert heartbeat.seen(redis_client, heartbeat.WORKER) == []
         before = worker.lease(child)
         eventually(lambda: worker.lease(child) > before)
-        eventually(lambda: presence.seen(redis_client, presence.WORKER) == ["worker@here"])
-        assert presence.unready(redis_client, presence.WORKER) == {}
+        eventually(lambda: heartbeat.seen(redis_client, heartbeat.WORKER) == ["worker@here"])
+        assert heartbeat.unready(redis_client, heartbeat.WORKER) == {}
 
     def test_the_end_of_the_grace_hands_back_what_is_in_hand(
         self, worker: Worker, keeper: Keeper, eventually: Eventually

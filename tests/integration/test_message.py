@@ -9,7 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
-from callboard import message
+from callboard.runs import message
 
 
 def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_url: str) -> None:

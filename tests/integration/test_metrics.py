@@ -18,9 +18,9 @@ from ended_runs import end, lost
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from callboard.runs import Runs
+from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.historian import Historian
+from worker.archive.archiver import Historian
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,13 +20,13 @@ from flask import Flask, Response, redirect, request
 from local_http import scripted, served
 
 from callboard import ok
-from callboard.action import action
 from callboard.registry import Registry, discover
-from callboard.runs import Claim
-from callboard.seal import Call
+from callboard.runs.seal import Call
+from callboard.runs.store import Claim
+from callboard.sdk.action import action
 from callboard.settings import Settings
-from worker.execution import Attempt
-from worker.outbound import MAX_RESPONSE_BYTES, Outbound
+from worker.runs.execution import Attempt
+from worker.runs.outbound import MAX_RESPONSE_BYTES, Outbound
 from worker.services import Services
 
 OWNER, CALLER = "owner-jwt", "caller-jwt"

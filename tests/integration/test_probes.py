@@ -12,12 +12,12 @@ import redis
 import yaml
 from doc_pages import ROOT
 
-from callboard import presence
+from callboard.connections import heartbeat
 
 NOWHERE = "redis://127.0.0.1:1/0"
 SIGNS = {  # of life, as each process shows them
-    "worker": f"{presence.WORKER}celery@{os.uname().nodename}",
-    "beat": f"{presence.BEAT}any",
+    "worker": f"{heartbeat.WORKER}celery@{os.uname().nodename}",
+    "beat": f"{heartbeat.BEAT}any",
 }
 
 
@@ -60,7 +60,7 @@ def test_passes_while_the_sign_of_life_is_there(
     command: list[str], name: str, redis_url: str, redis_client: redis.Redis
 ) -> None:
     assert not passes(command, redis_url)
-    presence.show(redis_client, SIGNS[name], "{}", seconds=60)
+    heartbeat.show(redis_client, SIGNS[name], "{}", seconds=60)
     assert passes(command, redis_url)
 
 

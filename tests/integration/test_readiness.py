@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from callboard import threads
-from callboard.threads import supervise
+from callboard.processes import threads
+from callboard.processes.threads import supervise
 
 Eventually = Callable[..., None]
 

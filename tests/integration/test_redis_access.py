@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ended_runs import ACTIONS
 from flower.utils.broker import Broker
 
-from callboard.broker import connect, evicts
 from callboard.cli.doctor import _broker
+from callboard.connections.redis import connect, evicts
 from callboard.errors import BrokerUnavailable, ServiceUnavailable
 from callboard.registry import Registry
 from callboard.settings import Settings, get_settings
@@ -29,7 +29,7 @@ from callboard.stack.ports import free_port
 from callboard.stack.process import Program
 from callboard.stack.ready import redis_answers
 from callboard.stack.supervisor import Supervisor
-from worker.app import create_app
+from worker.celery_app import create_app
 
 PASSWORD = "p@ss:w/rd#?+&%é[] "
 REGISTRY = Registry(actions={action.name: action for action in ACTIONS})

@@ -12,12 +12,12 @@ from ended_runs import end, finish, lost, work
 from flask.testing import FlaskClient
 from pymongo import MongoClient
 
-from callboard.history import RUNS
-from callboard.outcome import Outcome
-from callboard.runs import Runs
-from callboard.seal import Call
+from callboard.runs.history import RUNS
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Call
+from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.historian import Historian
+from worker.archive.archiver import Historian
 
 Get = Callable[..., Any]
 

@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 import redis
 
-from callboard import ActionResult, action, message, ok
-from callboard.ended import ENDED
+from callboard import ActionResult, action, ok
 from callboard.errors import BrokerUnavailable, KeyReused, QueueFull
-from callboard.outcome import Outcome
-from callboard.run_scripts import OPEN
-from callboard.runs import Accepted, Runs
-from callboard.seal import Call, Sealer
+from callboard.runs import message
+from callboard.runs.ended import ENDED
+from callboard.runs.outcome import Outcome
+from callboard.runs.scripts import OPEN
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.store import Accepted, Runs
 
 LEASE = 5.0  # seconds
 TURN = 0.25  # seconds between two sweeps

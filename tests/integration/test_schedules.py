@@ -14,21 +14,22 @@ from scheduled_app import MINUTE, STARTED, ScheduledApp, work
 
 from actions.digest import daily_digest
 from actions.items import heartbeat
-from callboard import Schedule, store
-from callboard.counters import Times, read_counts
+from callboard import Schedule
+from callboard.connections import mongodb
 from callboard.errors import DatabaseUnavailable, QueueFull
-from callboard.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fire, Fires, fire_id
-from callboard.history import History
-from callboard.outcome import Outcome
-from callboard.runs import Runs
-from callboard.schedules import Schedules
+from callboard.runs.counters import Times, read_counts
+from callboard.runs.history import History
+from callboard.runs.outcome import Outcome
+from callboard.runs.store import Runs
+from callboard.schedules.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fire, Fires, fire_id
+from callboard.schedules.state import Schedules
 from callboard.settings import Settings
 from callboard.stack.ports import free_port
-from worker.beat import Beat
-from worker.historian import Historian
-from worker.planning import plan_fires
-from worker.scheduler import ActionScheduler
-from worker.tools import Tools
+from worker.archive.archiver import Historian
+from worker.schedules.beat import Beat
+from worker.schedules.planning import plan_fires
+from worker.schedules.scheduler import ActionScheduler
+from worker.tools.tools import Tools
 
 EACH_MINUTE = Schedule("s", "work", every_minutes=1)
 
@@ -206,7 +207,7 @@ class TestEnds:
         [run_id] = app.queued()
         services = app.services()
         services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
-        Historian(services, History(store.database, services.sealer), 30).turn()
+        Historian(services, History(mongodb.database, services.sealer), 30).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
         beat.turn()
@@ -459,7 +460,7 @@ class TestKeeping:
         app.beat(EACH_MINUTE)
         kept = [
             index["expireAfterSeconds"]
-            for index in store.database()[FIRES].list_indexes()
+            for index in mongodb.database()[FIRES].list_indexes()
             if "expireAfterSeconds" in index
         ]
         assert kept == [KEPT_SECONDS]

@@ -18,9 +18,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from api import shared_line
-from api.shared_line import SharedLine
-from callboard import threads
+from api.call import multiplexer
+from api.call.multiplexer import SharedLine
+from callboard.processes import threads
 
 ECHO = "redis.call('INCR', 'echoed:' .. ARGV[1]) return ARGV[1]"
 SHA = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()
@@ -175,7 +175,7 @@ def hanging_up() -> Iterator[int]:
 def test_a_broker_that_stays_away_costs_no_memory(
     broker: Callable[[], Any], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_line, "RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr(multiplexer, "RECONNECT_SECONDS", 0.0)
     tries = []
     put_down = SharedLine._put_down
     monkeypatch.setattr(SharedLine, "_put_down", lambda *given: tries.append(1) or put_down(*given))

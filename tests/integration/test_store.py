@@ -8,7 +8,7 @@ import sys
 import pytest
 from pymongo import WriteConcern
 
-from callboard import store
+from callboard.connections import mongodb
 from callboard.settings import get_settings
 
 FORKS = """
@@ -41,18 +41,18 @@ def environment(monkeypatch, mongodb_uri):
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
     yield
-    store.close_database()
+    mongodb.close_database()
     get_settings.cache_clear()
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_database_is_the_one_that_the_uri_names(database):
-    assert store.database().name == database.name
+    assert mongodb.database().name == database.name
 
 
 @pytest.mark.usefixtures("environment")
 def test_writes_are_journaled_by_a_majority():
-    assert store.database().write_concern == WriteConcern("majority", j=True)
+    assert mongodb.database().write_concern == WriteConcern("majority", j=True)
 
 
 @pytest.mark.usefixtures("environment", "database")

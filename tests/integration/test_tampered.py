@@ -13,14 +13,14 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from callboard import store
-from callboard.counters import COUNTERS
-from callboard.ended import ENDED
-from callboard.history import RUNS
-from callboard.live import LIVE
-from callboard.runs import Runs
-from callboard.seal import Call, Sealer
-from worker.historian import Historian
+from callboard.connections import mongodb
+from callboard.runs.counters import COUNTERS
+from callboard.runs.ended import ENDED
+from callboard.runs.history import RUNS
+from callboard.runs.live import LIVE
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.store import Runs
+from worker.archive.archiver import Historian
 
 NO_NUMBERS: list[Any] = [
     *(
@@ -209,7 +209,7 @@ def test_in_the_history_too(
     good = [end(runs), end(runs)]
     spoiled = [end(runs) for _ in SPOILED_DOCUMENTS]
     historian.turn()
-    collection = store.database()[RUNS]
+    collection = mongodb.database()[RUNS]
     for run_id, change in zip(spoiled, SPOILED_DOCUMENTS, strict=True):
         collection.update_one({"_id": run_id}, {"$set": change})
     collection.insert_many([{"_id": 7}, {"_id": "x", "enqueuedAt": "now"}, {"_id": "y"}])
@@ -240,10 +240,10 @@ class TestRotatedKeys:
         self, get: Get, old: Runs, client: FlaskClient, make_historian: Callable[..., Historian],
         redis_client: redis.Redis, database_client: MongoClient[dict[str, Any]],
     ) -> None:  # fmt: skip
-        from callboard.history import History
+        from callboard.runs.history import History
 
         run_id = end(old)
-        make_historian(History(store.database, Sealer(("o" * 40,)))).turn()
+        make_historian(History(mongodb.database, Sealer(("o" * 40,)))).turn()
         for _ in range(2):  # with its record, and without
             told = get(f"/api/runs/{run_id}", "alice")
             assert told.status_code == 200
@@ -301,7 +301,7 @@ class TestParams:
         self, runs: Runs, make_historian: Callable[..., Historian],
         database: Database[dict[str, Any]],
     ) -> None:  # fmt: skip
-        from callboard.history import History
+        from callboard.runs.history import History
 
         run_id = end(runs)
         make_historian(History(lambda: database, SEALER, keep_params=True)).turn()

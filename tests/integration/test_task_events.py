@@ -10,10 +10,10 @@ import redis
 from scheduled_app import ScheduledApp
 
 from callboard import ActionResult, action, ok
-from callboard.message import Wakeup
 from callboard.registry import Registry
-from worker.app import create_app
-from worker.task_events import TaskEvents
+from callboard.runs.message import Wakeup
+from worker.celery_app import create_app
+from worker.pool.task_events import TaskEvents
 
 WAKEUP = Wakeup("actions.watched", "11111111-1111-4111-8111-111111111111", "{}")
 

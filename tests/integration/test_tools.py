@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 
 from callboard import all_of, exists, gt, gte, lt, lte, ne, one_of
-from callboard.collection import Collection
+from callboard.connections.mongodb import connect
 from callboard.errors import DatabaseUnavailable
-from callboard.store import connect
-from worker.indexes import create_indexes
-from worker.values import now
+from callboard.sdk.collection import Collection
+from worker.tools.indexes import create_indexes
+from worker.tools.values import now
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

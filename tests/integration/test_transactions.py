@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from callboard import fail, ok
-from callboard.collection import Collection
 from callboard.errors import DatabaseUnavailable, StopHandler, TransactionConflict
-from worker.indexes import create_indexes
-from worker.tools import Tools
-from worker.transaction import MARKERS, kill_sessions, run_in_transaction
+from callboard.sdk.collection import Collection
+from worker.tools.indexes import create_indexes
+from worker.tools.tools import Tools
+from worker.tools.transaction import MARKERS, kill_sessions, run_in_transaction
 
 DIES_IN_A_TRANSACTION = """
 import sys

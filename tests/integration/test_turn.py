@@ -11,14 +11,15 @@ import pytest
 import redis
 from scheduled_app import ScheduledApp
 
-from callboard import ActionResult, action, message, ok
+from callboard import ActionResult, action, ok
 from callboard.registry import Registry
-from callboard.runs import Runs
-from callboard.seal import Call
-from worker.app import create_app
-from worker.execution import execute
+from callboard.runs import message
+from callboard.runs.seal import Call
+from callboard.runs.store import Runs
+from worker.celery_app import create_app
+from worker.runs.execution import execute
+from worker.runs.turn import take_turn
 from worker.services import Services
-from worker.turn import take_turn
 
 HAPPENED: list[str] = []
 

@@ -15,11 +15,11 @@ import redis
 from ended_runs import SEALER, done, work
 from flask.testing import FlaskClient
 
-from api import watching
-from api.replies import HungUp
+from api.call.replies import HungUp
+from api.runs import watching
 from api.services import Services
-from callboard.runs import Runs
-from callboard.seal import Call
+from callboard.runs.seal import Call
+from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
 
 Api = Callable[..., FlaskClient]

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from callboard import ActionContext, ActionResult, action, ok
-from callboard.example import example_params
 from callboard.preflight import DeclaredAction
+from callboard.sdk.example import example_params
 from callboard.stack.banner import example
 
 

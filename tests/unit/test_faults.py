@@ -8,8 +8,8 @@ import pytest
 from pymongo import errors
 
 from callboard.errors import DatabaseUnavailable, TransactionConflict
-from worker.deadline import time_left, within
-from worker.faults import outage, refusal
+from worker.tools.deadline import time_left, within
+from worker.tools.faults import outage, refusal
 
 
 def refused(code, **details):

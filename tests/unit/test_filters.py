@@ -9,8 +9,8 @@ import pytest
 
 from callboard import all_of, exists, gt, gte, lt, ne, one_of
 from callboard.errors import InvalidData
-from callboard.where import Operator
-from worker.filters import filter_of
+from callboard.sdk.where import Operator
+from worker.tools.filters import filter_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.hands import ROW_WORDS, ROWS, Hands
+from worker.lease.hands import ROW_WORDS, ROWS, Hands
 
 RUN = str(uuid4())
 

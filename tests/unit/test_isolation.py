@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from worker.isolation import Isolation
+from worker.runs.isolation import Isolation
 
 TENANT = contextvars.ContextVar("TENANT", default="nobody")
 

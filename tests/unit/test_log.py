@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import structlog
 
-from callboard.log import LineLogger, configure_logging, route_standard_logging
-from callboard.log_values import LINE, TEXT, plain, to_json
-from callboard.printed import Printed, capture_output
+from callboard.log.lines import LineLogger, configure_logging, route_standard_logging
+from callboard.log.printed import Printed, capture_output
+from callboard.log.values import LINE, TEXT, plain, to_json
 
 
 class Hostile:

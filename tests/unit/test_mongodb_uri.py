@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callboard import mongodb_uri
+from callboard.connections import mongodb_uri
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from enum import StrEnum
 import pytest
 
 from callboard.errors import InvalidData
-from callboard.names import collection_name, data_key, field_path, record_id
+from callboard.sdk.names import collection_name, data_key, field_path, record_id
 
 
 class Coll(StrEnum):

@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field, RootModel
 from typing_extensions import TypedDict
 
 from api.app import create_app
-from api.openapi import build_document
+from api.pages.openapi import build_document
 from callboard import ActionContext, ActionResult, action, ok
+from callboard.client.typescript import typescript_client
 from callboard.registry import Registry
 from callboard.settings import Settings
-from callboard.typescript import typescript_client
 
 SETTINGS = {
     "REDIS_URL": "redis://127.0.0.1:1/0",  # nothing here connects

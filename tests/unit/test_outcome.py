@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from callboard import ActionResult, fail, ok
-from callboard.outcome import MAX_RESULT_BYTES, Outcome
+from callboard.runs.outcome import MAX_RESULT_BYTES, Outcome
 
 RUN = "11111111-1111-4111-8111-111111111111"
 

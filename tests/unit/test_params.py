@@ -24,9 +24,9 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from callboard import action, ok
-from callboard.action import Action
 from callboard.errors import ConfigurationError, InvalidParams
-from callboard.params import MAX_ISSUES
+from callboard.sdk.action import Action
+from callboard.sdk.params import MAX_ISSUES
 
 if TYPE_CHECKING:
     from callboard import ActionContext, ActionResult

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from api.identity import party_pattern
+from api.identity.tokens import party_pattern
 
 
 @pytest.mark.parametrize(

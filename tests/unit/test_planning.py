@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callboard import Schedule
-from worker.planning import ON_TIME, plan_fires
+from worker.schedules.planning import ON_TIME, plan_fires
 
 NOW = datetime(2026, 1, 1, 12, 0, 5, tzinfo=UTC)
 NOON = NOW - timedelta(seconds=5)

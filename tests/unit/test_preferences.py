@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.preferences import Preferences, read_preferences
+from api.call.preferences import Preferences, read_preferences
 from callboard.errors import BadRequest
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from callboard.errors import BrokerUnavailable
-from worker.progress import Progress
+from worker.runs.progress import Progress
 
 Eventually = Callable[..., None]
 

@@ -7,7 +7,7 @@ import ssl
 import pytest
 from kombu import Connection
 
-from callboard.redis_url import RedisUrl
+from callboard.connections.redis_url import RedisUrl
 
 SECRET = "hunter"
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from callboard import ActionResult, Schedule, action, ok
 from callboard.errors import ConfigurationError
 from callboard.registry import Registry, get_registry
-from callboard.schedule_check import check_schedules
+from callboard.schedules.check import check_schedules
 from callboard.settings import get_settings
 
 

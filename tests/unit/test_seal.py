@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from callboard.errors import SealError
-from callboard.seal import CALL_LIFETIME, Call, Sealer
+from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
 
 KEY, NEXT_KEY = "k" * 40, "n" * 40
 RUN, OTHER_RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"

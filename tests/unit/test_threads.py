@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog.testing
 
-from callboard import threads
-from callboard.threads import down, supervise
+from callboard.processes import threads
+from callboard.processes.threads import down, supervise
 
 Eventually = Callable[..., None]
 

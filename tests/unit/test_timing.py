@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from hypothesis import given, settings, strategies as st
 
-from callboard.schedule import Schedule
-from callboard.timing import fires_after, latest_fires
+from callboard.schedules.timing import fires_after, latest_fires
+from callboard.sdk.schedule import Schedule
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)

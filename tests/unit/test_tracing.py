@@ -10,7 +10,7 @@ import time
 import pytest
 from opentelemetry import trace
 
-from callboard.seal import Call
+from callboard.runs.seal import Call
 from callboard.settings import PRIVATE_VARIABLES
 from callboard.tracing import asked_for, mistakes
 from callboard.tracing.tracer import parent_of
@@ -28,7 +28,7 @@ WITHOUT_THE_EXTRA = "import sys; sys.modules['opentelemetry'] = None"
 BOTH_APPLICATIONS = """
 import json, sys, threading
 from api import create_app
-from worker.app import create_app as create_worker
+from worker.celery_app import create_app as create_worker
 create_app(), create_worker()
 loaded = [name for name, module in sys.modules.items()
           if module and name.startswith(("opentelemetry", "api", "callboard", "worker"))
@@ -101,12 +101,16 @@ def test_off_nothing_that_makes_or_sends_spans_is_imported():
     names = loaded(started())
     assert not [name for name in names if name.startswith("opentelemetry.sdk.trace")]
     assert not [name for name in names if name.startswith("opentelemetry.exporter")]
-    assert names.isdisjoint({"callboard.tracing.tracer", "api.tracing", "worker.tracing"})
+    assert names.isdisjoint(
+        {"callboard.tracing.tracer", "api.telemetry.tracing", "worker.runs.tracing"}
+    )
 
 
 def test_on_no_thread_starts_before_a_fork():
     done = started(**ENDPOINT)
-    assert {"callboard.tracing.tracer", "api.tracing", "worker.tracing"} <= loaded(done)
+    assert {"callboard.tracing.tracer", "api.telemetry.tracing", "worker.runs.tracing"} <= loaded(
+        done
+    )
     assert json.loads(done.stdout)["threads"] == 1
 
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from callboard.cli import main
-from callboard.typescript import typescript_client
-from callboard.typescript.types import comment, property_name, type_name, type_of
+from callboard.client.typescript import typescript_client
+from callboard.client.typescript.types import comment, property_name, type_name, type_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 
 from callboard.errors import InvalidData
-from worker.values import now, read, stored, stored_data, stored_time
+from worker.tools.values import now, read, stored, stored_data, stored_time
 
 
 class Color(str, Enum):  # noqa: UP042 - both kinds are in use

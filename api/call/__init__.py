@@ -1,0 +1,1 @@
+"""The call path: from a request to its run and back."""

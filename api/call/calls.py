@@ -1,0 +1,205 @@
+"""The call path: ``POST /api/actions/<name>``, from the HTTP request to the HTTP response."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, Flask, Request, Response
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.sansio.utils import get_content_length
+
+from callboard import strict_json
+from callboard.errors import BadRequest, SealError
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Call
+from callboard.runs.store import Accepted, unreadable
+from callboard.sdk.action import Action
+from callboard.settings import Settings
+
+from ..errors import envelope
+from ..identity.tokens import Identity
+from ..prefix import run_location
+from ..services import Services, services, this_request
+from ..telemetry import audit
+from .preferences import Preferences, read_preferences
+
+__all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify"]
+
+MAX_BODY_BYTES = 1024 * 1024
+calls = Blueprint("calls", __name__)
+
+
+@calls.post("/api/actions/<name>")
+def call(name: str) -> Response:
+    """Run an action and answer with its result."""
+    at_hand, asked = services(), this_request()
+    audit.begin(asked)
+    identity = _identify(at_hand, asked)
+    action = _permitted(at_hand, name, identity)
+    params = _read_params(asked)
+    preferences = read_preferences(asked.environ.get("HTTP_PREFER"))
+    idempotency = _idempotency(asked.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
+    at_hand.limit_rate(identity, "calls")
+    action.validate(params)
+    return _run(at_hand, action, identity, params, preferences, idempotency)
+
+
+def add_paths(app: Flask, actions: Iterable[str]) -> None:
+    """Give each action a path of its own, which is found at once; the pattern is for the rest."""
+    for name in actions:
+        app.add_url_rule(
+            f"/api/actions/{name}", "calls.call", defaults={"name": name}, methods=["POST"]
+        )
+    app.url_map.redirect_defaults = False  # the pattern leads to no other place
+
+
+def identify() -> Identity | None:
+    """The caller of this request, which is no call, and is counted.
+
+    Raises `Unauthorized` for a token that is not acceptable, and `RateLimited`.
+    """
+    at_hand = services()
+    identity = _identify(at_hand, this_request())
+    at_hand.limit_rate(identity, "requests")
+    return identity
+
+
+def _identify(at_hand: Services, asked: Request) -> Identity | None:
+    identity = at_hand.verifier.identify(asked.environ.get("HTTP_AUTHORIZATION"))
+    asked.environ[audit.CALLER] = identity and identity.subject
+    return identity
+
+
+def _permitted(at_hand: Services, name: str, identity: Identity | None) -> Action:
+    """The action, if this caller may call it."""
+    caller = identity.subject if identity else None
+    return at_hand.registry.permitted(name, caller, at_hand.settings.owner_user_id)
+
+
+def _read_params(asked: Request) -> dict[str, Any]:
+    """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
+    body = _read_body(asked)
+    if not body:
+        return {}
+    if asked.environ.get("CONTENT_TYPE") != "application/json" and not asked.is_json:
+        raise UnsupportedMediaType
+    try:
+        params = strict_json.loads(body)
+    except strict_json.NotJson as error:
+        raise BadRequest(f"The body is not JSON: {error}") from None
+    if not isinstance(params, dict):
+        raise BadRequest("The body must be a JSON object, such as {}")
+    return params
+
+
+def _read_body(asked: Request) -> bytes:
+    environ = asked.environ
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    length = get_content_length(environ.get("CONTENT_LENGTH"), coding)
+    if length is None:
+        body = asked.get_data() if coding else b""
+    elif length > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    else:
+        body = environ["wsgi.input"].read(length)
+        if len(body) < length:
+            raise ClientDisconnected
+    if len(body) > MAX_BODY_BYTES:  # sent in chunks, without a length
+        raise RequestEntityTooLarge
+    return body
+
+
+def _idempotency(
+    key: str | None, identity: Identity | None, action: Action, params: dict[str, Any]
+) -> tuple[str, str] | None:
+    """The ``Idempotency-Key``, scoped to caller and action, and the digest of the body."""
+    if key is None:
+        return None
+    if identity is None:
+        raise BadRequest("Idempotency-Key needs a caller: send a token, or drop the header")
+    if not 1 <= len(key) <= 255:
+        raise BadRequest(f"Idempotency-Key takes 1..255 characters, not {len(key)}")
+    body = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    return _digest(identity.subject, action.name, key), _digest(body)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+
+
+def _run(
+    at_hand: Services,
+    action: Action,
+    identity: Identity | None,
+    params: dict[str, Any],
+    preferences: Preferences,
+    idempotency: tuple[str, str] | None,
+) -> Response:
+    """Enqueue the run and wait for its reply as long as the caller wants to."""
+    settings, runs, replies = at_hand.settings, at_hand.runs, at_hand.replies
+    seconds = _wait_seconds(settings, preferences)
+    deadline = time.monotonic() + seconds
+    run_id = str(uuid.uuid4())
+    with replies.expect(run_id) as waiter:
+        acceptance = runs.acceptance(
+            run_id,
+            action,
+            Call(
+                caller=identity.subject if identity else None,
+                claims=identity.claims if identity else {},
+                jwt=identity.token if identity else None,
+                params=params,
+            ),
+            reply=replies.channel,
+            max_queue=settings.max_queue,
+            result_ttl=settings.result_ttl,
+            idempotency=idempotency,
+        )
+        replies.accept(waiter, acceptance)
+        outcome = replies.outcome(run_id, action.name, waiter, deadline) if seconds else None
+        accepted = Accepted(run_id, joined=False) if outcome else replies.accepted(waiter)
+    if accepted.run_id != run_id:
+        # who can write to Redis could point a key of his at another caller's run
+        at_hand.visible_run(accepted.run_id, identity)
+        run = at_hand.wait_for_end(accepted.run_id, deadline)
+        outcome = run.outcome if run else None
+        if run and run.ended is not None and outcome is None:
+            raise SealError(unreadable(run.id))
+    response = ended(outcome) if outcome else _not_ended(accepted.run_id, preferences)
+    response.headers["Run-Id"] = accepted.run_id
+    if accepted.joined:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _wait_seconds(settings: Settings, preferences: Preferences) -> float:
+    if preferences.wait is not None:
+        return min(preferences.wait, settings.max_wait)
+    return 0.0 if preferences.respond_async else settings.wait
+
+
+def ended(outcome: Outcome) -> Response:
+    """The response to a caller whose run has ended."""
+    response = envelope(outcome.body, outcome.code)
+    if outcome.code == 503:
+        response.headers["Retry-After"] = "2"
+    return response
+
+
+def _not_ended(run_id: str, preferences: Preferences) -> Response:
+    location = run_location(run_id)
+    if preferences.respond_async:
+        data = {"runId": run_id, "status": services().status_of(run_id)}
+        return envelope(
+            {"success": True, "data": data},
+            202,
+            Location=location,
+            Preference_Applied="respond-async",
+        )
+    body = {"success": False, "error": f"The run goes on; see {location}", "runId": run_id}
+    return envelope(body, 504, Location=location, Retry_After="1")

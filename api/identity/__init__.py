@@ -1,0 +1,1 @@
+"""Who calls: the verified token, and the keys that verify it."""

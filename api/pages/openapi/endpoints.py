@@ -1,0 +1,200 @@
+"""The fixed part of the API: runs, schedules and probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .components import data_envelope, failures, nullable, ref, responds
+
+__all__ = ["ENDPOINTS", "TAGS"]
+
+Part = dict[str, Any]
+
+TAGS: list[Part] = [
+    {"name": "actions", "description": "What this application does."},
+    {"name": "runs", "description": "What became of a call."},
+    {"name": "schedules", "description": "What runs by itself. For the owner only."},
+    {"name": "health", "description": "Probes."},
+]
+
+_TOKEN: list[Part] = [{"bearer": []}]
+_TOKEN_OR_NONE: list[Part] = [{"bearer": []}, {}]  # an anonymous run is readable by its id
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answers: Part,
+    *codes: int,
+    tag: str,
+    security: list[Part] = _TOKEN,
+    parameters: tuple[Part, ...] = (),
+    description: str = "",
+) -> Part:
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        **({"description": description} if description else {}),
+        "security": security,
+        "parameters": list(parameters),
+        "responses": {**answers, **failures(*codes)},
+    }
+
+
+def _query(name: str, description: str, schema: Part) -> Part:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _ok(description: str, data: Part) -> Part:
+    return {"200": responds(description, data_envelope(data))}
+
+
+def _rows(name: str, schema: str, **others: Part) -> Part:
+    rows = {"type": "array", "items": ref("schemas", schema)}
+    return {
+        "type": "object",
+        "properties": {name: rows, **others},
+        "required": [name, *others],
+    }
+
+
+def _limit(most: int, default: int) -> Part:
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return _query("limit", "How many at most.", schema)
+
+
+_RUN_ID = ref("parameters", "RunId")
+_SCHEDULE = ref("parameters", "ScheduleName")
+_A_RUN = _ok("The run", ref("schemas", "Run"))
+
+_EVENT: Part = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "progress"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": ref("schemas", "Run"),
+        },
+    },
+    "required": ["event", "data"],
+}
+
+_RUNS: Part = {
+    "/api/runs": {
+        "get": _operation(
+            "runs.list", "Your runs, newest first; the owner sees all",
+            _ok("A page of runs; `after` is the next page's cursor, or null",
+                _rows("runs", "ListedRun", after=nullable({"type": "string"}))),
+            400, 401, 429, 503,
+            tag="runs",
+            parameters=(
+                _query("action", "Only runs of this action.",
+                       {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}),
+                _query("status", "Only runs with this status.", ref("schemas", "RunStatus")),
+                _query("lost", "Only runs that ended `Worker lost`.", {"type": "boolean"}),
+                _limit(200, 50),
+                _query("after", "The `after` of the page before.", {"type": "string"}),
+            ),
+        )
+    },
+    "/api/runs/{runId}": {
+        "get": _operation(
+            "runs.show", "One run",
+            _A_RUN, 400, 401, 404, 429, 503,
+            tag="runs", security=_TOKEN_OR_NONE,
+            parameters=(
+                _RUN_ID,
+                _query("wait", "Answer when the run has ended, or after so many seconds.",
+                       {"type": "integer", "minimum": 0, "maximum": 999999999, "default": 0}),
+            ),
+        )
+    },
+    "/api/runs/{runId}/events": {
+        "get": _operation(
+            "runs.watch", "A run's status and progress as server-sent events",
+            {"200": {
+                "description": "Events `status` and `progress`, the data of each a Run, until "
+                "the run has ended",
+                "content": {"text/event-stream": {"schema": _EVENT}},
+            }},
+            401, 404, 429, 503,
+            tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
+        )
+    },
+    "/api/runs/{runId}/cancel": {
+        "post": _operation(
+            "runs.cancel", "Cancel a run",
+            _A_RUN, 401, 404, 429, 503,
+            tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
+            description="A queued run never starts, a running one is stopped within 5 s, an "
+            "ended one stays as it is.",
+        )
+    },
+    "/api/runs/{runId}/retry": {
+        "post": _operation(
+            "runs.retry", "Start a run again that ended `Worker lost` or as unavailable",
+            _A_RUN, 401, 403, 404, 409, 429, 503,
+            tag="runs", parameters=(_RUN_ID,), description="For the owner only.",
+        )
+    },
+}  # fmt: skip
+
+_SCHEDULES: Part = {
+    "/api/schedules": {
+        "get": _operation(
+            "schedules.list", "Every schedule, with its last and its next fire",
+            _ok("The schedules", _rows("schedules", "Schedule")), 401, 403, 429, 503,
+            tag="schedules",
+        )
+    },
+    "/api/schedules/{name}/history": {
+        "get": _operation(
+            "schedules.history", "The last fires of a schedule, newest first",
+            _ok("The fires", _rows("fires", "Fire")), 400, 401, 403, 404, 429, 503,
+            tag="schedules", parameters=(_SCHEDULE, _limit(1000, 100)),
+        )
+    },
+    "/api/schedules/{name}/trigger": {
+        "post": _operation(
+            "schedules.trigger", "Run the schedule's action now",
+            {"202": responds(
+                "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
+                {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
+            )},
+            401, 403, 404, 429, 503, tag="schedules", parameters=(_SCHEDULE,),
+        )
+    },
+    **{
+        f"/api/schedules/{{name}}/{verb}": {
+            "post": _operation(
+                f"schedules.{verb}", summary, _ok("The schedule", ref("schemas", "Schedule")),
+                401, 403, 404, 429, 503, tag="schedules", parameters=(_SCHEDULE,),
+            )
+        }
+        for verb, summary in (
+            ("pause", "Fire no more until it is resumed"),
+            ("resume", "Fire again, from now on"),
+        )
+    },
+}  # fmt: skip
+
+
+def _probe(name: str, summary: str, *codes: int) -> Part:
+    state = {
+        "type": "object",
+        "properties": {"status": {"type": "string"}},
+        "required": ["status"],
+    }
+    return {
+        "get": _operation(name, summary, _ok(summary, state), *codes, tag="health", security=[])
+    }
+
+
+_PROBES: Part = {
+    "/healthz": _probe("health.alive", "The process answers"),
+    "/readyz": _probe("health.ready", "Calls can be enqueued, and no thread is dead", 503),
+}
+
+ENDPOINTS: Part = {**_RUNS, **_SCHEDULES, **_PROBES}

@@ -1,0 +1,61 @@
+"""``GET /api/runs``: a caller's own runs; the owner sees all."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from flask import Blueprint, Response, request
+
+from callboard.errors import BadRequest, Unauthorized
+from callboard.runs.listing import RunFilter
+from callboard.runs.store import Status
+
+from ..call.calls import identify
+from ..errors import envelope
+from ..services import services
+from .view import listed
+
+__all__ = ["run_list"]
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+run_list = Blueprint("run_list", __name__)
+
+
+@run_list.get("/api/runs")
+def page() -> Response:
+    """Runs, newest first: ``{"runs", "after"}``, where ``after`` is the next page's cursor.
+
+    ``?action=`` and ``?status=`` filter, ``?lost=true`` leaves those that ended `Worker lost`.
+    """
+    identity = identify()
+    if identity is None:
+        raise Unauthorized("no token", token_given=False)
+    at_hand = services()
+    caller = None if at_hand.is_owner(identity) else identity.subject
+    runs, after = at_hand.run_list.page(_filter(caller), _limit(), request.args.get("after"))
+    data = {"runs": [listed(run) for run in runs], "after": after}
+    return envelope({"success": True, "data": data}, 200)
+
+
+def _filter(caller: str | None) -> RunFilter:
+    action, status = request.args.get("action"), request.args.get("status")
+    if action is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", action):
+        raise BadRequest(f"action: {action[:64]!r} is not the name of an action")
+    if status is not None and status not in get_args(Status):
+        raise BadRequest(f"status: one of {', '.join(get_args(Status))}, not {status[:40]!r}")
+    lost = request.args.get("lost", "false")
+    if lost not in ("true", "false"):
+        raise BadRequest(f"lost: true or false, not {lost[:40]!r}")
+    if lost == "true" and status not in (None, "failed"):
+        raise BadRequest(f"lost: a lost run has failed, and is not {status}")
+    return RunFilter(caller=caller, action=action, status=status, lost=lost == "true")
+
+
+def _limit() -> int:
+    text = request.args.get("limit", str(DEFAULT_LIMIT))
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise BadRequest(f"limit: a whole number from 1 to {MAX_LIMIT}, not {text[:40]!r}")
+    return int(text)

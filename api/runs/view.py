@@ -1,0 +1,53 @@
+"""How runs look in responses: one whole, or as a row of the list."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from callboard import strict_json
+from callboard.runs.history import PastRun
+from callboard.runs.store import RunRecord, unreadable
+
+__all__ = ["listed", "shown"]
+
+
+def shown(run: RunRecord | PastRun) -> dict[str, Any]:
+    """A run with its result, wherever it is kept."""
+    return {
+        **_common(run),
+        "result": run.outcome.envelope() if run.outcome else _no_result(run),
+        "progress": run.progress and strict_json.loads(run.progress),
+    }
+
+
+def _no_result(run: RunRecord | PastRun) -> dict[str, Any] | None:
+    """That it cannot be read any more, where there was one."""
+    if run.ended is None:
+        return None
+    return {"success": False, "error": unreadable(run.id), "runId": run.id}
+
+
+def listed(run: RunRecord | PastRun) -> dict[str, Any]:
+    """A row: why the run failed and how often its workers died, but no result."""
+    return {**_common(run), "error": run.error, "lost": run.lost}
+
+
+def _common(run: RunRecord | PastRun) -> dict[str, Any]:
+    return {
+        "runId": run.id,
+        "action": run.action,
+        "status": run.status,
+        "attempts": run.attempt,
+        "enqueuedAt": _iso(run.enqueued),
+        "startedAt": _iso(run.started),
+        "completedAt": _iso(run.ended),
+        "createdBy": run.caller,
+    }
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

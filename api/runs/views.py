@@ -1,0 +1,120 @@
+"""``/api/runs``: what became of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+from flask import Blueprint, Response, request
+
+from callboard.errors import NotRetryable, ServiceUnavailable
+from callboard.runs.history import PastRun
+from callboard.runs.outcome import Outcome
+from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.store import RunRecord
+from callboard.sdk.action import Action
+
+from ..call.calls import identify
+from ..call.limits import network
+from ..call.preferences import whole_seconds
+from ..errors import envelope
+from ..identity.tokens import Identity
+from ..services import services
+from .view import shown
+from .watching import Watching
+
+__all__ = ["runs"]
+
+runs = Blueprint("runs", __name__)
+
+
+@runs.get("/api/runs/<run_id>")
+def show(run_id: str) -> Response:
+    """One run, at once or (``?wait=N``) when it has ended or N seconds are over."""
+    identity = identify()
+    run = services().visible_run(run_id, identity)
+    wait = whole_seconds("wait", request.args.get("wait", "0"))
+    if wait and run.ended is None:
+        deadline = time.monotonic() + min(wait, services().settings.max_wait)
+        with services().watching.waits.taken_by(_who(identity)):
+            run = services().wait_for_end(run_id, deadline) or run
+    return _answer(run)
+
+
+@runs.post("/api/runs/<run_id>/cancel")
+def cancel(run_id: str) -> Response:
+    """Cancel a run: a queued one never starts, a running one is stopped, an ended one stays."""
+    identity = identify()
+    run = services().visible_run(run_id, identity)
+    if isinstance(run, RunRecord):
+        services().runs.cancel(run_id, run.action, Outcome.canceled(run_id))
+        run = services().visible_run(run_id, identity)
+    return _answer(run)
+
+
+@runs.post("/api/runs/<run_id>/retry")
+def retry(run_id: str) -> Response:
+    """Start a run that ended `Worker lost`, or else retryable, again under its id; owner only."""
+    identity = identify()
+    at_hand = services()
+    at_hand.require_owner(identity)
+    run = at_hand.visible_run(run_id, identity)
+    if not isinstance(run, RunRecord) or run.call is None:
+        raise NotRetryable("What the run was called with is no longer kept; call the action again")
+    call = _call_again(at_hand.registry.get(run.action), run.call)
+    if not at_hand.runs.retry(run, call):
+        raise NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
+    return _answer(at_hand.visible_run(run_id, identity))
+
+
+def _call_again(action: Action, call: Call) -> Call:
+    """The call, good for another day.
+
+    Not that of a transaction: after the second day its marker is gone, and with it the proof
+    of what was committed.
+    """
+    now = time.time()
+    if not action.transaction:
+        return replace(call, expires=now + CALL_LIFETIME)
+    if call.expires < now:
+        raise NotRetryable("A transaction can be retried for a day only; call the action again")
+    return call
+
+
+@runs.get("/api/runs/<run_id>/events")
+def events(run_id: str) -> Response:
+    """Server-sent events: the run at each change of status or progress, until its end."""
+    identity = identify()
+    watching = services().watching
+    with ExitStack() as held:
+        held.enter_context(watching.streams.taken_by(_who(identity)))
+        services().visible_run(run_id, identity)
+        stream = () if request.method == "HEAD" else _events(watching, run_id)
+        response = Response(stream, mimetype="text/event-stream")
+        response.headers["X-Accel-Buffering"] = "no"
+        if stream:
+            response.call_on_close(held.pop_all().close)
+        return response
+
+
+def _events(watching: Watching, run_id: str) -> Iterator[str]:
+    status = None
+    with watching.watch(run_id) as watch, suppress(ServiceUnavailable):  # the client asks again
+        for seen in watch.changes():
+            if seen is None:
+                yield ": still running\n\n"
+            elif seen.run:
+                kind = "progress" if seen.run.status == status else "status"
+                status = seen.run.status
+                yield f"event: {kind}\ndata: {seen.text}\n\n"
+
+
+def _who(identity: Identity | None) -> str:
+    """Whose a watcher is: the caller's or, without a token, the address's."""
+    return identity.subject if identity else f"\0{network(request.remote_addr or '')}"
+
+
+def _answer(run: RunRecord | PastRun) -> Response:
+    return envelope({"success": True, "data": shown(run)}, 200)

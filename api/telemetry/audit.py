@@ -1,0 +1,81 @@
+"""What is noted of each call when its response is ready: who called what, how it ended, how long
+it took.
+
+No parameter, no header and no token is ever part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from flask import Flask, Request, Response
+
+from callboard.log.lines import LineLogger
+
+from ..services import this_request
+
+__all__ = ["CALLER", "REFUSED", "EndedCall", "Observer", "begin", "install", "written_to"]
+
+# What is noted of a request meanwhile, in its WSGI environment
+CALLER = "callboard.caller"  # the verified subject
+REFUSED = "callboard.refused"  # why its token was
+_STARTED = "callboard.started"  # time.perf_counter seconds
+
+
+class EndedCall(NamedTuple):
+    """A call whose response is ready."""
+
+    action: str  # as the client named it: perhaps none of ours
+    status: int  # of the HTTP response
+    seconds: float  # since the call path began
+    run_id: str | None  # None: it was refused before there was a run
+    caller: str | None  # None: anonymous, or refused
+    refused: str | None  # why the token was
+
+
+Observer = Callable[[EndedCall], None]
+
+
+def begin(asked: Request) -> None:
+    """This request is a call, and begins now."""
+    asked.environ[_STARTED] = time.perf_counter()
+
+
+def install(app: Flask, observers: Sequence[Observer]) -> None:
+    """Tell these of each call when its response is ready."""
+
+    @app.after_request
+    def tell(response: Response) -> Response:
+        asked = this_request()
+        noted = asked.environ
+        if _STARTED in noted:
+            call = EndedCall(
+                (asked.view_args or {})["name"],
+                response.status_code,
+                time.perf_counter() - noted[_STARTED],
+                response.headers.get("Run-Id"),
+                noted.get(CALLER),
+                noted.get(REFUSED),
+            )
+            for observe in observers:
+                observe(call)
+        return response
+
+
+def written_to(log: LineLogger) -> Observer:
+    """Writes one line per call."""
+
+    def write(call: EndedCall) -> None:
+        log.info(
+            "call",
+            run_id=call.run_id,
+            action=call.action[:64],
+            caller=call.caller,
+            status=call.status,
+            ms=round(call.seconds * 1000, 1),
+            refused=call.refused,
+        )
+
+    return write

@@ -1,0 +1,1 @@
+"""Connections to Redis and MongoDB, and the heartbeats of processes."""

@@ -1,0 +1,122 @@
+"""How Callboard's own code reaches Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry as Reconnect
+
+from callboard.connections.redis_url import RedisUrl
+from callboard.errors import BrokerUnavailable
+from callboard.settings import Settings
+
+__all__ = ["TIMEOUT", "Line", "connect", "evicts", "guarded", "of_type", "pack"]
+
+TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
+
+
+def pack(command: Sequence[Any]) -> bytes:
+    """A command as it goes over the wire; of text, bytes and numbers."""
+    packed: bytes = hiredis.pack_command(tuple(command))
+    return packed
+
+
+class Line:
+    """A connection of one thread's own, for commands that are sent together and whose replies
+    are wanted one by one: the last of them may wait."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._connection: Any = client.connection_pool.make_connection()  # connects on first use
+        self._owed = 0  # replies that nobody has read
+
+    def send(self, *commands: Sequence[Any]) -> Any:
+        """Send the commands; the reply to the first. The others' are for `receive`."""
+        if self._owed:  # somebody did not wait: what he would have got is not ours
+            self.close()
+        try:
+            self._connection.send_packed_command([b"".join(map(pack, commands))])
+        except BaseException:
+            self.close()
+            raise
+        self._owed = len(commands)
+        return self.receive()
+
+    def receive(self) -> Any:
+        """The next reply."""
+        self._owed -= 1
+        try:
+            return self._connection.read_response()
+        except BaseException as error:
+            # a replica by now: the address leads elsewhere
+            if not isinstance(error, redis.ResponseError) or isinstance(error, redis.ReadOnlyError):
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; the next `send` opens a new one."""
+        self._owed = 0
+        self._connection.disconnect()
+
+
+def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
+    """A client with a pool of its own; it connects on first use.
+
+    A command that meets a dead connection is sent once more on a new one, so every command
+    that Callboard sends may safely run twice.
+    """
+    pool: Any = cast("Any", redis.BlockingConnectionPool)(  # which has no types
+        **RedisUrl.parse(settings.redis_url.get_secret_value()).client_options(),
+        max_connections=max_connections,
+        timeout=TIMEOUT,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        retry=Reconnect(NoBackoff(), 1),
+        retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
+        client_name="callboard",
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn every failure of Redis into `BrokerUnavailable`."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise BrokerUnavailable(
+            f"The broker is not available ({type(error).__name__}). Try again shortly."
+        ) from error
+
+
+def of_type(reply: Any) -> Any:
+    """A pipeline's reply; None for a key that is of another type than Callboard gave it.
+
+    Raises any other error.
+    """
+    if not isinstance(reply, Exception):
+        return reply
+    if str(reply).startswith("WRONGTYPE"):
+        return None
+    raise reply
+
+
+def evicts(client: redis.Redis) -> str | None:
+    """How the server throws keys away when it is full; "" where it does not.
+
+    None where it does not say: access control lists and hosted servers may forbid the question.
+    Raises `BrokerUnavailable`.
+    """
+    with guarded():
+        try:
+            memory = client.info("memory")
+        except redis.ResponseError:
+            return None
+    policy, limit = memory.get("maxmemory_policy"), memory.get("maxmemory")
+    if policy == "noeviction" or (policy and limit == 0):
+        return ""
+    return f"maxmemory {limit} and maxmemory-policy {policy}" if policy else None

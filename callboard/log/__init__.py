@@ -1,0 +1,1 @@
+"""The log: one form for the lines of every process."""

@@ -1,0 +1,102 @@
+"""The live runs: those that the history does not have yet, newest first.
+
+``callboard:live`` holds all of them and ``callboard:live:<tag>`` those of one caller, scored by
+when they were enqueued. The tag is made with the application's key, so that no name is readable
+in Redis. A run is put in by `callboard.runs.store` and taken out by `callboard.runs.ended`, once
+the history has it: between them, the two know every run at every moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import redis
+
+from callboard.connections.redis import guarded
+from callboard.runs.scripts import HOSTILE
+from callboard.runs.seal import Sealer
+
+__all__ = ["LIVE", "Live", "Position", "caller_tag"]
+
+LIVE = "callboard:live"
+LOOKED_AT = 500  # runs in one script: it must not keep others waiting
+
+# A run whose record is gone is forgotten. Answers the places that match, and where to go on.
+_PAGE = (
+    HOSTILE
+    + """
+local live, action, status = KEYS[1], ARGV[1], ARGV[2]
+local from, id_from, limit, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local found, position = {}, {}
+local near = redis.call('ZREVRANGEBYSCORE', live, from, '-inf', 'WITHSCORES', 'LIMIT', 0, most)
+for i = 1, #near, 2 do
+  local id, enqueued = near[i], near[i + 1]
+  if enqueued ~= from or id < id_from then
+    local r = record('callboard:run:' .. id, 'status', 'action')
+    if not r[1] or not number(enqueued) then
+      redis.call('ZREM', live, id)
+    elseif (action == '' or r[2] == action) and (status == '' or r[1] == status) then
+      found[#found + 1] = {enqueued, id}
+    end
+  end
+  position = {enqueued, id}
+  if #found == limit then return {found, {}} end
+end
+return {found, #near == 2 * most and position or {}}
+"""
+)
+
+
+class Position(NamedTuple):
+    """A place in a list of runs, newest first."""
+
+    enqueued: int  # epoch milliseconds
+    run_id: str
+
+
+@lru_cache(maxsize=4096)
+def caller_tag(sealer: Sealer, caller: str) -> str:
+    """What stands for the caller in Redis."""
+    return sealer.sign("caller", caller)
+
+
+class Live:
+    """The live runs of one application."""
+
+    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
+        self._redis = client
+        self._sealer = sealer
+        self._page = client.register_script(_PAGE)
+
+    def page(
+        self,
+        *,
+        caller: str | None,
+        action: str | None,
+        status: str | None,
+        after: Position | None,
+        limit: int,
+    ) -> list[Position]:
+        """Where up to ``limit`` runs after a position are; ``None`` leaves a filter out."""
+        found: list[Position] = []
+        key = LIVE if caller is None else f"{LIVE}:{caller_tag(self._sealer, caller)}"
+        position: Sequence[Any] = after or ("+inf", "")
+        while position and len(found) < limit:
+            wanted = [action or "", status or "", *position, limit - len(found), LOOKED_AT]
+            with guarded():
+                places, position = self._page(keys=[key], args=wanted)
+            found += [
+                Position(int(enqueued), run_id.decode(errors="replace"))
+                for enqueued, run_id in places
+            ]
+        return found
+
+    def among(self, run_ids: Sequence[str]) -> set[str]:
+        """Those of ``run_ids`` that are live."""
+        if not run_ids:
+            return set()
+        with guarded():
+            scores = self._redis.zmscore(LIVE, list(run_ids))
+        return {run_id for run_id, score in zip(run_ids, scores, strict=True) if score is not None}

@@ -1,0 +1,93 @@
+"""How a run ended: an HTTP status and the body that the caller gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from callboard import strict_json
+from callboard.sdk.results import ActionResult
+
+__all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
+
+MAX_RESULT_BYTES = 1024 * 1024
+MAX_DEBUG = 16_384  # characters
+WORKER_LOST = "Worker lost"  # the error of a run whose workers died too often
+_DEPTH = strict_json.MAX_DEPTH + 1  # the data lies in the envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of a run. The constructors below are all the ends that there are."""
+
+    code: int  # the HTTP status of a call that waited: 200, 409, 500 or 503
+    body: bytes = field(repr=False)  # the envelope, JSON
+    status: Literal["succeeded", "failed", "canceled"]
+    retryable: bool = False  # the same call may succeed later: an idempotency key starts it again
+    reason: str | None = field(default=None, compare=False)  # for the log; is not kept
+
+    @classmethod
+    def of(cls, result: object, run_id: str) -> Outcome:
+        """What the handler returned; a failure, with its `reason`, where that is no result."""
+        if not isinstance(result, ActionResult):
+            kind = "nothing" if result is None else f"a {type(result).__name__}"
+            reason = f"the handler returned {kind}; return ok(...) or fail(...)"
+            return replace(cls.failed("Action failed", run_id), reason=reason)
+        try:
+            body = strict_json.dumps(result.envelope(), _DEPTH)
+        except strict_json.NotJson as error:
+            return replace(cls.failed("Action failed", run_id), reason=str(error))
+        if len(body) > MAX_RESULT_BYTES:
+            reason = f"the result has {len(body):,} bytes as JSON, at most {MAX_RESULT_BYTES:,} fit"
+            return replace(cls.failed("Result too large", run_id), reason=reason)
+        return cls(code=200, body=body, status="succeeded" if result.success else "failed")
+
+    @classmethod
+    def failed(cls, error: str, run_id: str, *, retryable: bool = False) -> Outcome:
+        """Callboard ended the run: 500."""
+        return cls(code=500, body=_failure(error, run_id), status="failed", retryable=retryable)
+
+    @classmethod
+    def lost(cls, run_id: str) -> Outcome:
+        """Too many workers died with the run: 500, kept for an operator to start it again."""
+        return cls.failed(WORKER_LOST, run_id, retryable=True)
+
+    @classmethod
+    def unavailable(cls, error: str, run_id: str) -> Outcome:
+        """Something that the run stands on is away: 503."""
+        return cls(code=503, body=_failure(error, run_id), status="failed", retryable=True)
+
+    @classmethod
+    def canceled(cls, run_id: str) -> Outcome:
+        """Somebody canceled the run: 409 for a caller who waits."""
+        return cls(code=409, body=_failure("Canceled", run_id), status="canceled")
+
+    def explained(self, text: str) -> Outcome:
+        """This failure with ``text`` as its ``debug``: for development only."""
+        shown = text[-MAX_DEBUG:].encode(errors="replace").decode()  # the end of a traceback
+        return replace(self, body=strict_json.dumps({**self.envelope(), "debug": shown}))
+
+    def to_bytes(self) -> bytes:
+        """``<code> <status> <retryable>`` as a first line, then the body."""
+        return f"{self.code} {self.status} {int(self.retryable)}\n".encode() + self.body
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Outcome:
+        """The reverse of `to_bytes`."""
+        head, _, body = content.partition(b"\n")
+        code, status, retryable = head.decode().split()
+        return cls(code=int(code), body=body, status=status, retryable=retryable == "1")  # type: ignore[arg-type]  # one of the three, as sealed
+
+    def envelope(self) -> dict[str, Any]:
+        """The body, parsed."""
+        parsed: dict[str, Any] = strict_json.loads(self.body, _DEPTH)
+        return parsed
+
+    @property
+    def error(self) -> str | None:
+        """The failure that the body tells; None for a success."""
+        return None if self.status == "succeeded" else str(self.envelope().get("error"))
+
+
+def _failure(error: str, run_id: str) -> bytes:
+    return strict_json.dumps({"success": False, "error": error, "runId": run_id})

@@ -1,0 +1,462 @@
+"""The run record: the truth about a run, and the only way to read or change it.
+
+It lives in Redis and changes only by the scripts of `callboard.runs.scripts`; their table says
+who changes what. What it holds of the call and of the result is sealed (`callboard.runs.seal`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+import redis
+
+from callboard.connections.redis import Line, guarded, of_type
+from callboard.errors import KeyReused, QueueFull, SealError
+from callboard.runs import message
+from callboard.runs.counters import COUNTERS, observation
+from callboard.runs.live import caller_tag
+from callboard.runs.outcome import Outcome
+from callboard.runs.scripts import MAX_LOST, OPEN, SCRIPTS
+from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
+from callboard.sdk.action import Action
+
+__all__ = [
+    "STATUSES",
+    "Accepted",
+    "Claim",
+    "RunRecord",
+    "Runs",
+    "Status",
+    "Take",
+    "readable",
+    "unreadable",
+]
+
+Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
+ERROR_LENGTH = 500  # characters of an error, where lists show it
+WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
+IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
+
+
+class Accepted(NamedTuple):
+    """How `Runs.accept` ended."""
+
+    run_id: str
+    joined: bool  # True: an idempotency key led to a run that exists
+
+
+STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
+_ROW = (
+    *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
+    *(b"attempt", b"lost", b"error"),
+)  # of a record, what a list shows
+
+Take = Callable[[], bytes | None]
+"""Takes the message that was asked for before; None if none has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a worker learns when it asks for a run.
+
+    It holds the run in three states: to run it (claimed), or to end it unopened, because too many
+    workers died with it (lost) or somebody canceled it (canceled).
+    """
+
+    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone"]
+    seal: bytes = field(default=b"", repr=False)
+    attempt: int = 0  # 1-based handler starts, this one included
+    lost: int = 0  # workers that died with this run
+    age: float = 0.0  # seconds since the first start of the handler
+    session: str = ""  # the MongoDB session of the holder before, hex; "" for none
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the run is the claimer's."""
+        return self.state in ("claimed", "lost", "canceled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as it stands, opened. Times are epoch milliseconds. A row of a list has no more than
+    the fields up to ``error``."""
+
+    id: str
+    action: str
+    status: Status
+    caller: str | None  # who asked for it; None for an anonymous caller
+    acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
+    enqueued: int
+    started: int | None
+    ended: int | None
+    attempt: int
+    lost: int
+    error: str | None  # why it failed, as its caller is told; None while it has not
+    outcome: Outcome | None = None  # set once the run has ended
+    progress: bytes | None = None  # JSON of {"fraction", "message"}
+    call: Call | None = None  # what it was called with, as long as it may (start again)
+
+
+class Runs:
+    """The run records of one application."""
+
+    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
+        self._redis = client
+        self._line = Line(client)
+        self.sealer = sealer
+        self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self._line.close()
+        self._redis.close()
+
+    def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
+        """Write the record and queue the message, in one step.
+
+        ``options``: those of `acceptance`. Raises what `accepted` raises.
+        """
+        return self.accepted(
+            self._call("accept", *self.acceptance(run_id, action, call, **options))
+        )
+
+    def acceptance(
+        self,
+        run_id: str,
+        action: Action,
+        call: Call,
+        *,
+        max_queue: int,
+        result_ttl: int,
+        idempotency: tuple[str, str] | None = None,
+        reply: str = "",
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``accept``.
+
+        ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
+        ``reply``: the channel on which an API process waits for the end.
+        """
+        key, digest = idempotency or ("", "")
+        ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
+        keys = [_run(run_id), OPEN, action.queue, f"callboard:idempotency:{key}"]
+        arguments = [
+            run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
+            self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
+            caller_tag(self.sealer, call.caller) if call.caller else "",
+            self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
+            1 if action.on_worker_lost == "fail" else MAX_LOST, reply,
+        ]  # fmt: skip
+        return keys, arguments
+
+    def accepted(self, answer: Any) -> Accepted:
+        """What the script ``accept`` answered, or the exception that came instead.
+
+        Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
+        """
+        if isinstance(answer, Exception):
+            with guarded():
+                raise answer
+        state, value = _text(answer)
+        if state == "reused":
+            raise KeyReused("Idempotency-Key was already used with another body; send a new key")
+        if state == "full":
+            queue, depth = value.rsplit(" ", 1)
+            raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
+        return Accepted(value, joined=state == "joined")
+
+    def _message(self, run_id: str, action: Action, call: Call) -> str:
+        wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
+        return message.compose(action.queue, wakeup, self.sealer.sign(*wakeup))
+
+    def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
+        """Take the run for ``lease`` seconds, if the record allows it."""
+        keys, arguments = [_run(run_id), OPEN], [run_id, action, holder, int(lease * 1000)]
+        state, *rest = self._call_on_line("claim", keys, arguments)
+        if not rest:
+            return Claim(state=state.decode())
+        seal, attempt, lost, session, age = rest
+        return Claim(
+            state=state.decode(),
+            seal=seal,
+            attempt=attempt,
+            lost=lost,
+            session=session.decode(),
+            age=age / 1000,
+        )
+
+    def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
+        """Extend the claims on ``(run id, holder)`` pairs.
+
+        Answers for each pair: held, cancel (held, and to be stopped), taken (by another holder),
+        queued or ended.
+        """
+        flat = [part for pair in held for part in pair]
+        return _text(self._call("renew", [OPEN], [int(lease * 1000), *flat]))
+
+    def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> bool:
+        """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
+        return bool(self._call("finish", *self._end(run_id, action, holder, outcome)))
+
+    def finish_and_ask(
+        self, run_id: str, action: str, holder: str, outcome: Outcome, queues: Sequence[str]
+    ) -> tuple[bool, Take]:
+        """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
+        keys, arguments = self._end(run_id, action, holder, outcome)
+        finish = self.command("finish", keys, arguments)
+        with guarded():
+            try:
+                done = self._line.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
+            except redis.exceptions.NoScriptError:  # of a server that was started since
+                taken = self._line.receive()
+                return bool(self._call("finish", keys, arguments)), lambda: taken and taken[1]
+        return bool(done), self._take
+
+    def ask(self, queues: Sequence[str]) -> Take:
+        """Ask for the next message of these queues, the first one's first."""
+        with guarded():
+            taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
+        return lambda: taken and taken[1]
+
+    def put_back(self, queue: str, message: bytes) -> None:
+        """Put a message that was taken in front of the queue; its run was not claimed."""
+        with guarded():
+            self._redis.rpush(queue, message)
+
+    def _take(self) -> bytes | None:
+        with guarded():
+            taken: list[bytes] | None = self._line.receive()
+        return taken[1] if taken else None
+
+    def _end(
+        self, run_id: str, action: str, holder: str, outcome: Outcome
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script."""
+        result, error = self._sealed(run_id, action, outcome)
+        again = "1" if outcome.retryable else "0"
+        return [_run(run_id), OPEN], [run_id, holder, outcome.status, result, again, error]
+
+    def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
+        """The result and, for lists, the error by itself; b"" for none."""
+        result = self.sealer.seal("result", run_id, action, outcome.to_bytes())
+        if outcome.status == "succeeded":
+            return result, b""
+        error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
+        return result, self.sealer.seal("error", run_id, action, error)
+
+    def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
+        """Give the run back to the queue, to be claimed after ``delay`` seconds."""
+        return bool(
+            self._call("requeue", [_run(run_id), OPEN], [run_id, holder, int(delay * 1000)])
+        )
+
+    def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
+        """The holder died: queue the run again, unless that happened as often as it may.
+
+        Returns how often the run was lost, -1 if ``holder`` no longer holds it; and whether that
+        is too often: then it is still the holder's, to be finished.
+        """
+        lost, over = self._call("lose", [_run(run_id), OPEN], [run_id, holder])
+        return lost, bool(over)
+
+    def cancel(self, run_id: str, action: str, outcome: Outcome) -> None:
+        """End a queued run; mark a running one, for its keeper to stop."""
+        self._call("cancel", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
+
+    def retry(self, record: RunRecord, call: Call) -> bool:
+        """Start a run that ended retryable again, under its id; False if it has not so ended.
+
+        ``call``: the record's, perhaps with a later expiry.
+        """
+        sealed = self.sealer.seal("call", record.id, record.action, call.to_json())
+        return bool(self._call("retry", [_run(record.id), OPEN], [record.id, sealed]))
+
+    def expire(self, run_id: str, action: str, outcome: Outcome) -> None:
+        """End a run that stayed queued longer than its seal is good for."""
+        self._call("expire", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
+
+    def note_session(self, run_id: str, holder: str, session: str) -> bool:
+        """Remember the MongoDB session of a transaction, before it starts."""
+        return bool(self._call("note", [_run(run_id)], [run_id, holder, "session", session]))
+
+    def session(self, run_id: str) -> str:
+        """The MongoDB session of the run's open transaction; "" for none."""
+        with guarded():
+            found = cast("bytes | None", self._redis.hget(_run(run_id), "session"))
+        return found.decode(errors="replace") if found else ""
+
+    def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
+        """Show how far the run is, and wake who watches it."""
+        sealed = self.sealer.seal("progress", run_id, action, progress)
+        return bool(self._call("note", [_run(run_id)], [run_id, holder, "progress", sealed]))
+
+    def watch(self, run_id: str, channel: str) -> bool:
+        """Have ``channel`` told of each change; False if there is no such run."""
+        return self._call("watch", [_run(run_id)], [channel]) is not None
+
+    def sweep(self, limit: int = 20) -> list[tuple[str, str]]:
+        """Send missing wake-ups again; returns ids and actions of runs that are to expire."""
+        arguments = [limit, CALL_LIFETIME * 1000]
+        overdue = _text(self._call("sweep", [OPEN, "callboard:sweep"], arguments))
+        return list(zip(overdue[::2], overdue[1::2], strict=True))
+
+    def count(self, name: str) -> None:
+        """Add one to a counter that all processes share (``callboard:counters``)."""
+        with guarded():
+            self._redis.hincrby(COUNTERS, name, 1)
+
+    def observe(self, what: str, name: str, ms: int) -> None:
+        """Add a time to the counters that all processes share."""
+        with guarded():
+            pipeline = self._redis.pipeline(transaction=False)
+            for field, number in observation(what, name, ms).items():
+                pipeline.hincrby(COUNTERS, field, number)
+            pipeline.execute()
+
+    def read(self, run_id: str) -> RunRecord | None:
+        """The run as it stands, or None; raises `SealError` for one that cannot be read."""
+        with guarded():
+            [values] = self._replies("hgetall", [run_id])
+        return self._opened(run_id, values) if values else None
+
+    def rows(self, run_ids: Sequence[str]) -> list[RunRecord | SealError | None]:
+        """These runs as a list shows them, without call, result and progress.
+
+        None for a run without a record, the error for one that cannot be read.
+        """
+        with guarded():
+            found = self._replies("hmget", run_ids, _ROW)
+        rows = [dict(zip(_ROW, values, strict=True)) if values else {} for values in found]
+        return [self._row(run_id, row) for run_id, row in zip(run_ids, rows, strict=True)]
+
+    def results(self, runs: Iterable[str]) -> dict[str, bytes]:
+        """The sealed results of those of ``runs`` that have ended."""
+        wanted = list(runs)
+        with guarded():
+            found = self._replies("hget", wanted, "result")
+        return {run_id: sealed for run_id, sealed in zip(wanted, found, strict=True) if sealed}
+
+    def _replies(self, command: str, run_ids: Iterable[str], *arguments: Any) -> list[Any]:
+        """What the server answers about each; None about what is no record (`SealError` later)."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for run_id in run_ids:
+            getattr(pipeline, command)(_run(run_id), *arguments)
+        replies = pipeline.execute(raise_on_error=False)
+        return [of_type(reply) for reply in replies]
+
+    def open_result(self, run_id: str, action: str, sealed: bytes) -> Outcome:
+        """A sealed result, as it came in a reply or stands in the record."""
+        return Outcome.from_bytes(self.sealer.open("result", run_id, action, sealed))
+
+    def _opened(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
+        """The whole record; raises `SealError`."""
+        with readable(run_id):
+            action = values[b"action"].decode()
+            result, progress = values.get(b"result"), values.get(b"progress")
+            outcome = self.open_result(run_id, action, result) if result else None
+            return RunRecord(
+                **self._common(run_id, action, values),
+                error=outcome.error if outcome else None,
+                outcome=outcome,
+                progress=self._opened_progress(run_id, action, progress),
+                call=self._opened_call(run_id, action, values.get(b"seal")),
+            )
+
+    def _row(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord | SealError | None:
+        if not values.get(b"status"):
+            return None
+        try:
+            if not values[b"origin"]:  # of a version that had none
+                return self.read(run_id)
+            with readable(run_id):
+                action, error = values[b"action"].decode(), values[b"error"]
+                told = self.sealer.open("error", run_id, action, error).decode() if error else None
+                return RunRecord(**self._common(run_id, action, values), error=told)
+        except SealError as error:
+            return error
+
+    def _common(self, run_id: str, action: str, values: Mapping[bytes, bytes]) -> dict[str, Any]:
+        """What rows and whole records have."""
+        origin = origin_of(self.sealer, run_id, action, values)
+        enqueued = _number(values[b"enqueued"])
+        if enqueued is None:
+            raise ValueError("no time of enqueuing")
+        return {
+            "id": run_id,
+            "action": action,
+            "status": STATUSES[values[b"status"].decode()],
+            "caller": origin.caller,
+            "acceptance": origin.acceptance,
+            "enqueued": enqueued,
+            "started": _number(values.get(b"started")),
+            "ended": _number(values.get(b"ended")),
+            "attempt": _number(values.get(b"attempt")) or 0,
+            "lost": _number(values.get(b"lost")) or 0,
+        }
+
+    def _opened_progress(self, run_id: str, action: str, sealed: bytes | None) -> bytes | None:
+        return self.sealer.open("progress", run_id, action, sealed) if sealed else None
+
+    def _opened_call(self, run_id: str, action: str, sealed: bytes | None) -> Call | None:
+        return Call.from_json(self.sealer.open("call", run_id, action, sealed)) if sealed else None
+
+    def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """The command that runs the script, where the server knows it."""
+        return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
+
+    def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        with guarded():
+            try:
+                return self._redis.execute_command(  # type: ignore[no-untyped-call]
+                    *self.command(script, keys, arguments)
+                )
+            except redis.exceptions.NoScriptError:  # of a server that was started since
+                return self._scripts[script](keys=keys, args=arguments)
+
+    def _call_on_line(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """`_call`, over the thread's own connection."""
+        try:
+            return self._line.send(self.command(script, keys, arguments))
+        except (redis.RedisError, OSError):  # as it is now: closed, or without the script
+            return self._call(script, keys, arguments)
+
+
+def _run(run_id: str) -> str:
+    return f"callboard:run:{run_id}"
+
+
+def _text(values: Iterable[bytes]) -> list[str]:
+    return [value.decode(errors="replace") for value in values]
+
+
+@contextlib.contextmanager
+def readable(run_id: str) -> Iterator[None]:
+    """Whatever is found in it that Callboard never wrote makes a run one that cannot be read:
+    `SealError`."""
+    try:
+        yield
+    except (
+        *(SealError, LookupError, ValueError, TypeError),
+        *(AttributeError, OverflowError, RecursionError),
+    ) as error:
+        raise SealError(unreadable(run_id)) from error
+
+
+def unreadable(run_id: str) -> str:
+    """What is said of a run whose record, or a part of it, does not open."""
+    return (
+        f"Run {run_id} can no longer be read: no key of SECRET_KEY opens it, or it was altered. "
+        "Put the key that it was sealed with back into SECRET_KEY, or call the action again."
+    )
+
+
+def _number(value: bytes | None) -> int | None:
+    """A count or a time (epoch milliseconds); raises ValueError for what is neither."""
+    if value is None:
+        return None
+    if len(value) > 14 or not value.isdigit():
+        raise ValueError("no number of ours")
+    return int(value)

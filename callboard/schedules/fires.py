@@ -1,0 +1,194 @@
+"""The fires: one row per planned time of a schedule, in the collection ``_fires``.
+
+A row exists before its run does, so no two beats plan one fire twice, and it outlives the run's
+record, so the loss of Redis repeats nothing. It is open until its run has ended::
+
+    inserted ── published ── taken by a worker ── closed: succeeded, failed, canceled, lost
+    inserted closed: missed, skipped
+
+Fields: ``_id`` (the run id), ``schedule``, ``manual``, ``plannedAt``, ``createdAt``,
+``publishedAt``, ``acceptance`` (which run record may run it), ``startedAt``, ``completedAt``,
+``outcome``, ``attempts``, and ``open`` (true, or absent). Kept 30 days, or 1,000 per schedule.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pymongo.database import Database
+
+from callboard.connections.mongodb import guarded
+
+__all__ = ["FIRES", "KEPT_ROWS", "Fire", "FireOutcome", "Fires", "fire_id"]
+
+FIRES = "_fires"
+KEPT_SECONDS = 30 * 86_400
+KEPT_ROWS = 1_000  # per schedule
+_IDS = uuid.UUID("f9b7c1de-4ce5-5f0b-a5a4-64a1b8a0c6c1")  # the namespace of fires' run ids
+
+FireOutcome = Literal["succeeded", "failed", "canceled", "lost", "missed", "skipped"]
+Document = dict[str, Any]
+
+
+def fire_id(schedule: str, planned: datetime) -> str:
+    """The run id of a schedule's fire: the same for every beat that plans it."""
+    return str(uuid.uuid5(_IDS, f"{schedule} {planned.astimezone(UTC).isoformat()}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fire:
+    """One planned time of a schedule, or one that a person triggered."""
+
+    run_id: str
+    schedule: str
+    planned: datetime  # UTC; when it was triggered, for a manual one
+    created: datetime
+    manual: bool = False
+    published: datetime | None = None
+    started: datetime | None = None
+    completed: datetime | None = None
+    #: None: open. lost: its run left no trace; missed: no beat ran; skipped: the last run did
+    outcome: FireOutcome | None = None
+    attempts: int = 0
+
+    @property
+    def ran(self) -> bool:
+        """Whether there is, or was, a run of it."""
+        return self.outcome not in ("missed", "skipped")
+
+    def document(self) -> Document:
+        """As it is inserted; what is not known yet is left out."""
+        known = {
+            "publishedAt": self.published,
+            "startedAt": self.started,
+            "completedAt": self.completed,
+            "outcome": self.outcome,
+            "open": self.outcome is None or None,
+        }
+        return {
+            "_id": self.run_id,
+            "schedule": self.schedule,
+            "plannedAt": self.planned,
+            "createdAt": self.created,
+            "manual": self.manual,
+            "attempts": self.attempts,
+            **{name: value for name, value in known.items() if value is not None},
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Fire:
+        """From its row."""
+        return cls(
+            run_id=document["_id"],
+            schedule=document["schedule"],
+            planned=document["plannedAt"],
+            created=document["createdAt"],
+            manual=document["manual"],
+            published=document.get("publishedAt"),
+            started=document.get("startedAt"),
+            completed=document.get("completedAt"),
+            outcome=document.get("outcome"),
+            attempts=document["attempts"],
+        )
+
+
+class Fires:
+    """The rows of one application. Every method raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Callable[[], Database[Document]]) -> None:
+        self._database = database
+
+    def prepare(self) -> None:
+        """Make the indexes; harmless if they are there."""
+        with guarded():
+            rows = self._database()[FIRES]
+            rows.create_index("createdAt", expireAfterSeconds=KEPT_SECONDS)
+            rows.create_index([("schedule", 1), ("plannedAt", -1)])
+            rows.create_index("open", partialFilterExpression={"open": True})
+
+    def insert(self, fire: Fire) -> None:
+        """Add one row."""
+        with guarded():
+            self._database()[FIRES].insert_one(fire.document())
+
+    def withdraw(self, run_id: str) -> None:
+        """Take a row back whose run was refused; a worker that got it nevertheless drops it."""
+        with guarded():
+            self._database()[FIRES].delete_one({"_id": run_id})
+
+    def open(self) -> list[Fire]:
+        """Every open fire, in planned order."""
+        with guarded():
+            return [
+                Fire.of(document)
+                for document in self._database()[FIRES].find({"open": True}).sort("plannedAt", 1)
+            ]
+
+    def history(self, schedule: str, limit: int) -> list[Fire]:
+        """The last fires of a schedule, newest first."""
+        with guarded():
+            newest = self._database()[FIRES].find({"schedule": schedule}).sort("plannedAt", -1)
+            return [Fire.of(document) for document in newest.limit(limit)]
+
+    def mark_published(self, run_id: str, moment: datetime) -> None:
+        """The run exists."""
+        with guarded():
+            self._database()[FIRES].update_one({"_id": run_id}, {"$min": {"publishedAt": moment}})
+
+    def take(self, run_id: str, acceptance: str, attempt: int, moment: datetime) -> Fire | None:
+        """Let the run of this acceptance start; None if the fire has had its run.
+
+        Returns the fire as it stood before: its first start is the one that finds none.
+
+        A fire belongs to the first acceptance that takes it, for all its attempts. So when
+        Redis forgets a run and the fire is published again, at most one of the two runs.
+        """
+        mine = [{"acceptance": acceptance}, {"open": True, "acceptance": {"$exists": False}}]
+        change = {
+            "$set": {"acceptance": acceptance, "open": True, "attempts": attempt},
+            "$min": {"publishedAt": moment, "startedAt": moment},  # sets what is not set
+            "$unset": {"outcome": "", "completedAt": ""},  # of an end that was retried
+        }
+        with guarded():
+            rows = self._database()[FIRES]
+            before = rows.find_one_and_update({"_id": run_id, "$or": mine}, change)
+        return Fire.of(before) if before else None
+
+    def close(
+        self,
+        run_id: str,
+        outcome: FireOutcome,
+        *,
+        completed: datetime,
+        attempts: int,
+        started: datetime | None = None,
+        acceptance: str | None = None,
+    ) -> None:
+        """The fire's run has ended. A fire that is closed, or another acceptance's, stays."""
+        wanted: Document = {"_id": run_id, "open": True}
+        change: Document = {
+            "$set": {"outcome": outcome, "completedAt": completed, "attempts": attempts},
+            "$unset": {"open": ""},
+            "$min": {"publishedAt": completed},
+        }
+        if started is not None:
+            change["$min"]["startedAt"] = started
+        if acceptance is not None:
+            wanted["acceptance"] = {"$in": [acceptance, None]}
+            change["$set"]["acceptance"] = acceptance
+        with guarded():
+            self._database()[FIRES].update_one(wanted, change)
+
+    def prune(self, schedule: str) -> None:
+        """Delete what is beyond the newest rows that are kept."""
+        with guarded():
+            rows = self._database()[FIRES]
+            newest = rows.find({"schedule": schedule}, {"plannedAt": True}).sort("plannedAt", -1)
+            oldest_kept = next(newest.skip(KEPT_ROWS - 1).limit(1), None)
+            if oldest_kept is not None:
+                beyond = {"plannedAt": {"$lt": oldest_kept["plannedAt"]}, "open": None}
+                rows.delete_many({"schedule": schedule, **beyond})

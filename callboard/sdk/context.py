@@ -1,0 +1,129 @@
+"""What a handler is given: the verified caller, its params and the tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    import httpx
+    from pymongo.database import Database
+
+    from callboard.sdk.results import ActionResult
+
+__all__ = ["ActionContext", "ActionTools"]
+
+
+class ActionTools(Protocol):
+    """Reads and writes of records with the application's rights.
+
+    Every method returns an `ActionResult`; none raises for a data error. Collections are
+    ``[A-Za-z][A-Za-z0-9_-]{0,63}`` and not ``system*``; record ids are strings of 1..255
+    characters. A lost database ends the run as retryable (503), whatever the handler does.
+    """
+
+    def create(
+        self, coll: str, data: Mapping[str, Any], record_id: str | None = None
+    ) -> ActionResult[dict[str, Any]]:
+        """Create a record: ``{"recordId"}``.
+
+        With an id it is an upsert: ``data`` is merged on top of an existing record, key by
+        key at the top level; fields not passed stay. Without one, a rerun of the same run
+        finds the record it made and leaves it as it is.
+        """
+
+    def update(
+        self, coll: str, record_id: str, patch: Mapping[str, Any]
+    ) -> ActionResult[dict[str, Any]]:
+        """Patch an existing record: ``{"recordId"}``; a missing one: ``Record not found``."""
+
+    def remove(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+        """Delete a record: ``{"recordId"}``; a missing one: ``Record not found``."""
+
+    def get(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+        """One record: ``{"record": {"recordId", "data", "createdBy", "createdAt", ...}}``."""
+
+    def query(
+        self,
+        coll: str,
+        where: Mapping[str, Any] | None = None,
+        order_by: str | None = None,
+        order_dir: Literal["asc", "desc"] = "asc",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> ActionResult[dict[str, Any]]:
+        """Matching records: ``{"records", "count", "after"}``; ``after`` gets the next page."""
+
+    def delete_where(
+        self, coll: str, where: Mapping[str, Any], limit: int = 100
+    ) -> ActionResult[dict[str, Any]]:
+        """Delete up to ``limit`` (at most 500) matching records: ``{"deleted"}``."""
+
+    def register_user(
+        self,
+        user_id: str | None = None,
+        name: str | None = None,
+        email: str | None = None,
+        image_url: str | None = None,
+    ) -> ActionResult[dict[str, Any]]:
+        """Upsert the ``users`` row of ``user_id`` (the caller by default): ``{"user"}``."""
+
+    def integration(
+        self, endpoint: str, data: Mapping[str, Any] | None = None
+    ) -> ActionResult[Any]:
+        """Call a third party, such as ``"openai/chat-completion"``; data is its response body."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """The writes inside the ``with`` block commit together or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionContext:
+    """One run as its handler sees it."""
+
+    run_id: str
+    action: str
+    user_id: str | None  # the verified JWT subject; None for an anonymous caller
+    params: Mapping[str, Any]  # the request body, as it came
+    tools: ActionTools
+    env: Mapping[str, str]  # the process environment without Callboard's own secrets
+    caller_jwt: str | None = field(
+        repr=False
+    )  # a live credential: only for `Authorization` headers
+    claims: Mapping[str, Any] = field(repr=False)  # the token's verified claims
+    attempt: int  # 1 at the first start of the handler; counts retries and reruns
+    _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
+    _progress: Callable[[float, str | None], None] = field(repr=False)
+    _fetch: Callable[..., httpx.Response] = field(repr=False)
+    _joined: Callable[[str, Callable[[], ActionResult[Any]]], ActionResult[Any]] = field(repr=False)
+
+    @property
+    def db(self) -> Database[dict[str, Any]]:
+        """The application's PyMongo database: the escape hatch for aggregation and bulk work.
+
+        Nothing here is checked, merged or stamped, and it is not part of a transaction.
+        """
+        return self._database()
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound with run id, action and caller."""
+        return structlog.get_logger("callboard.action").bind(
+            run_id=self.run_id, action=self.action, caller=self.user_id
+        )
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tell watchers how far the run is: ``fraction`` from 0 to 1 and a short text."""
+        self._progress(fraction, message)
+
+    def fetch(self, upstream: str, path: str, **options: Any) -> httpx.Response:
+        """Request ``path`` of an upstream named in UPSTREAMS, as the caller.
+
+        The caller's token goes along as ``Authorization: Bearer`` and nowhere else.
+        ``options`` are httpx's: ``method`` (default GET), ``params``, ``json``, ``headers``.
+        """
+        return self._fetch(upstream, path, **options)

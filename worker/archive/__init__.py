@@ -1,0 +1,1 @@
+"""Ended runs go into the history."""

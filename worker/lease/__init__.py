@@ -1,0 +1,1 @@
+"""A worker's hold on its runs."""

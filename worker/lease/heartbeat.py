@@ -1,0 +1,50 @@
+"""The heartbeat: shows that this worker lives and is ready, or why it is not.
+
+It also says by how much the machine's clock is ahead of the broker's, for `callboard doctor`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+import redis
+
+from callboard.clock import ClockWatch, ahead_of_broker
+from callboard.connections import heartbeat
+from callboard.processes import threads
+
+__all__ = ["Heartbeat"]
+
+PAUSE_SECONDS = 1.0
+ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
+
+
+class Heartbeat:
+    """Of one worker. ``hostname``: what it is seen as; ``queues``: what it takes runs from."""
+
+    def __init__(self, client: redis.Redis, hostname: str, queues: Sequence[str]) -> None:
+        self._redis = client
+        self._key = heartbeat.WORKER + hostname
+        self._queues = list(queues)
+        self._watch = ClockWatch("broker")
+
+    def turn(self) -> None:
+        """Show it once. Raises `BrokerUnavailable`."""
+        if down := threads.down():
+            why = f"failed: {', '.join(down)}"
+            heartbeat.show_unready(self._redis, self._key, why, ALIVE_SECONDS)
+            return
+        ahead = ahead_of_broker(self._redis)
+        self._watch.note(ahead)
+        content = {"pid": os.getpid(), "queues": self._queues, "ahead": round(ahead, 1)}
+        heartbeat.show(self._redis, self._key, json.dumps(content), ALIVE_SECONDS)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Show it until ``stopped``, then be seen no more; the thread's function."""
+        threads.repeat("heartbeat", self.turn, partial(stopped.wait, PAUSE_SECONDS), stopped)
+        with threads.tolerant("heartbeat"):
+            heartbeat.forget(self._redis, self._key)

@@ -1,0 +1,1 @@
+"""What hooks into Celery: its pool, consumer, requests, events."""

@@ -1,0 +1,147 @@
+"""What a worker takes from the broker: kombu's channel, behind a gate.
+
+Whoever can write Redis can put anything on a queue and publish anything. So a task message is
+read by `callboard.runs.message`, which knows one form of it, before kombu decodes it; kombu gets a
+message written anew, and nothing of what it would otherwise obey: no compression, no other
+encoding, no delivery tag. Celery's remote control is not signed, as Flower could not do that: of it
+only what asks (`LOOKING`) gets through. Stopping a worker, its pool or its tasks is for whoever can
+signal its process.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from celery.app.amqp import AMQP
+from kombu import connection as kombu_connection
+from kombu.transport import redis as kombu_redis, virtual
+
+from callboard.runs import message
+
+if TYPE_CHECKING:
+    from ..services import Services
+
+__all__ = ["LOOKING", "Amqp", "Channel", "Gate", "Transport", "is_question"]
+
+MAX_CONTROL_BYTES = 64 * 1024
+CONTROL = b".celery.pidbox"  # in the name of the channel of Celery's remote control
+
+LOOKING = {
+    *("active", "active_queues", "conf", "enable_events", "heartbeat", "ping", "registered"),
+    *("reserved", "revoked", "scheduled", "stats"),
+}
+"""What Flower and `celery inspect` ask of a worker."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a channel is given to tell messages by: a transport option."""
+
+    services: Services
+
+    def __json__(self) -> None:
+        """Nothing: `celery inspect stats` tells the transport's options."""
+
+
+class Message(virtual.Message):
+    """A message that is not decompressed: a few bytes could become as many as there is memory."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        if "compression" in (payload.get("headers") or ()):
+            raise ValueError("compressed")
+        super().__init__(payload, channel=channel, **options)
+
+
+class Channel(kombu_redis.Channel):
+    """kombu's channel; its transport option ``gate`` says what may pass."""
+
+    Message = Message
+    gate: Gate
+    from_transport_options: Any = (*kombu_redis.Channel.from_transport_options, "gate")
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """The client of kombu's queues: what it pops passes the gate first."""
+        client = super()._create_client(asynchronous)
+        client.set_response_callback("BRPOP", self._passed)
+        return client
+
+    def _passed(self, popped: Any, **_: Any) -> Any:
+        """The queue and its message, written anew; None, as if none had come, if it is not ours.
+
+        Other queues are those of Celery's own replies, which Flower reads.
+        """
+        if not popped:
+            return None
+        key, text = popped
+        queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
+        if queue not in self.gate.services.registry.queues:
+            return popped
+        signed = self.gate.services.read(text)
+        return signed and (key, message.complete(queue, *signed).encode())
+
+    def _handle_message(self, client: Any, response: Any) -> Any:
+        told = super()._handle_message(client, response)
+        data = told["data"]
+        if isinstance(data, bytes) and CONTROL in told["channel"] and not is_question(data):
+            self.gate.services.refuse("remote control that is not a question", None, None)
+            told["data"] = None  # which kombu passes over
+        return told
+
+
+class Transport(kombu_redis.Transport):
+    """kombu's transport with that channel."""
+
+    Channel = Channel
+
+
+class Connection(kombu_connection.Connection):
+    """kombu's connection, which calls that transport by the name that others know: Flower finds
+    its own client for the broker by it."""
+
+    resolve_aliases: Any = MappingProxyType(
+        {**kombu_connection.Connection.resolve_aliases, f"{__name__}:Transport": "redis"}
+    )
+
+
+class Amqp(AMQP):
+    """Celery's, with that connection."""
+
+    Connection = Connection
+
+
+def is_question(text: bytes) -> bool:
+    """Whether this is a message of Celery's remote control that asks for one of `LOOKING`."""
+    if len(text) > MAX_CONTROL_BYTES:
+        return False
+    try:
+        return _is_question(json.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _is_question(envelope: Any) -> bool:
+    properties, headers = envelope["properties"], envelope["headers"]
+    said = json.loads(base64.b64decode(envelope["body"], validate=True))
+    reply_to = said.get("reply_to") or {"exchange": "", "routing_key": ""}
+    return (
+        (envelope["content-type"], envelope["content-encoding"]) == ("application/json", "utf-8")
+        and isinstance(headers, dict)
+        and "compression" not in headers
+        and all(isinstance(headers.get(name, 0), int | float) for name in ("clock", "expires"))
+        and properties["body_encoding"] == "base64"
+        and isinstance(properties["delivery_tag"], str)
+        and isinstance(properties.get("delivery_info"), dict)
+        and said["method"] in LOOKING
+        and isinstance(said.get("arguments") or {}, dict)
+        and _are_texts(said.get("destination") or [])
+        and _are_texts([reply_to["exchange"], reply_to["routing_key"], said.get("ticket") or ""])
+        and not (said.get("pattern") or said.get("matcher"))
+    )
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

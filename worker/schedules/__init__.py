@@ -1,0 +1,1 @@
+"""The beat: has each fire run once."""

@@ -1,0 +1,1 @@
+"""The tools: what a handler reads and writes records with."""
