@@ -15,38 +15,13 @@ from typing import Any, NamedTuple
 import redis
 
 from callboard.connections.redis import guarded
-from callboard.runs.scripts import HOSTILE
+from callboard.runs.scripts import script
 from callboard.runs.seal import Sealer
 
 __all__ = ["LIVE", "Live", "Position", "caller_tag"]
 
 LIVE = "callboard:live"
 LOOKED_AT = 500  # runs in one script: it must not keep others waiting
-
-# A run whose record is gone is forgotten. Answers the places that match, and where to go on.
-_PAGE = (
-    HOSTILE
-    + """
-local live, action, status = KEYS[1], ARGV[1], ARGV[2]
-local from, id_from, limit, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local found, position = {}, {}
-local near = redis.call('ZREVRANGEBYSCORE', live, from, '-inf', 'WITHSCORES', 'LIMIT', 0, most)
-for i = 1, #near, 2 do
-  local id, enqueued = near[i], near[i + 1]
-  if enqueued ~= from or id < id_from then
-    local r = record('callboard:run:' .. id, 'status', 'action')
-    if not r[1] or not number(enqueued) then
-      redis.call('ZREM', live, id)
-    elseif (action == '' or r[2] == action) and (status == '' or r[1] == status) then
-      found[#found + 1] = {enqueued, id}
-    end
-  end
-  position = {enqueued, id}
-  if #found == limit then return {found, {}} end
-end
-return {found, #near == 2 * most and position or {}}
-"""
-)
 
 
 class Position(NamedTuple):
@@ -68,7 +43,7 @@ class Live:
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
         self._redis = client
         self._sealer = sealer
-        self._page = client.register_script(_PAGE)
+        self._page = client.register_script(script("page", "guard"))
 
     def page(
         self,

@@ -1,0 +1,25 @@
+-- A run that was lost too often, or is to be canceled, is the claimer's to end: unopened, so that a
+-- run that kills whoever opens it ends too.
+local run, open = KEYS[1], KEYS[2]
+local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local r = record(run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
+  'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel')
+local status, attempt, lost, t = r[1], number(r[9], 0), number(r[10], 0), now()
+if not status or r[2] ~= action then return {'gone'} end
+if status ~= 'queued' and status ~= 'running' then return {'ended'} end
+local resent = r[3] == holder
+if status == 'running' and not resent and number(r[4], 0) > t then return {'held'} end
+if status == 'queued' and number(r[5], 0) > t then return {'early'} end
+if status == 'running' and not resent then
+  lost = lost + 1
+  count('lost', action)
+end
+local state = 'claimed'
+if r[13] then state = 'canceled' elseif lost >= number(r[12], DEFAULT_LOST) then state = 'lost' end
+if state == 'claimed' and not resent then attempt = attempt + 1 end
+local started = number(r[8], t)
+redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease,
+  'attempt', attempt, 'lost', lost, 'started', started)
+redis.call('ZADD', open, t + lease, id)
+if not resent then wake(r[11], id) end
+return {state, state == 'claimed' and r[6] or '', attempt, lost, r[7] or '', t - started}

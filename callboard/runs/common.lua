@@ -1,0 +1,52 @@
+-- What the scripts that change a run record share; after guard.lua.
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function patience(waiting)
+  return 5000 + 15 * waiting
+end
+local function held_by(run, holder)
+  local r = record(run, 'status', 'holder')
+  return r[1] == 'running' and r[2] == holder
+end
+local function wake(watchers, id)
+  for channel in string.gmatch(watchers or '', '%S+') do redis.call('PUBLISH', channel, id) end
+end
+local function wake_watchers(run, id)
+  wake(record(run, 'watchers')[1], id)
+end
+local function count(what, action)
+  redis.pcall('HINCRBY', 'callboard:counters', what .. ':' .. (action or ''), 1)
+end
+local function finish(run, open, id, status, result, again, error)
+  local t = now()
+  local r = record(run, 'watchers', 'reply', 'session', 'cancel')
+  redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t,
+    unpack(error ~= '' and {'error', error} or {}))
+  if r[3] or r[4] then redis.call('HDEL', run, 'session', 'cancel') end
+  redis.pcall('RPUSH', 'callboard:ended', id .. ' ' .. t)
+  redis.call('ZREM', open, id)
+  if r[2] then redis.call('PUBLISH', r[2], id .. result) end
+  wake(r[1], id)
+end
+local function queue_again(run, open, id, delay)
+  local r = record(run, 'queue', 'message', 'cancel')
+  if r[3] then delay = 0 end
+  redis.call('HSET', run, 'status', 'queued', 'due', now() + delay)
+  redis.call('HDEL', run, 'holder', 'lease')
+  if delay == 0 and r[1] and r[2] then redis.pcall('RPUSH', r[1], r[2]) end
+  redis.call('ZADD', open, now() + (delay == 0 and 1000 or delay), id)
+end
+local function enlist(id, enqueued, caller)
+  redis.call('ZADD', 'callboard:live', enqueued, id)
+  if caller then redis.call('ZADD', 'callboard:live:' .. caller, enqueued, id) end
+end
+local function start_again(run, open, id)
+  redis.call('PERSIST', run)
+  redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'progress')
+  redis.call('HSET', run, 'lost', 0, 'restarted', 1)
+  local r = record(run, 'enqueued', 'caller')
+  enlist(id, number(r[1], 0), r[2])
+  queue_again(run, open, id, 0)
+end

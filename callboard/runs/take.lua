@@ -1,0 +1,20 @@
+-- A run that was started again since then is not what the entry tells: its entry is empty.
+local list, turn = KEYS[1], KEYS[2]
+local me, seconds, count, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+if redis.call('SET', turn, me, 'NX', 'EX', seconds) == false then
+  if redis.call('GET', turn) ~= me then return {} end
+  redis.call('EXPIRE', turn, seconds)
+end
+local taken, bytes = {}, 0
+for _, entry in ipairs(redis.call('LRANGE', list, 0, count - 1)) do
+  local id, ended = string.match(entry, '^(%S+) (%S+)$')
+  local run = 'callboard:run:' .. (id or '')
+  if not ended or record(run, 'ended')[1] ~= ended then
+    taken[#taken + 1] = {entry, {}}
+  else
+    bytes = bytes + redis.call('HSTRLEN', run, 'seal') + redis.call('HSTRLEN', run, 'result')
+    if bytes > most and #taken > 0 then return taken end
+    taken[#taken + 1] = {entry, redis.call('HGETALL', run)}
+  end
+end
+return taken

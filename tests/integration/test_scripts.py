@@ -1,0 +1,191 @@
+"""Each Lua script by itself on the real server: what it answers, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from callboard.runs import scripts
+from callboard.runs.counters import BOUNDS
+from callboard.runs.scripts import SCRIPTS, lua_list, script
+
+FOLDER = Path(scripts.__file__).parent
+PARTS = {"common", "guard"}  # what others begin with
+TEXTS = {
+    **SCRIPTS,
+    "page": script("page", "guard"),
+    "settle": script("settle", "guard", BOUNDS=lua_list(BOUNDS)),
+    "take": script("take", "guard"),
+}
+
+RUN, OPEN, LIVE, ENDED = "callboard:run:r", "callboard:open", "callboard:live", "callboard:ended"
+LONG_AGO, FAR = "1", "99999999999999"  # epoch ms
+
+QUEUED = {"status": "queued", "action": "work", "queue": "q", "message": "m", "seal": "s"}
+HELD = {**QUEUED, "status": "running", "holder": "w:1", "lease": FAR, "enqueued": LONG_AGO}
+OVER = {**QUEUED, "status": "failed", "again": "1", "ended": "5", "enqueued": "3", "ttl": "60000"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One run of one script."""
+
+    script: str
+    record: dict[str, str]  # before
+    keys: list[str] = field(default_factory=lambda: [RUN, OPEN])
+    arguments: list[Any]
+    answer: Any
+    left: dict[str, str | None]  # fields of the record after
+    listed: tuple[str, bytes] | None = None  # a list and its one entry after
+
+
+CASES = [
+    Case(
+        script="accept",
+        record={},
+        keys=[RUN, OPEN, "q", "callboard:idempotency:"],
+        arguments=["r", "work", "s", "m", 10, 60000, "", 1000, "tag", "o", 3, "channel"],
+        answer=[b"accepted", b"r"],
+        left={"status": "queued", "caller": "tag", "reply": "channel", "max_lost": "3"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="cancel",
+        record=QUEUED,
+        arguments=["r", "result", "error"],
+        answer=b"queued",
+        left={"status": "canceled", "result": "result", "error": "error", "again": "0"},
+    ),
+    Case(
+        script="claim",
+        record={**QUEUED, "session": "ab"},
+        arguments=["r", "work", "w:1", 1000],
+        answer=[b"claimed", b"s", 1, 0, b"ab", 0],
+        left={"status": "running", "holder": "w:1", "attempt": "1", "lost": "0"},
+    ),
+    Case(
+        script="expire",
+        record={**HELD, "lease": LONG_AGO},
+        arguments=["r", "result", "error"],
+        answer=1,
+        left={"status": "failed", "result": "result", "again": "0"},
+    ),
+    Case(
+        script="finish",
+        record={**HELD, "cancel": "1"},
+        arguments=["r", "w:1", "succeeded", "result", "0", ""],
+        answer=1,
+        left={"status": "succeeded", "result": "result", "error": None, "cancel": None},
+    ),
+    Case(
+        script="lose",
+        record={**HELD, "lost": "1"},
+        arguments=["r", "w:1"],
+        answer=[2, 0],
+        left={"status": "queued", "holder": None, "lost": "2"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="note",
+        record=HELD,
+        keys=[RUN],
+        arguments=["r", "w:1", "progress", "half"],
+        answer=1,
+        left={"progress": "half"},
+    ),
+    Case(
+        script="renew",
+        record={**HELD, "cancel": "1"},
+        keys=[OPEN],
+        arguments=[1000, "r", "w:1", "r", "w:2", "unknown", "w:1"],
+        answer=[b"cancel", b"taken", b"ended"],
+        left={"status": "running"},
+    ),
+    Case(
+        script="requeue",
+        record=HELD,
+        arguments=["r", "w:1", 0],
+        answer=1,
+        left={"status": "queued", "holder": None, "lease": None},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="retry",
+        record={**OVER, "result": "result", "lost": "3"},
+        arguments=["r", "new seal"],
+        answer=1,
+        left={"status": "queued", "seal": "new seal", "result": None, "lost": "0"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="sweep",
+        record={**QUEUED, "enqueued": FAR},
+        keys=[OPEN, "turn"],
+        arguments=[20, 1000],
+        answer=[],
+        left={"status": "queued"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="watch",
+        record={**HELD, "watchers": "a"},
+        keys=[RUN],
+        arguments=["b"],
+        answer=b"running",
+        left={"watchers": "a b"},
+    ),
+    Case(
+        script="page",
+        record=OVER,
+        keys=[LIVE],
+        arguments=["work", "failed", "+inf", "", 10, 500],
+        answer=[[[b"3", b"r"]], []],
+        left={"status": "failed"},
+    ),
+    Case(
+        script="settle",
+        record={**OVER, "again": "0", "started": "4", "ended": FAR},
+        keys=[ENDED, LIVE, "callboard:counters"],
+        arguments=[f"r {FAR}", 1000],
+        answer=1,
+        left={"seal": None, "message": None, "action": "work"},
+    ),
+    Case(
+        script="take",
+        record={"ended": "5", "seal": "s", "result": "x"},
+        keys=[ENDED, "turn"],
+        arguments=["me", 10, 100, 1000],
+        answer=[[b"r 5", [b"ended", b"5", b"seal", b"s", b"result", b"x"]]],
+        left={"ended": "5"},
+        listed=(ENDED, b"r 5"),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.script)
+def test_a_script_by_itself(case: Case, redis_client: redis.Redis) -> None:
+    if case.record:
+        redis_client.hset(RUN, mapping=case.record)
+        redis_client.zadd(OPEN, {"r": 1})
+        redis_client.zadd(LIVE, {"r": 3})
+    if ended := case.record.get("ended"):
+        redis_client.rpush(ENDED, f"r {ended}")
+    answer = redis_client.eval(
+        TEXTS[case.script], len(case.keys), *case.keys, *map(str, case.arguments)
+    )
+    assert answer == case.answer
+    found = {name: redis_client.hget(RUN, name) for name in case.left}
+    assert {name: value and value.decode() for name, value in found.items()} == case.left
+    if case.listed:
+        name, entry = case.listed
+        assert redis_client.lrange(name, 0, -1) == [entry]
+
+
+def test_each_file_is_a_script_with_a_case_or_a_part() -> None:
+    files = {file.stem for file in FOLDER.glob("*.lua")}
+    assert files == PARTS | TEXTS.keys()
+    assert {case.script for case in CASES} == TEXTS.keys()
