@@ -41,6 +41,14 @@ class HungUp(HTTPException):
     code = 499
     description = "Client closed request"
 
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self._run_id = run_id
+
+    def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
+        """With the run, which goes on: the log names it."""
+        return [*super().get_headers(*args, **kwargs), ("Run-Id", self._run_id)]
+
 
 class Waiter:
     """One request that waits for one run."""
@@ -181,7 +189,7 @@ class Replies:
             elif not waiter.wait(deadline):
                 break
             elif waiter.gone:
-                raise HungUp
+                raise HungUp(run_id)
             elif waiter.sealed is None and not waiter.is_turned_away:
                 waiter.sealed = self._runs.results([run_id]).get(run_id)
         return waiter.sealed

@@ -145,7 +145,7 @@ class Watch:
                 return seen.run
             self.wait(deadline)
             if self._watcher.gone:
-                raise HungUp
+                raise HungUp(self._reads.run_id)
 
     def changes(self) -> Iterator[Seen | None]:
         """The run at each change, until its end; None where there was none for 15 s.
