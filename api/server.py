@@ -33,6 +33,7 @@ from typing import Any
 
 import gevent
 from gevent.monkey import get_original
+from gunicorn.config import Config
 from gunicorn.http import errors as refused
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
@@ -362,8 +363,21 @@ def _drop(body: Body) -> None:
             pass
 
 
+class PlainConfig(Config):
+    """gunicorn's settings as plain attributes: by itself it looks each up anew, 30 times a request.
+
+    What a setting is no more than a part of stays a property: `is_ssl`.
+    """
+
+    def __init__(self, settings: Config) -> None:
+        values = {name: setting.get() for name, setting in settings.settings.items()}
+        self.__dict__.update(vars(settings) | values)
+
+
 class ApiWorker(GeventWorker):
     """gunicorn's worker of the API."""
+
+    cfg: Config
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -384,6 +398,11 @@ class ApiWorker(GeventWorker):
         supervise("reaper", reap, threading.Event())
 
     # Called by gunicorn
+
+    def init_process(self) -> None:
+        """In the new process, before all else."""
+        self.cfg = self.log.cfg = PlainConfig(self.cfg)
+        super().init_process()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """A connection, from its first byte to its last."""

@@ -89,11 +89,11 @@ def capture_output() -> None:
 def end_lines() -> None:
     """Write what this thread has begun to print: what comes next is another run's."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, Printed):
+        if type(stream) is Printed:  # `isinstance` would ask all abstract classes of `io`
             stream.flush()
 
 
 def error_stream() -> TextIO:
     """Standard error itself, which the lines of the log go to."""
     stream = sys.stderr
-    return stream.stream if isinstance(stream, Printed) else stream
+    return stream.stream if type(stream) is Printed else stream

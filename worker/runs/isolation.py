@@ -24,6 +24,7 @@ import time
 import warnings
 from _signal import (  # type: ignore[import-not-found]  # what `signal` wraps: with enums, 20 us
     getsignal,
+    pthread_sigmask,
 )
 from collections.abc import Callable
 from contextvars import copy_context
@@ -174,8 +175,8 @@ def _set_handlers(was: list[Any]) -> None:
             signal.signal(number, handler)
 
 
-def _blocked() -> set[signal.Signals]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ())  # type: ignore[return-value]
+def _blocked() -> set[int]:
+    return pthread_sigmask(signal.SIG_BLOCK, ())  # type: ignore[no-any-return]
 
 
 def _timers() -> list[bool]:
@@ -202,7 +203,7 @@ def _set_root_logger(was: tuple[int, int, list[Any], list[Any]]) -> None:
 
 _PARTS = (
     _Part("signal handlers", _handlers, _set_handlers),
-    _Part("signal mask", _blocked, lambda was: signal.pthread_sigmask(signal.SIG_SETMASK, was)),
+    _Part("signal mask", _blocked, lambda was: pthread_sigmask(signal.SIG_SETMASK, was)),
     _Part("timers", _timers, _stop_timers),
     _Part("working directory", _directory, _change_directory),
     _Part("environment", _environment, _set_environment),

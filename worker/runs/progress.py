@@ -29,6 +29,7 @@ class Progress:
         without a pause, each time."""
         self._write = write
         self._pause = pause
+        self._is_told = False  # as yet: most handlers never tell
         self._begin()
 
     def _begin(self) -> None:
@@ -45,6 +46,7 @@ class Progress:
         if not math.isfinite(fraction) or not 0 <= fraction <= 1:
             raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
         text = None if message is None else str(message)[:MAX_MESSAGE]
+        self._is_told = True
         if os.getpid() != self._process:  # forked: there, timer and lock are nobody's
             self._begin()
         with self._lock:
@@ -60,7 +62,7 @@ class Progress:
 
     def flush(self) -> None:
         """Write what waits: the handler has ended."""
-        if os.getpid() != self._process:
+        if not self._is_told or os.getpid() != self._process:
             return
         with self._lock:
             if self._timer is not None:
