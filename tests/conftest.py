@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -145,6 +146,18 @@ def program() -> Callable[..., str]:
         _cannot(f"needs {' or '.join(names)}, which this machine does not have")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def able() -> Callable[..., None]:
+    """Skip the test, or in CI let it fail, unless a command succeeds: ``able(command, "root")``."""
+
+    def require(command: Sequence[str], what: str) -> None:
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        if done.returncode:
+            _cannot(f"needs {what}, which it is not given: {done.stderr.decode()[:200]}")
+
+    return require
 
 
 @pytest.fixture(scope="session")

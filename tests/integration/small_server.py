@@ -16,16 +16,20 @@ __all__ = ["serving", "told"]
 
 
 @contextmanager
-def serving(folder: Path, application: str, settings: str) -> Iterator[int]:
-    """Its port on 127.0.0.1; what it logs is in ``folder / "log"``.
+def serving(
+    folder: Path, application: str, settings: str, host: str = "127.0.0.1", *also: str
+) -> Iterator[int]:
+    """Its port on this host, and on 127.0.0.1; what it logs is in ``folder / "log"``.
 
+    ``also``: what else it listens on.
     ``application``: the source of a module with ``app``; ``settings``: that of gunicorn's.
     """
     (folder / "small.py").write_text(application)
     (folder / "conf.py").write_text(settings)
     port = free_port()
     with (folder / "log").open("w") as log:
-        flags = ["-c", "conf.py", "-b", f"127.0.0.1:{port}"]
+        binds = [flag for address in (f"{host}:{port}", *also) for flag in ("-b", address)]
+        flags = ["-c", "conf.py", *binds]
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *flags, "small:app"],
             cwd=folder,

@@ -131,3 +131,17 @@ def test_the_wait_cannot_be_longer_than_its_cap(setenv):
 @pytest.mark.parametrize("name", [*RIGHT, "JWT_PUBLIC_KEY", "APP_OWNER_JWT", "CALLBOARD_TOKEN"])
 def test_secrets_are_private_variables(name):
     assert PRIVATE_VARIABLES.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [
+        ({}, 1000),
+        ({"CALLBOARD_MAX_CONNECTIONS_PER_ADDRESS": "5"}, 5),
+        ({"CALLBOARD_MAX_CONNECTIONS_PER_ADDRESS": "0"}, None),
+        ({"CALLBOARD_TRUSTED_PROXIES": "1"}, None),  # its clients come from its address
+    ],
+)
+def test_an_address_has_a_bounded_number_of_connections(setenv, changes, bound):
+    setenv(**changes)
+    assert load_settings().connections_per_address == bound
