@@ -1,6 +1,7 @@
 """Callboard runs server actions: Python functions that clients call over HTTP."""
 
 from callboard.client.client import Client
+from callboard.client.enqueue import enqueue
 from callboard.sdk.action import action
 from callboard.sdk.collection import Collection
 from callboard.sdk.context import ActionContext, ActionTools
@@ -19,6 +20,7 @@ __all__ = [
     "Schedule",
     "action",
     "all_of",
+    "enqueue",
     "exists",
     "fail",
     "gt",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterable
@@ -15,6 +13,7 @@ from werkzeug.sansio.utils import get_content_length
 
 from callboard import strict_json
 from callboard.errors import BadRequest, SealError
+from callboard.runs.idempotency import scoped
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
 from callboard.runs.store import Accepted, unreadable
@@ -122,14 +121,7 @@ def _idempotency(
         return None
     if identity is None:
         raise BadRequest("Idempotency-Key needs a caller: send a token, or drop the header")
-    if not 1 <= len(key) <= 255:
-        raise BadRequest(f"Idempotency-Key takes 1..255 characters, not {len(key)}")
-    body = json.dumps(params, sort_keys=True, separators=(",", ":"))
-    return _digest(identity.subject, action.name, key), _digest(body)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+    return scoped(key, identity.subject, action.name, params)
 
 
 def _run(

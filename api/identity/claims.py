@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from callboard.subject import check_subject
+
 __all__ = ["check_types", "read_part"]
 
 MAX_DEPTH = 16  # objects and lists inside each other
-MAX_SUBJECT_LENGTH = 255
 _WHOLE = range(-(2**63), 2**63)  # what every JSON reader can hold
 
 
@@ -48,14 +49,7 @@ def check_types(claims: Mapping[str, Any]) -> None:
         raise ValueError("aud is neither a text nor a list of texts")
     if "exp" not in claims:
         raise ValueError("no exp")
-    _check_subject(claims.get("sub", ""))
-
-
-def _check_subject(subject: str) -> None:
-    if not 0 < len(subject) <= MAX_SUBJECT_LENGTH:
-        raise ValueError(f"sub is not a text of 1..{MAX_SUBJECT_LENGTH} characters")
-    if any(ord(character) < 32 or ord(character) == 127 for character in subject):
-        raise ValueError("sub holds control characters")
+    check_subject(claims.get("sub", ""))
 
 
 def _check_content(value: Any, levels: int) -> None:
