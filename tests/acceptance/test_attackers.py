@@ -1,4 +1,7 @@
-"""Somebody who reads and writes the broker, opens Flower and reads every log: what he gets."""
+"""Somebody who reads and writes the broker, opens Flower and reads every log: what he gets.
+
+And what he sends to the API, with a token of his own, or one that he made up.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import jwt
 import pytest
 import redis
 from local_stack import Stack, started
@@ -293,6 +298,65 @@ def test_a_worker_kill_leaves_no_secret_behind(open_stack: Stack, broker: redis.
     os.kill(children[-1], signal.SIGKILL)
     assert open_stack.call("login", {"user": "a", "password": CANARY_PASSWORD}).status_code == 200
     assert CANARY_PASSWORD not in dump(broker)
+
+
+def payload(claims: str) -> dict[str, Any]:
+    """A request whose token, well signed, has this payload."""
+    return {"token": claims}
+
+
+def sent(body: str | bytes, action: str = "echo", **headers: str) -> dict[str, Any]:
+    """A request of an honest token."""
+    return {"content": body, "action": action, "headers": headers}
+
+
+ATTACKS: dict[str, tuple[dict[str, Any], int]] = {
+    "a plain token": (payload('{"sub":"alice","exp":9999999999}'), 200),
+    "exp as text": (payload('{"sub":"alice","exp":"9999999999"}'), 401),
+    "sub with half a surrogate": (payload(r'{"sub":"\ud800","exp":9999999999}'), 401),
+    "sub twice": (payload('{"sub":"alice","sub":"owner","exp":9999999999}'), 401),
+    "a long Prefer": (sent("{}", Prefer="a" * 8000), 200),
+    "a long Prefer, spaced": (sent("{}", Prefer="wait=" + " " * 7980 + "a"), 400),
+    "nested 950 times": (sent('{"a":' * 950 + "1" + "}" * 950), 400),
+    "nested 65 times": (sent('{"a":' * 65 + "1" + "}" * 65), 400),
+    "1e400": (sent('{"x": 1e400}'), 400),
+    "half a surrogate": (sent(r'{"x": "\ud800"}'), 400),
+    "no UTF-8": (sent(b'{"x": "\xff"}'), 400),
+    "wrong items without end": (
+        sent(json.dumps({"event": "x", "tickets": 1, "guests": [7] * 300_000}), "orderTickets"),
+        422,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_what_is_sent_to_the_api_gets_an_envelope_and_harms_nobody(
+    open_stack: Stack, kind: str
+) -> None:
+    request, status = ATTACKS[kind]
+    token = open_stack.token("mallory")
+    if "token" in request:
+        secret = open_stack.announced["environment"]["JWT_SECRET"]
+        token = jwt.PyJWS().encode(request["token"].encode(), secret, "HS256")
+    response = httpx.post(
+        f"{open_stack.url}/api/actions/{request.get('action', 'echo')}",
+        content=request.get("content", "{}"),
+        headers={
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            **request.get("headers", {}),
+        },
+        timeout=20,
+    )
+    answered = response.json()
+    assert (response.status_code, answered["success"]) == (status, status == 200)
+    assert status == 200 or answered["error"]
+    assert len(response.content) <= 64 * 1024
+    assert len(answered.get("issues", [])) <= 100
+    begun = time.monotonic()
+    assert httpx.get(f"{open_stack.url}/readyz", timeout=20).status_code == 200
+    assert open_stack.call("echo").json()["success"] is True
+    assert time.monotonic() - begun < 5
 
 
 def finished(stack: Stack, run_id: str) -> dict[str, Any]:
