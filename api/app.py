@@ -18,6 +18,7 @@ from werkzeug.utils import cached_property
 from callboard.errors import BadRequest
 from callboard.log.lines import LineLogger, configure_logging
 from callboard.registry import Registry, get_registry
+from callboard.runs.store import Runs
 from callboard.settings import Settings, get_settings
 from callboard.tracing import asked_for
 
@@ -113,12 +114,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # one more shows what is too much
     app.url_map.merge_slashes = False  # `//` is another path, not a reason to be sent elsewhere
     registry = registry or get_registry()
-    app.extensions["callboard"] = Services.build(settings, registry)
+    app.extensions["callboard"] = Services.build(settings, registry, _runs_class(app))
     errors.install(app)
-    if asked_for(os.environ):
-        from .telemetry import tracing  # needs the extra
-
-        tracing.install(app)
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
     add_paths(app, registry.actions)
@@ -134,3 +131,13 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         behind = plain_prefix(app.wsgi_app)
         app.wsgi_app = ProxyFix(behind, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)  # type: ignore[method-assign]
     return app
+
+
+def _runs_class(app: Flask) -> type[Runs]:
+    """The class of the run records; with spans, if OpenTelemetry's variables ask for them."""
+    if not asked_for(os.environ):
+        return Runs
+    from .telemetry import tracing  # needs the extra
+
+    tracing.install(app)
+    return tracing.TracedRuns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,6 @@ from typing import cast
 import redis
 from flask import Request, current_app, request
 
-from callboard import tracing
 from callboard.connections import mongodb
 from callboard.connections.redis import connect
 from callboard.errors import Forbidden, NotFound, SealError, Unauthorized
@@ -49,11 +47,13 @@ class Services:
     rate_limit: RateLimit | None
 
     @classmethod
-    def build(cls, settings: Settings, registry: Registry) -> Services:
-        """All of it, from the settings."""
+    def build(
+        cls, settings: Settings, registry: Registry, runs_class: type[Runs] = Runs
+    ) -> Services:
+        """All of it, from the settings; ``runs_class``: perhaps one whose calls are traced."""
         client = connect(settings)
         sealer = Sealer(settings.secret_keys)
-        runs = _runs(client, sealer)
+        runs = runs_class(client, sealer)
         history = History(mongodb.database, sealer)
         replies = Replies(client, runs)
         return cls(
@@ -133,15 +133,6 @@ def _find(runs: Runs, history: History, run_id: str) -> RunRecord | PastRun | No
         if past is None:
             raise
         return past
-
-
-def _runs(client: redis.Redis, sealer: Sealer) -> Runs:
-    """The run records; with spans, if OpenTelemetry's variables ask for them."""
-    if not tracing.asked_for(os.environ):
-        return Runs(client, sealer)
-    from .telemetry.tracing import TracedRuns
-
-    return TracedRuns(client, sealer)
 
 
 def this_request() -> Request:

@@ -21,19 +21,14 @@ CallboardError
 │   ├── DatabaseUnavailable
 │   ├── IssuerUnavailable   no key set to verify tokens with
 │   └── TransactionConflict another writer was faster; the attempt starts again
-└── StopHandler             ends a handler early, with a result (`ActionResult.unwrap`)
+└── StopHandler             ends a handler early, with a result (`callboard.sdk.results`)
 
 `api.errors` maps each to an HTTP status; a test proves that none is missing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from callboard.sdk.results import ActionResult
+from collections.abc import Sequence
 
 
 class CallboardError(Exception):
@@ -140,11 +135,3 @@ class InvalidData(CallboardError):
 
     The tools answer it as a failure: a handler never sees it raised.
     """
-
-
-class StopHandler(CallboardError):
-    """Carries the result that ``ActionResult.unwrap`` ends the handler with."""
-
-    def __init__(self, result: ActionResult[Any]) -> None:
-        super().__init__("handler stopped by unwrap()")
-        self.result = result

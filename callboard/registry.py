@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import heapq
 import importlib.util
-import itertools
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -22,10 +19,10 @@ from callboard.schedules.check import check_schedules
 from callboard.sdk.action import Action
 from callboard.sdk.collection import Collection
 from callboard.sdk.schedule import Schedule
+from callboard.sdk.unknown import unknown_action
 
 __all__ = ["Registry", "discover", "discover_here", "get_registry"]
 
-_COMPARED = 20  # names
 _HERE = Path(__file__).parent
 
 
@@ -47,9 +44,7 @@ class Registry:
         """The action of this name; raises `UnknownAction` with the nearest names."""
         found = self.actions.get(name)
         if found is None:
-            near = _nearest(name[:64], self.actions)
-            hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-            raise UnknownAction(f"Unknown action {name[:64]!r}.{hint}")
+            raise unknown_action(name, self.actions)
         return found
 
     def permitted(self, name: str, caller: str | None, owner: str | None) -> Action:
@@ -69,22 +64,6 @@ class Registry:
         if action.owner_only and (owner is None or caller != owner):
             raise Forbidden("Forbidden: owner only")
         return action
-
-
-def _nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The one or two known names most like this one.
-
-    `difflib` takes up to 0.2 ms for a pair of names, and this answers anybody: it compares only the
-    names that share most pairs of letters with this one.
-    """
-    pairs = set(itertools.pairwise(name))
-    likely = heapq.nlargest(_COMPARED, known, key=lambda one: len(pairs & _pairs(one)))
-    return difflib.get_close_matches(name, likely, n=2, cutoff=0.6)
-
-
-@lru_cache(maxsize=4096)
-def _pairs(name: str) -> frozenset[tuple[str, str]]:
-    return frozenset(itertools.pairwise(name))
 
 
 def discover(module_name: str) -> Registry:
@@ -116,7 +95,8 @@ def discover(module_name: str) -> Registry:
         collections=_declared(modules, module_name, "collections", "COLLECTIONS", dict),
     )
     if registry.schedules:
-        check_schedules(registry, str(sys.modules[f"{module_name}.schedules"].__file__))
+        where = str(sys.modules[f"{module_name}.schedules"].__file__)
+        check_schedules(registry.schedules, actions, where)
     return registry
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kombu.entity import Queue
 
@@ -11,6 +12,7 @@ from callboard.connections.redis_url import RedisUrl
 from callboard.log.lines import configure_logging
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
+from callboard.tracing import asked_for
 
 from .archive.archiver import HistorianStep
 from .lease.keeper import KeeperStep
@@ -26,6 +28,9 @@ from .pool.tasks import ActionTask
 from .schedules.scheduler import ActionScheduler
 from .services import Services
 from .tools.indexes import check_indexes
+
+if TYPE_CHECKING:
+    from .runs.tracing import RunTracing
 
 __all__ = ["create_app"]
 
@@ -51,7 +56,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     settings = settings or get_settings()
     registry = registry or get_registry()
     check_indexes(registry.collections)
-    services = Services(settings, registry)
+    services = Services(settings, registry, _tracing())
     configure_logging(run_adder(services.hands), development=settings.development)
     connect_logging()
     app = Application("callboard", amqp=Amqp, set_as_current=False)
@@ -115,6 +120,15 @@ def _configuration(services: Services) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
     }
+
+
+def _tracing() -> RunTracing | None:
+    """The spans of runs, if OpenTelemetry's variables ask for them."""
+    if not asked_for(os.environ):
+        return None
+    from .runs.tracing import RunTracing  # needs the extra
+
+    return RunTracing()
 
 
 def _named(kind: type) -> str:

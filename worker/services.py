@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 import redis
 import structlog
 
-from callboard import tracing
 from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
 from callboard.registry import Registry
@@ -38,12 +37,14 @@ class Services:
 
     progress_pause = 0.1  # seconds between two writes of a run's progress
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, tracing: RunTracing | None = None
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.sealer = Sealer(settings.secret_keys)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
-        self.tracing = _tracing()
+        self.tracing = tracing
         self._runs: dict[int, Runs] = {}
 
     @property
@@ -104,12 +105,3 @@ class Services:
         return MappingProxyType(
             {k: v for k, v in os.environ.items() if not re.fullmatch(PRIVATE_VARIABLES, k)}
         )
-
-
-def _tracing() -> RunTracing | None:
-    """The spans of runs, if OpenTelemetry's variables ask for them."""
-    if not tracing.asked_for(os.environ):
-        return None
-    from .runs.tracing import RunTracing
-
-    return RunTracing()

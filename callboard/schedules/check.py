@@ -5,20 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSimError
 
 from callboard import strict_json
-from callboard.errors import ConfigurationError, InvalidParams, UnknownAction
+from callboard.errors import ConfigurationError, InvalidParams
 from callboard.schedules.timing import fires_after
+from callboard.sdk.action import Action
 from callboard.sdk.schedule import Schedule
-
-if TYPE_CHECKING:
-    from callboard.registry import Registry
+from callboard.sdk.unknown import unknown_action
 
 __all__ = ["check_schedules"]
 
@@ -29,18 +27,20 @@ OVERLAP = ("skip", "allow")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
-def check_schedules(registry: Registry, where: str) -> None:
-    """Raise `ConfigurationError` with every mistake in the registry's schedules.
+def check_schedules(
+    schedules: Iterable[Schedule], actions: Mapping[str, Action], where: str
+) -> None:
+    """Raise `ConfigurationError` with every mistake in what stands in ``SCHEDULES``.
 
-    ``where``: the file that declares them.
+    ``actions``: those of the application, by name. ``where``: the file that declares the schedules.
     """
     seen: set[str] = set()
     mistakes = []
-    for index, entry in enumerate(registry.schedules):
+    for index, entry in enumerate(schedules):
         if not isinstance(entry, Schedule):
             mistakes.append(f"SCHEDULES[{index}]: must be a Schedule(...), not {entry!r:.80}")
             continue
-        mistakes += [f"SCHEDULES[{index}] {entry.name!r}: {m}" for m in _mistakes(registry, entry)]
+        mistakes += [f"SCHEDULES[{index}] {entry.name!r}: {m}" for m in _mistakes(actions, entry)]
         if entry.name in seen:
             mistakes.append(f"SCHEDULES[{index}]: the name {entry.name!r} is taken")
         seen.add(str(entry.name))
@@ -48,11 +48,11 @@ def check_schedules(registry: Registry, where: str) -> None:
         raise ConfigurationError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
 
 
-def _mistakes(registry: Registry, entry: Schedule) -> Iterator[str]:
+def _mistakes(actions: Mapping[str, Action], entry: Schedule) -> Iterator[str]:
     if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name):
         yield "a name is a letter, then up to 63 letters, digits, _ or -"
     yield from _timing_mistakes(entry)
-    yield from _action_mistakes(registry, entry)
+    yield from _action_mistakes(actions, entry)
     if not isinstance(entry.paused, bool):
         yield f"paused must be True or False, not {entry.paused!r}"
     if entry.catch_up not in CATCH_UP:
@@ -108,14 +108,13 @@ def _zone_mistake(zone: object) -> str | None:
     return None
 
 
-def _action_mistakes(registry: Registry, entry: Schedule) -> Iterator[str]:
+def _action_mistakes(actions: Mapping[str, Action], entry: Schedule) -> Iterator[str]:
     if not isinstance(entry.action, str):
         yield f"action must be the name of an action, not {entry.action!r:.80}"
         return
-    try:
-        action = registry.get(entry.action)
-    except UnknownAction as error:
-        yield str(error)
+    action = actions.get(entry.action)
+    if action is None:
+        yield str(unknown_action(entry.action, actions))
         return
     if not isinstance(entry.params, Mapping):
         yield f"params must be a dict, not {entry.params!r:.80}"

@@ -7,9 +7,9 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from callboard.errors import StopHandler
+from callboard.errors import CallboardError
 
-__all__ = ["ActionResult", "fail", "ok"]
+__all__ = ["ActionResult", "StopHandler", "fail", "ok"]
 
 T = TypeVar("T", default=Any)
 
@@ -36,6 +36,14 @@ class ActionResult(Generic[T]):
         if self.success:
             return {"success": True, "data": self.data}
         return {"success": False, "error": self.error}
+
+
+class StopHandler(CallboardError):
+    """Carries the result that ``ActionResult.unwrap`` ends the handler with."""
+
+    def __init__(self, result: ActionResult[Any]) -> None:
+        super().__init__("handler stopped by unwrap()")
+        self.result = result
 
 
 def ok(data: Any = None) -> ActionResult[Any]:

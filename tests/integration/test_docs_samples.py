@@ -13,14 +13,14 @@ from flask import Flask
 from local_http import served
 
 from callboard.connections import mongodb
-from callboard.errors import StopHandler
 from callboard.registry import Registry, discover
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
 from callboard.runs.store import Claim
+from callboard.sdk.results import StopHandler
 from callboard.settings import get_settings
+from worker.runs.attempt import Attempt
 from worker.runs.context import build_context
-from worker.runs.execution import Attempt
 from worker.services import Services
 from worker.tools.tools import Tools
 from worker.tools.transaction import run_in_transaction

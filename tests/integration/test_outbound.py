@@ -25,7 +25,7 @@ from callboard.runs.seal import Call
 from callboard.runs.store import Claim
 from callboard.sdk.action import action
 from callboard.settings import Settings
-from worker.runs.execution import Attempt
+from worker.runs.attempt import Attempt
 from worker.runs.outbound import MAX_RESPONSE_BYTES, Outbound
 from worker.services import Services
 

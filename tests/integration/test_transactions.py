@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 
 from callboard import fail, ok
-from callboard.errors import DatabaseUnavailable, StopHandler, TransactionConflict
+from callboard.errors import DatabaseUnavailable, TransactionConflict
 from callboard.sdk.collection import Collection
+from callboard.sdk.results import StopHandler
 from worker.tools.indexes import create_indexes
 from worker.tools.tools import Tools
 from worker.tools.transaction import MARKERS, kill_sessions, run_in_transaction

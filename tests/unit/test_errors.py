@@ -8,6 +8,7 @@ import pytest
 
 from api.errors import STATUS
 from callboard import errors
+from callboard.sdk.results import StopHandler
 
 STAYS_INSIDE = {
     errors.CallboardError,  # the root
@@ -16,14 +17,14 @@ STAYS_INSIDE = {
     errors.ConfigurationError,  # ends a start-up
     errors.InvalidData,  # the tools answer it as a failure
     errors.TransactionConflict,  # ends an attempt of a run
-    errors.StopHandler,  # ends a handler
+    StopHandler,  # ends a handler
 }
 
 
 def tree(root: type[errors.CallboardError]) -> Iterator[type[errors.CallboardError]]:
     yield root
     for error in root.__subclasses__():
-        if error.__module__ == errors.__name__:
+        if error.__module__ in (errors.__name__, StopHandler.__module__):
             yield from tree(error)
 
 

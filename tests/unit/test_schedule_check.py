@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from callboard import ActionResult, Schedule, action, ok
 from callboard.errors import ConfigurationError
-from callboard.registry import Registry, get_registry
+from callboard.registry import get_registry
 from callboard.schedules.check import check_schedules
 from callboard.settings import get_settings
 
@@ -30,7 +30,7 @@ def tidy(ctx: Any) -> ActionResult:
 
 def check(*entries: Any) -> None:
     actions = {"sendReport": send_report, "tidy": tidy}
-    check_schedules(Registry(actions=actions, schedules=entries), "actions/schedules.py")
+    check_schedules(entries, actions, "actions/schedules.py")
 
 
 def test_what_is_right_passes() -> None:

@@ -21,7 +21,7 @@ from kombu.utils.json import dumps
 from callboard.processes.threads import supervise
 from callboard.runs.message import Wakeup
 
-from ..runs.execution import Delivered
+from ..runs.attempt import Delivered
 
 __all__ = ["Channel", "TaskEvents", "Transport"]
 

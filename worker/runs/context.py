@@ -16,7 +16,7 @@ from .progress import Progress
 if TYPE_CHECKING:
     from ..services import Services
     from ..tools.transaction import Transaction
-    from .execution import Attempt
+    from .attempt import Attempt
 
 __all__ = ["build_context"]
 

@@ -8,28 +8,26 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from traceback import format_exception
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from callboard.connections import mongodb
-from callboard.errors import BrokerUnavailable, SealError, ServiceUnavailable, StopHandler
+from callboard.errors import BrokerUnavailable, SealError, ServiceUnavailable
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
 from callboard.runs.store import Claim, Take
 from callboard.sdk.action import Action
-from callboard.sdk.results import ActionResult
+from callboard.sdk.results import ActionResult, StopHandler
 
 from ..lease.hands import Hands
 from ..services import Services
 from ..tools.transaction import Transaction, kill_sessions, run_in_transaction
+from .attempt import Attempt, Delivered, RunEnded
 from .context import build_context
 from .fire import close_fire, take_fire
 
 __all__ = [
-    "Attempt",
-    "Delivered",
-    "RunEnded",
     "execute",
     "install_stop_signal",
     "outcome_of",
@@ -45,39 +43,12 @@ Queues = Callable[[], Sequence[str]]
 _log = structlog.get_logger("callboard.worker")
 
 
-class Delivered(NamedTuple):
-    """What became of a message."""
-
-    end: Literal["succeeded", "failed", "retried"] | None  # None: it changed nothing
-    error: str | None = None  # why, as the caller is told
-    take: Take | None = None  # for the next message, if it was asked for with the end
-
-
-class RunEnded(Exception):
-    """The handler returned what cannot be its result; carries the end that the run gets."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.code)
-        self.outcome = outcome
-
-
 class HandlerStopped(BaseException):
     """Raised inside a handler whose run was canceled."""
 
 
 class _Again(Exception):
     """The run is back in its queue."""
-
-
-class Attempt(NamedTuple):
-    """One start of a handler for a run that this process holds."""
-
-    run_id: str
-    action: Action
-    holder: str
-    claim: Claim
-    call: Call
-    deadline: float  # time.monotonic seconds
 
 
 def execute(services: Services, action: Action, run_id: str, queues: Queues) -> Delivered:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from callboard.runs.outcome import Outcome
 
     from ..services import Services
-    from .execution import Attempt
+    from .attempt import Attempt
 
 __all__ = ["close_fire", "take_fire"]
 

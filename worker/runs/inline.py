@@ -28,7 +28,8 @@ from callboard.settings import Settings
 from ..services import Services
 from ..tools.indexes import create_indexes
 from ..tools.tools import Tools
-from .execution import Attempt, RunEnded, outcome_of
+from .attempt import Attempt, RunEnded
+from .execution import outcome_of
 
 __all__ = ["inline_tools", "prepare", "run_inline"]
 
@@ -57,7 +58,6 @@ class _InlineServices(Services):
     ) -> None:
         super().__init__(settings, registry)
         self._record = _NoRecord(progress)
-        self.tracing = None
 
     @property
     def runs(self) -> Runs:

@@ -24,7 +24,7 @@ from callboard.sdk.results import ActionResult, fail, ok
 
 if TYPE_CHECKING:
     from ..services import Services
-    from .execution import Attempt
+    from .attempt import Attempt
 
 __all__ = ["MAX_RESPONSE_BYTES", "Outbound"]
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from celery import signals
 from opentelemetry.trace import SpanKind
 
-from callboard.errors import StopHandler
 from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.sdk.results import StopHandler
 from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from callboard.sdk.action import Action
     from callboard.sdk.context import ActionContext
 
-    from ..services import Services
-    from .execution import Attempt
+    from .attempt import Attempt
 
-    OutcomeOf = Callable[[Services, Attempt], Outcome]
+    OutcomeOf = Callable[[Any, Attempt], Outcome]  # the first: the worker's services
     Handler = Callable[[ActionContext], object]
     Send = Callable[[httpx.Request], httpx.Response]
 
@@ -45,7 +44,7 @@ class RunTracing:
     def run(self, outcome_of: OutcomeOf) -> OutcomeOf:
         """One attempt, below the call that it comes from; a trace of its own if there is none."""
 
-        def traced(services: Services, attempt: Attempt) -> Outcome:
+        def traced(services: Any, attempt: Attempt) -> Outcome:
             with self._tracer.span(
                 f"run {attempt.action.name}",
                 SpanKind.CONSUMER,

@@ -16,9 +16,9 @@ from uuid import UUID, uuid5
 
 from pymongo.database import Database
 
-from callboard.errors import InvalidData, ServiceUnavailable, StopHandler
+from callboard.errors import InvalidData, ServiceUnavailable
 from callboard.sdk.names import collection_name, record_id as checked_id
-from callboard.sdk.results import ActionResult, fail, ok
+from callboard.sdk.results import ActionResult, StopHandler, fail, ok
 
 from .cursor import Order
 from .deadline import within
