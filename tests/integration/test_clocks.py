@@ -279,10 +279,12 @@ class TestReadiness:
         client = api()
         assert client.get("/readyz").status_code == 200
         real = ahead_of_broker
-        monkeypatch.setattr("api.health.ahead_of_broker", lambda r: real(r, shifted(7200.0)))
+        monkeypatch.setattr(
+            "api.telemetry.health.ahead_of_broker", lambda r: real(r, shifted(7200.0))
+        )
         assert client.get("/readyz").status_code == 200  # the broker's clock is wrong, not ours
         monkeypatch.setattr(
-            "api.health.DatabaseClock", lambda d: DatabaseClock(d, local=shifted(7200.0))
+            "api.telemetry.health.DatabaseClock", lambda d: DatabaseClock(d, local=shifted(7200.0))
         )
         response = client.get("/readyz")
         assert response.status_code == 503

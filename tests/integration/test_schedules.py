@@ -538,7 +538,7 @@ class TestOutages:
         def unavailable(*_: object) -> None:
             raise DatabaseUnavailable("away")
 
-        monkeypatch.setattr("worker.execution.take_fire", unavailable)
+        monkeypatch.setattr("worker.runs.execution.take_fire", unavailable)
         assert app.work() == []
         monkeypatch.undo()
 

@@ -14,18 +14,18 @@ from callboard.settings import get_settings
 FORKS = """
 import os, warnings
 warnings.simplefilter("error")
-from callboard import store
+from callboard.connections import mongodb
 
-assert store.database().client is store.database().client
-store.database().items.insert_one({"_id": "parent"})
+assert mongodb.database().client is mongodb.database().client
+mongodb.database().items.insert_one({"_id": "parent"})
 child = os.fork()
 if child == 0:
-    store.database().items.insert_one({"_id": "child"})
-    store.close_database()
+    mongodb.database().items.insert_one({"_id": "child"})
+    mongodb.close_database()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-assert store.database().items.count_documents({}) == 2
-store.close_database()
+assert mongodb.database().items.count_documents({}) == 2
+mongodb.close_database()
 """
 
 

@@ -21,10 +21,10 @@ from worker.tools.transaction import MARKERS, kill_sessions, run_in_transaction
 
 DIES_IN_A_TRANSACTION = """
 import sys
-from callboard.results import ok
-from callboard.store import connect
-from worker.tools import Tools
-from worker.transaction import run_in_transaction
+from callboard.sdk.results import ok
+from callboard.connections.mongodb import connect
+from worker.tools.tools import Tools
+from worker.tools.transaction import run_in_transaction
 
 uri, run_id = sys.argv[1:]
 database = connect(uri).get_default_database()

@@ -81,7 +81,7 @@ def test_a_message_that_comes_after_the_stop_goes_back_to_the_queues_front(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     HAPPENED.clear()
-    monkeypatch.setattr("callboard.runs.WAIT_SECONDS", 1.0)  # time enough for `eventually`
+    monkeypatch.setattr("callboard.runs.store.WAIT_SECONDS", 1.0)  # time enough for `eventually`
     celery = create_app(app.settings, Registry(actions={"closing": closing}))
     services = celery.services
     first = accept(services.runs)
