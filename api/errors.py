@@ -36,6 +36,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.DatabaseUnavailable: 503,
     errors.IssuerUnavailable: 503,
     errors.NotReady: 503,
+    errors.NewerFormat: 503,
 }
 """Every error that a request can end with. The rest never leaves a worker or a start-up."""
 

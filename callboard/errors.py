@@ -3,6 +3,7 @@
 CallboardError
 ├── ConfigurationError      a setting or the actions package is wrong: the process does not start
 ├── SealError               a sealed value cannot be opened with the keys at hand
+│   └── NewerFormat         it was written by a later version of Callboard
 ├── Unauthorized            a token is missing or not acceptable
 ├── RunRefused              the call is refused before a run exists
 │   ├── BadRequest          the request cannot be read
@@ -41,6 +42,10 @@ class ConfigurationError(CallboardError):
 
 class SealError(CallboardError):
     """A sealed value was made with another key, for another run, or was altered."""
+
+
+class NewerFormat(SealError):
+    """A run was written by a later version of Callboard, as one is upgraded to or left."""
 
 
 class Unauthorized(CallboardError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
@@ -18,6 +19,7 @@ from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
 from callboard.registry import Registry
 from callboard.runs import message
+from callboard.runs.format import FORMAT
 from callboard.runs.message import Wakeup
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .runs.tracing import RunTracing
 
 __all__ = ["Services"]
+
+NEWER_PAUSE = 60.0  # seconds between two lines about what is left for a newer worker
 
 
 class Services:
@@ -46,6 +50,7 @@ class Services:
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
         self._runs: dict[int, Runs] = {}
+        self._told_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
 
     @property
     def runs(self) -> Runs:
@@ -71,7 +76,11 @@ class Services:
 
         Of any other, which is dropped and counted, nothing but its form has been looked at.
         """
-        wakeup, tag = message.read(text) or (None, None)
+        try:
+            wakeup, tag = message.read(text) or (None, None)
+        except message.Newer as newer:
+            self.leave("message", newer.version)
+            return None
         if wakeup and wakeup.task in self._tasks and self.sealer.is_signed(tag, *wakeup):
             return wakeup, cast(str, tag)
         task, run_id = wakeup[:2] if wakeup else (None, None)
@@ -88,6 +97,16 @@ class Services:
         log.warning("refused", why=why, task=ascii(task)[:82], run_id=ascii(run_id)[:38])
         with contextlib.suppress(BrokerUnavailable):
             self.runs.count("refused")
+
+    def leave(self, what: str, version: int | None = None) -> None:
+        """Log, once a minute at most, that a newer worker's run is left to it: the sweep keeps
+        waking until one has come."""
+        if time.monotonic() < self._told_until:
+            return
+        self._told_until = time.monotonic() + NEWER_PAUSE
+        structlog.get_logger("callboard.worker").warning(
+            "left for a newer worker: upgrade this one", what=what, version=version, known=FORMAT
+        )
 
     @cached_property
     def hands(self) -> Hands:

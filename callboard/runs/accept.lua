@@ -22,7 +22,8 @@ local depth = redis.call('LLEN', queue)
 if depth >= max_queue then return {'full', queue .. ' ' .. depth} end
 local t = now()
 local fields = {'action', action, 'queue', queue, 'seal', seal, 'origin', origin,
-  'message', message, 'status', 'queued', 'enqueued', t, 'ttl', ttl, 'max_lost', max_lost}
+  'message', message, 'status', 'queued', 'enqueued', t, 'ttl', ttl, 'max_lost', max_lost,
+  'v', FORMAT}
 local function add(name, value)
   if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
 end

@@ -3,10 +3,11 @@
 local run, open = KEYS[1], KEYS[2]
 local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local r = record(run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
-  'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel')
+  'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel', 'v')
 local status, attempt, lost, t = r[1], number(r[9], 0), number(r[10], 0), now()
 if not status or r[2] ~= action then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
+if number(r[14], 1) > FORMAT then return {'newer'} end
 local resent = r[3] == holder
 if status == 'running' and not resent and number(r[4], 0) > t then return {'held'} end
 if status == 'queued' and number(r[5], 0) > t then return {'early'} end

@@ -65,6 +65,11 @@ class Ended:
             for entry, fields in taken
         ]
 
+    def pass_on(self) -> None:
+        """Let another have its turn now."""
+        with guarded():
+            self._redis.delete(TURN)
+
     def settle(self, runs: Sequence[tuple[EndedRun, int]]) -> int:
         """The history has these, the first of the list, each to be kept that many seconds.
 

@@ -6,7 +6,8 @@ record and the message must reach Redis in one script; Celery's own publish path
 that and costs 0.6 ms. A test compares it with what the installed Celery writes.
 
 The message carries no content: the run id, the action, and a tag under the application's key. Of
-the protocol's headers it has those that say something; a worker adds the rest.
+the protocol's headers it has those that say something; a worker adds the rest. Header ``v`` is the
+version of all this (`callboard.runs.format`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from callboard.runs.format import FORMAT, newer
+
 __all__ = [
     "BODY",
     "SIGNATURE_HEADER",
+    "Newer",
     "Wakeup",
     "complete",
     "compose",
@@ -28,12 +32,20 @@ __all__ = [
     "write",
 ]
 
-SIGNATURE_HEADER = "callboard"
+SIGNATURE_HEADER, VERSION_HEADER = "callboard", "v"
 MAX_BYTES = 256 * 1024  # of a message: what it displays are a model's field names
 
 #: No arguments, no callbacks, no chain, no chord.
 BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 _BODY = base64.b64encode(BODY).decode()
+
+
+class Newer(Exception):
+    """The message is of a version that is not known here; carries which."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
 
 
 class Wakeup(NamedTuple):
@@ -71,6 +83,7 @@ def _said(wakeup: Wakeup, tag: str) -> dict[str, Any]:
         "id": wakeup.run_id,
         "kwargsrepr": wakeup.display,
         SIGNATURE_HEADER: tag,
+        VERSION_HEADER: FORMAT,
     }
 
 
@@ -120,12 +133,17 @@ def _pieces(queue: str, task: str) -> list[str]:
 
 
 def read(text: bytes) -> tuple[Wakeup, object] | None:
-    """What the message says, and its tag, which may be anything; None if it is not like ours."""
+    """What the message says, and its tag, which may be anything; None if it is not like ours.
+
+    Raises `Newer` where it says that it is of a later version, whatever else it says.
+    """
     if len(text) > MAX_BYTES:
         return None
     try:
         envelope = json.loads(text)
         fields = envelope["headers"]
+        if version := newer(fields.get(VERSION_HEADER)):
+            raise Newer(version)
         if envelope["body"] != _BODY:
             return None
         return _wakeup(fields), fields.get(SIGNATURE_HEADER)

@@ -36,6 +36,9 @@ and never a run: `sweep` sends the wake-up again, for a queued run and for one w
 What was sent to the queue's front is looked at a second later. A run that waits in the queue is
 looked at the more seldom the more there are, so that a lapsed claim never waits behind them.
 
+A record of a later version (`callboard.runs.format`) is woken for, but neither claimed nor expired
+here: it waits for a worker that knows it.
+
 Each is a file of this folder, ``<name>.lua``, and needs what stands before it: the constants that
 Python knows, then the parts that several share (``guard.lua``, ``common.lua``).
 """
@@ -44,6 +47,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+
+from callboard.runs.format import FORMAT
 
 __all__ = ["MAX_LOST", "OPEN", "SCRIPTS", "lua_list", "script"]
 
@@ -67,7 +72,7 @@ def lua_list(numbers: Iterable[int]) -> str:
 
 
 SCRIPTS = {
-    name: script(name, "guard", "common", DEFAULT_LOST=MAX_LOST)
+    name: script(name, "guard", "common", DEFAULT_LOST=MAX_LOST, FORMAT=FORMAT)
     for name in (
         *("accept", "cancel", "claim", "expire", "finish", "lose"),
         *("note", "renew", "requeue", "retry", "sweep", "watch"),

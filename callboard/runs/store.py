@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import redis
 
 from callboard.connections.redis import Line, guarded, of_type
-from callboard.errors import KeyReused, QueueFull, SealError
+from callboard.errors import KeyReused, NewerFormat, QueueFull, SealError
 from callboard.runs import message
 from callboard.runs.counters import COUNTERS, observation
+from callboard.runs.format import newer
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import MAX_LOST, OPEN, SCRIPTS
@@ -31,6 +32,7 @@ __all__ = [
     "Runs",
     "Status",
     "Take",
+    "known",
     "readable",
     "unreadable",
 ]
@@ -52,7 +54,7 @@ class Accepted(NamedTuple):
 STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 _ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
-    *(b"attempt", b"lost", b"error"),
+    *(b"attempt", b"lost", b"error", b"v"),
 )  # of a record, what a list shows
 
 Take = Callable[[], bytes | None]
@@ -67,7 +69,7 @@ class Claim:
     workers died with it (lost) or somebody canceled it (canceled).
     """
 
-    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone"]
+    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone", "newer"]
     seal: bytes = field(default=b"", repr=False)
     attempt: int = 0  # 1-based handler starts, this one included
     lost: int = 0  # workers that died with this run
@@ -353,6 +355,7 @@ class Runs:
 
     def _opened(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
         """The whole record; raises `SealError`."""
+        known(run_id, values)
         with readable(run_id):
             action = values[b"action"].decode()
             result, progress = values.get(b"result"), values.get(b"progress")
@@ -369,6 +372,7 @@ class Runs:
         if not values.get(b"status"):
             return None
         try:
+            known(run_id, values)
             if not values[b"origin"]:  # of a version that had none
                 return self.read(run_id)
             with readable(run_id):
@@ -443,6 +447,15 @@ def readable(run_id: str) -> Iterator[None]:
         *(AttributeError, OverflowError, RecursionError),
     ) as error:
         raise SealError(unreadable(run_id)) from error
+
+
+def known(run_id: str, values: Mapping[bytes, bytes | None]) -> None:
+    """Raises `NewerFormat` for a record of a version that is not known here."""
+    if version := newer(values.get(b"v")):
+        raise NewerFormat(
+            f"Run {run_id} was written by a newer version of Callboard (format {version}). "
+            "Ask again once this server is upgraded, too."
+        )
 
 
 def unreadable(run_id: str) -> str:

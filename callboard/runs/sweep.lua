@@ -6,7 +6,8 @@ if not redis.call('SET', turn, '1', 'NX', 'PX', 200) then return {} end
 local t, overdue = now(), {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_limit)) do
   local run = 'callboard:run:' .. id
-  local r = record(run, 'status', 'queue', 'message', 'enqueued', 'retried', 'action', 'lease')
+  local r = record(run, 'status', 'queue', 'message', 'enqueued', 'retried', 'action', 'lease',
+    'v')
   if r[1] ~= 'queued' and r[1] ~= 'running' then
     redis.call('ZREM', open, id)
   else
@@ -14,7 +15,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_
     local since = number(r[5], number(r[4], 0))
     local late = r[1] == 'queued' and since + lifetime < t
     local mute = not (r[2] and r[3] and r[6]) and number(r[7], 0) < t
-    if late or mute then
+    if (late or mute) and number(r[8], 1) <= FORMAT then
       overdue[#overdue + 1] = id
       overdue[#overdue + 1] = r[6] or ''
     elseif r[2] and r[3] and not redis.pcall('LPOS', r[2], r[3], 'RANK', -1) then

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from callboard.connections import mongodb
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
 from callboard.runs.ended import Ended, EndedRun
+from callboard.runs.format import newer
 from callboard.runs.history import KEPT_SECONDS, Document, History
 from callboard.runs.outcome import WORKER_LOST
 
@@ -46,6 +48,7 @@ class Historian:
 
     def __init__(self, services: Services, history: History, keep_params: int) -> None:
         self._holder = services.worker_id
+        self._services = services
         self._kept = timedelta(days=keep_params)
         self._dropped = datetime.now(UTC) - timedelta(seconds=KEPT_SECONDS)  # params, until then
         self._ended = Ended(services.connect())
@@ -53,6 +56,7 @@ class Historian:
         self._stopped = threading.Event()
         self._prepared = False
         self._waiting = 0  # runs, at the last turn
+        self._pause = TURN_SECONDS
 
     def start(self) -> None:
         """Start the thread."""
@@ -64,7 +68,7 @@ class Historian:
 
     def turn(self) -> int:
         """Move one batch; returns how many runs. Raises `CallboardError`: then try again."""
-        taken = self._ended.take(self._holder, MINE_SECONDS, self._count())
+        taken = self._known(self._ended.take(self._holder, MINE_SECONDS, self._count()))
         if not taken:
             return 0
         if not self._prepared:
@@ -79,6 +83,17 @@ class Historian:
         settled = self._ended.settle(kept)
         self._drop_params()
         return settled
+
+    def _known(self, taken: list[EndedRun]) -> list[EndedRun]:
+        """Those before the first that a newer version wrote: from there it is a newer worker's
+        turn."""
+        known = list(takewhile(lambda run: not newer(run.values.get(b"v")), taken))
+        self._pause = TURN_SECONDS
+        if taken and not known:
+            self._services.leave("ended runs")
+            self._ended.pass_on()
+            self._pause = MINE_SECONDS
+        return known
 
     def _drop_params(self) -> None:
         """Have the history forget the params of another hour, once their days are over."""
@@ -107,10 +122,8 @@ class Historian:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            pause = TURN_SECONDS
             try:
-                if self.turn() == BATCH:
-                    pause = 0.0
+                pause = 0.0 if self.turn() == BATCH else self._pause
             except CallboardError as error:
                 _log.warning("historian waits", why=str(error))
                 pause = AGAIN_SECONDS

@@ -74,6 +74,8 @@ def _claimed(
     if not claim.is_held:
         if claim.state == "gone":
             services.refuse("message without a run", action.task, run_id)
+        if claim.state == "newer":
+            services.leave(f"run {run_id}")
         return Delivered(None)
     attempt, outcome = _ended(services, action, run_id, holder, claim)
     done, take = _finish(services, run_id, action, holder, outcome, queues)

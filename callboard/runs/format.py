@@ -1,0 +1,20 @@
+"""The version of what two processes hand each other in Redis: the record's field ``v``, the
+message's header ``v``.
+
+It says what a reader has to know. An addition that an older reader may pass over leaves it as it
+is; whatever an older reader would get wrong raises it. Without one: 1. What is newer is left, whole
+and untouched, for a process that knows it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FORMAT", "newer"]
+
+FORMAT = 1
+
+
+def newer(version: object) -> int | None:
+    """The version, where it is one that this code does not know yet."""
+    if isinstance(version, bytes):
+        version = int(version) if len(version) < 16 and version.isdigit() else 0
+    return version if isinstance(version, int) and version > FORMAT else None
