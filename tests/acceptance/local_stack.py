@@ -27,10 +27,15 @@ class Stack(LiveStack):
         """The run as its caller sees it; waits until it has ended, or 10 s."""
         return self._ask("GET", f"{run_id}?wait=10")
 
+    def status(self, run_id: str) -> str:
+        """What the run is at now."""
+        status: str = self._ask("GET", run_id)["status"]
+        return status
+
     def wait_for_status(self, run_id: str, status: str) -> None:
         """Return when the run has this status; fails after 10 s."""
         deadline = time.monotonic() + 10
-        while (now := self._ask("GET", run_id)["status"]) != status:
+        while (now := self.status(run_id)) != status:
             assert time.monotonic() < deadline, f"{now}, not {status}"
             time.sleep(0.02)
 
