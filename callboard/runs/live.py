@@ -2,14 +2,17 @@
 
 ``callboard:live`` holds all of them and ``callboard:live:<tag>`` those of one caller, scored by
 when they were enqueued. The tag is made with the application's key, so that no name is readable
-in Redis. A run is put in by `callboard.runs.store` and taken out by `callboard.runs.ended`, once
-the history has it: between them, the two know every run at every moment.
+in Redis; while a key is rotated, a caller's runs stand under a tag of each. A run is put in by
+`callboard.runs.store` and taken out by `callboard.runs.ended`, once the history has it: between
+them, the two know every run at every moment.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import redis
@@ -37,13 +40,20 @@ def caller_tag(sealer: Sealer, caller: str) -> str:
     return sealer.sign("caller", caller)
 
 
+def _lists(sealer: Sealer, caller: str | None) -> list[str]:
+    """The keys of all live runs, or of this caller's: one for each key of ``SECRET_KEY``."""
+    if caller is None:
+        return [LIVE]
+    return [f"{LIVE}:{tag}" for tag in sealer.signs("caller", caller)]
+
+
 class Live:
     """The live runs of one application."""
 
     def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
         self._redis = client
         self._sealer = sealer
-        self._page = client.register_script(script("page", "guard"))
+        self._script = client.register_script(script("page", "guard"))
 
     def page(
         self,
@@ -55,13 +65,25 @@ class Live:
         limit: int,
     ) -> list[Position]:
         """Where up to ``limit`` runs after a position are; ``None`` leaves a filter out."""
+        pages = [
+            self._page_of(key, action, status, after, limit) for key in _lists(self._sealer, caller)
+        ]
+        return list(islice(heapq.merge(*pages, reverse=True), limit))
+
+    def _page_of(
+        self,
+        key: str,
+        action: str | None,
+        status: str | None,
+        after: Position | None,
+        limit: int,
+    ) -> list[Position]:
         found: list[Position] = []
-        key = LIVE if caller is None else f"{LIVE}:{caller_tag(self._sealer, caller)}"
         position: Sequence[Any] = after or ("+inf", "")
         while position and len(found) < limit:
             wanted = [action or "", status or "", *position, limit - len(found), LOOKED_AT]
             with guarded():
-                places, position = self._page(keys=[key], args=wanted)
+                places, position = self._script(keys=[key], args=wanted)
             found += [
                 Position(int(enqueued), run_id.decode(errors="replace"))
                 for enqueued, run_id in places

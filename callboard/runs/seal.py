@@ -132,6 +132,10 @@ class Sealer:
         """A tag that proves that ``parts`` (of a queue message) come from this application."""
         return _tag(self._signing_keys[0], parts)
 
+    def signs(self, *parts: str) -> list[str]:
+        """The `sign` of ``parts`` under each of the keys, the first one's first."""
+        return [_tag(key, parts) for key in self._signing_keys]
+
     def is_signed(self, tag: object, *parts: str) -> bool:
         """Whether ``tag`` is the `sign` of ``parts`` under any of the keys."""
         return isinstance(tag, str) and any(

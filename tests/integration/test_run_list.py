@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +14,9 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 
 from callboard.runs.history import RUNS
+from callboard.runs.live import LIVE
 from callboard.runs.outcome import Outcome
-from callboard.runs.seal import Call
+from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
 from worker.archive.archiver import Historian
@@ -44,6 +46,13 @@ def queue(runs: Runs, caller: str | None = "alice") -> str:
     run_id = str(uuid4())
     runs.accept(run_id, work, Call(caller=caller), max_queue=1000, result_ttl=60)
     return run_id
+
+
+def enqueued(client: redis.Redis, run_id: str) -> float:
+    """When, in epoch milliseconds; by which the list is sorted."""
+    score = client.zscore(LIVE, run_id)
+    assert isinstance(score, float)
+    return score
 
 
 class TestList:
@@ -92,6 +101,28 @@ class TestList:
                 queue(runs)
             page = get("/api/runs", limit=7, after=page["after"])
         assert sorted(seen) == sorted(expected)
+
+    def test_a_caller_sees_his_runs_of_every_key_while_a_key_is_rotated(
+        self,
+        api: Callable[..., FlaskClient],
+        make_token: Callable[..., str],
+        runs: Runs,
+        redis_client: redis.Redis,
+    ) -> None:
+        rotated = Runs(redis_client, Sealer(("n" * 40, "k" * 40)))
+        with closing(rotated._line):
+            expected = [queue(of) for of in (runs, rotated, runs, runs, rotated, rotated, runs)]
+            queue(rotated, caller="bob")
+        client = api(SECRET_KEY="n" * 40 + "," + "k" * 40)
+        token = {"Authorization": f"Bearer {make_token('alice')}"}
+        seen: list[str] = []
+        query: dict[str, Any] = {"limit": 2}
+        while query.get("after", "") is not None:
+            page = client.get("/api/runs", query_string=query, headers=token).get_json()["data"]
+            seen += ids(page)
+            query["after"] = page["after"]
+        assert sorted(seen) == sorted(expected)
+        assert sorted(seen, key=lambda run_id: -enqueued(redis_client, run_id)) == seen
 
     def test_filters(self, get: Get, runs: Runs, historian: Historian) -> None:
         gone, failed = end(runs, lost), end(runs, lambda run_id: Outcome.failed("No", run_id))

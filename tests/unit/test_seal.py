@@ -56,6 +56,7 @@ def test_keys_rotate_without_losing_what_is_under_way() -> None:
     with pytest.raises(SealError):
         sealer.open("call", RUN, "a", rotated.seal("call", RUN, "a", b"new"))
     assert rotated.is_signed(sealer.sign("task", RUN), "task", RUN)
+    assert rotated.signs("task", RUN) == [rotated.sign("task", RUN), sealer.sign("task", RUN)]
 
 
 def test_a_signature_covers_each_part_and_their_borders() -> None:
