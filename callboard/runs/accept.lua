@@ -22,13 +22,13 @@ local depth = redis.call('LLEN', queue)
 if depth >= max_queue then return {'full', queue .. ' ' .. depth} end
 local t = now()
 local fields = {'action', action, 'queue', queue, 'seal', seal, 'origin', origin,
-  'message', message, 'status', 'queued', 'enqueued', t, 'ttl', ttl, 'max_lost', max_lost,
-  'v', FORMAT}
+  'message', message, 'status', 'queued', 'enqueued', t, 'ttl', ttl, 'v', FORMAT}
 local function add(name, value)
   if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
 end
 add('caller', caller)
 add('reply', reply)
+add('max_lost', max_lost)
 redis.call('HSET', run, unpack(fields))
 enlist(id, t, caller ~= '' and caller)
 redis.call('LPUSH', queue, message)

@@ -19,9 +19,10 @@ end
 local function count(what, action)
   redis.pcall('HINCRBY', 'callboard:counters', what .. ':' .. (action or ''), 1)
 end
-local function finish(run, open, id, status, result, again, error)
+-- known: these fields of the record, from whoever has read them already.
+local function finish(run, open, id, status, result, again, error, known)
   local t = now()
-  local r = record(run, 'watchers', 'reply', 'session', 'cancel')
+  local r = known or record(run, 'watchers', 'reply', 'session', 'cancel')
   redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t,
     unpack(error ~= '' and {'error', error} or {}))
   if r[3] or r[4] then redis.call('HDEL', run, 'session', 'cancel') end

@@ -20,7 +20,7 @@ from callboard.runs.counters import COUNTERS, observation
 from callboard.runs.format import newer
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
-from callboard.runs.scripts import MAX_LOST, OPEN, SCRIPTS
+from callboard.runs.scripts import OPEN, SCRIPTS
 from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
 from callboard.sdk.action import Action
 
@@ -150,7 +150,7 @@ class Runs:
             self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
             caller_tag(self.sealer, call.caller) if call.caller else "",
             self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
-            1 if action.on_worker_lost == "fail" else MAX_LOST, reply,
+            1 if action.on_worker_lost == "fail" else "", reply,
         ]  # fmt: skip
         return keys, arguments
 
