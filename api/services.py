@@ -53,7 +53,8 @@ class Services:
         """All of it, from the settings; ``runs_class``: perhaps one whose calls are traced."""
         client = connect(settings)
         sealer = Sealer(settings.secret_keys)
-        runs = runs_class(client, sealer)
+        keys = settings.keys
+        runs = runs_class(client, sealer, keys)
         history = History(mongodb.database, sealer)
         replies = Replies(client, runs)
         return cls(
@@ -65,9 +66,11 @@ class Services:
             replies=replies,
             watching=Watching(partial(_find, runs, history), runs, replies),
             history=history,
-            run_list=RunList(runs=runs, live=Live(client, sealer), history=history),
+            run_list=RunList(runs=runs, live=Live(client, sealer, keys), history=history),
             rate_limit=(
-                RateLimit(settings.rate_limit, client, sealer) if settings.rate_limit else None
+                RateLimit(settings.rate_limit, client, sealer, keys)
+                if settings.rate_limit
+                else None
             ),
         )
 

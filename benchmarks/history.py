@@ -28,9 +28,12 @@ from benchmarks.load import Load, LoadResult
 from benchmarks.servers import Watched
 from benchmarks.stacks.base import HOST, Site
 from benchmarks.stacks.ours import OURS
+from callboard.connections.keys import Keys
 from callboard.runs.ended import Ended
 from callboard.stack.process import Process
 from worker.archive.archiver import BEHIND_SECONDS
+
+KEYS = Keys()
 
 CALLERS = 16
 WINDOW = 5.0  # seconds
@@ -53,7 +56,7 @@ def main() -> None:
         running_stack() as (site, supervisor, database),
         redis.Redis.from_url(site.redis_url) as client,
     ):
-        ended = Ended(client)
+        ended = Ended(client, KEYS)
         _load(site)  # warm-up
         _wait_until_empty(ended, supervisor)
         rows = _rows(site, ended, options.seconds)

@@ -34,7 +34,7 @@ class Producer:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
-        self._runs = Runs(connect(settings), Sealer(settings.secret_keys))
+        self._runs = Runs(connect(settings), Sealer(settings.secret_keys), settings.keys)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from callboard import tracing
 from callboard.connections import mongodb_uri
+from callboard.connections.keys import DEFAULT_NAMESPACE, Keys
 from callboard.connections.redis_url import RedisUrl
 from callboard.errors import ConfigurationError
 
@@ -90,6 +91,10 @@ def _upstreams(value: object) -> object:
 def _redis_url(value: SecretStr) -> SecretStr:
     RedisUrl.parse(value.get_secret_value())
     return value
+
+
+def _namespace(value: str) -> str:
+    return Keys(value).namespace
 
 
 def _mongodb_uri(value: SecretStr) -> SecretStr:
@@ -170,6 +175,10 @@ class Settings(BaseSettings):
     """The broker: `redis://[[user]:password@]host:port/0`, or `rediss://` for TLS."""
     mongodb_uri: Annotated[SecretStr, AfterValidator(_mongodb_uri)] = _variable("MONGODB_URI", ...)
     """The database: `mongodb://...` or `mongodb+srv://...`; its path names it."""
+    namespace: Annotated[str, AfterValidator(_namespace)] = _variable(
+        "CALLBOARD_NAMESPACE", DEFAULT_NAMESPACE
+    )
+    """Begins all names in Redis: applications on one Redis have one each. 1-40 of `A-Za-z0-9_-`."""
     actions: str = _variable("CALLBOARD_ACTIONS", "actions")
     """The actions package: an importable module."""
     env: Literal["production", "development"] = _variable("CALLBOARD_ENV", "production")
@@ -265,6 +274,11 @@ class Settings(BaseSettings):
         """Whether the API shows this page."""
         chosen: bool | None = getattr(self, page)
         return self.development if chosen is None else chosen
+
+    @property
+    def keys(self) -> Keys:
+        """The application's names in Redis."""
+        return Keys(self.namespace)
 
     @property
     def secret_keys(self) -> tuple[str, ...]:

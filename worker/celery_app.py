@@ -91,6 +91,7 @@ def _configuration(services: Services) -> dict[str, Any]:
         "broker_transport": _named(Transport),
         "broker_transport_options": {
             "gate": Gate(services),
+            "global_keyprefix": services.keys.celery,  # of queues and channels; Flower knows it
             "ack_emulation": False,
             "socket_keepalive": True,
             "socket_keepalive_options": _KEEPALIVE,

@@ -47,6 +47,7 @@ class Services:
         self.settings = settings
         self.registry = registry
         self.sealer = Sealer(settings.secret_keys)
+        self.keys = settings.keys
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
         self._runs: dict[int, Runs] = {}
@@ -57,7 +58,7 @@ class Services:
         """The run records, over a connection of this process's own."""
         pid = os.getpid()
         if pid not in self._runs:
-            self._runs = {pid: Runs(self.connect(), self.sealer)}
+            self._runs = {pid: Runs(self.connect(), self.sealer, self.keys)}
         return self._runs[pid]
 
     def connect(self) -> redis.Redis:

@@ -18,6 +18,7 @@ from limits import RateLimitItem, parse_many
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
 from callboard.errors import RateLimited
 from callboard.runs.live import caller_tag
@@ -27,20 +28,17 @@ from ..identity.tokens import Identity
 
 __all__ = ["Kind", "RateLimit", "network"]
 
-PREFIX = "callboard:rate"
-
-
 Kind = Literal["calls", "requests"]
 
 
 class RateLimit:
     """Counts in sliding windows; an anonymous caller is known by the address."""
 
-    def __init__(self, limits: str, client: redis.Redis, sealer: Sealer) -> None:
+    def __init__(self, limits: str, client: redis.Redis, sealer: Sealer, keys: Keys) -> None:
         self._limits = parse_many(limits)
         self._sealer = sealer
         storage = RedisStorage(
-            "redis://", connection_pool=client.connection_pool, key_prefix=PREFIX
+            "redis://", connection_pool=client.connection_pool, key_prefix=keys.rate
         )
         self._windows = SlidingWindowCounterRateLimiter(storage)
 

@@ -25,7 +25,7 @@ from werkzeug.exceptions import HTTPException
 from callboard.connections.redis import TIMEOUT
 from callboard.errors import SealError
 from callboard.runs.outcome import Outcome
-from callboard.runs.scripts import SCRIPTS
+from callboard.runs.scripts import scripts
 from callboard.runs.store import Accepted, Runs
 
 from .multiplexer import Order, SharedLine
@@ -232,11 +232,11 @@ class Replies:
         """Start the line on first use, so that a forked server process has one of its own."""
         with self._lock:
             if self._line is None:
-                self.channel = f"callboard:reply:{os.getpid()}-{uuid.uuid4().hex}"
+                self.channel = self._runs.keys.reply(f"{os.getpid()}-{uuid.uuid4().hex}")
                 self._line = SharedLine(
                     self._redis,
                     self.channel,
-                    scripts=[SCRIPTS["accept"]],
+                    scripts=[scripts(self._runs.keys)["accept"]],
                     on_message=self._hand_out,
                     on_turn=self._catch_up,
                     on_open=self._look_again,

@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from callboard.connections.keys import Keys
 from callboard.errors import BrokerUnavailable
 from callboard.runs.counters import BOUNDS, Counts, Times, read_counts
 
@@ -58,7 +59,7 @@ def page() -> Response:
     else:
         registry.register(_process)
     at_hand = services()
-    registry.register(_Shared(at_hand.redis, at_hand.registry.queues))
+    registry.register(_Shared(at_hand.redis, at_hand.runs.keys, at_hand.registry.queues))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -86,14 +87,15 @@ def _histogram_of(action: str) -> Histogram:
 class _Shared(Collector):
     """What all processes count in Redis."""
 
-    def __init__(self, client: redis.Redis, queues: tuple[str, ...]) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, queues: tuple[str, ...]) -> None:
         self._redis = client
+        self._keys = keys
         self._queues = queues
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client."""
         try:
-            counts = read_counts(self._redis, self._queues)
+            counts = read_counts(self._redis, self._keys, self._queues)
         except BrokerUnavailable:
             yield GaugeMetricFamily("callboard_broker_up", "Whether Redis answers", 0)
             return

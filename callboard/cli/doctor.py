@@ -122,18 +122,18 @@ def _worker() -> str:
         )
         names = sorted(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
-        seen = heartbeat.seen(_redis(), heartbeat.WORKER)
+        seen = heartbeat.seen(_redis(), get_settings().keys.worker)
         hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
         raise ServiceUnavailable(f"no worker answers{hint}") from error
-    _require_ready("worker", heartbeat.WORKER)
+    _require_ready("worker", get_settings().keys.worker)
     return f"{', '.join(names)} answers"
 
 
 def _beat() -> str:
     from callboard.connections import heartbeat
 
-    _require_ready("beat", heartbeat.BEAT)
-    if not heartbeat.seen(_redis(), heartbeat.BEAT):
+    _require_ready("beat", get_settings().keys.beat)
+    if not heartbeat.seen(_redis(), get_settings().keys.beat):
         raise ServiceUnavailable("no beat is alive: schedules do not fire")
     return "alive"
 
@@ -173,8 +173,8 @@ def _deviations() -> dict[str, float]:
         "this machine's clock (broker)": clock.ahead_of_broker(client),
     }
     for kind, prefix, whose in (
-        ("worker", heartbeat.WORKER, "broker"),
-        ("beat", heartbeat.BEAT, "database"),
+        ("worker", get_settings().keys.worker, "broker"),
+        ("beat", get_settings().keys.beat, "database"),
     ):
         for name, sign in heartbeat.signs(client, prefix).items():
             if isinstance(sign.get("ahead"), int | float):

@@ -50,7 +50,7 @@ class Timetable:
     def trigger(self, name: str) -> str:
         """Run the action now; the run id."""
         schedule, settings = self._declared(name), get_settings()
-        runs = Runs(connect(settings), Sealer(settings.secret_keys))
+        runs = Runs(connect(settings), Sealer(settings.secret_keys), settings.keys)
         publisher = Publisher(settings, self._registry, runs, self._fires)
         return publisher.trigger(schedule, self._now())
 

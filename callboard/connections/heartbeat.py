@@ -1,5 +1,7 @@
 """Signs of life: which workers and beats are running, for people, probes and `callboard doctor`.
 
+Keys are those of `callboard.connections.keys`: ``Keys.worker`` or ``Keys.beat`` and a name.
+
 Whoever is not ready, because a thread of it failed, shows no sign of life; it says why instead.
 """
 
@@ -11,13 +13,10 @@ from typing import Any
 
 import redis
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
 
-__all__ = ["BEAT", "WORKER", "forget", "seen", "show", "show_unready", "signs", "unready"]
-
-WORKER = "callboard:worker:"  # then the worker's host name
-BEAT = "callboard:beat:"  # then the beat's host name
-UNREADY = "callboard:unready:"  # then the key that is not shown
+__all__ = ["forget", "seen", "show", "show_unready", "signs", "unready"]
 
 
 def show(client: redis.Redis, key: str, content: str, seconds: int) -> None:
@@ -25,7 +24,7 @@ def show(client: redis.Redis, key: str, content: str, seconds: int) -> None:
     with guarded():
         pipeline = client.pipeline(transaction=False)
         pipeline.set(key, content, ex=seconds)
-        pipeline.delete(UNREADY + key)
+        pipeline.delete(_unready(key))
         pipeline.execute()
 
 
@@ -34,14 +33,14 @@ def show_unready(client: redis.Redis, key: str, why: str, seconds: int) -> None:
     with guarded():
         pipeline = client.pipeline(transaction=False)
         pipeline.delete(key)
-        pipeline.set(UNREADY + key, why, ex=seconds)
+        pipeline.set(_unready(key), why, ex=seconds)
         pipeline.execute()
 
 
 def forget(client: redis.Redis, key: str) -> None:
     """Stop being seen."""
     with guarded():
-        client.delete(key, UNREADY + key)
+        client.delete(key, _unready(key))
 
 
 def seen(client: redis.Redis, prefix: str) -> list[str]:
@@ -63,7 +62,12 @@ def signs(client: redis.Redis, prefix: str) -> dict[str, Mapping[str, Any]]:
 
 def unready(client: redis.Redis, prefix: str) -> dict[str, str]:
     """Why those who are not ready are not, by name."""
-    return _texts(client, UNREADY + prefix)
+    return _texts(client, _unready(prefix))
+
+
+def _unready(key: str) -> str:
+    """Where it says why ``key`` is not shown."""
+    return Keys(key.partition(":")[0]).unready + key
 
 
 def _texts(client: redis.Redis, prefix: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ if redis.call('EXISTS', run) == 1 then return {'accepted', id} end
 if digest ~= '' then
   local known, before = string.match(redis.call('GET', idempotency) or '', '^(%S+) (%S+)$')
   if known and before ~= digest then return {'reused', known} end
-  local old = known and 'callboard:run:' .. known
+  local old = known and RUN .. known
   if old and redis.call('EXISTS', old) == 1 then
     if record(old, 'again')[1] == '1' then
       start_again(old, open, known)

@@ -17,7 +17,7 @@ local function wake_watchers(run, id)
   wake(record(run, 'watchers')[1], id)
 end
 local function count(what, action)
-  redis.pcall('HINCRBY', 'callboard:counters', what .. ':' .. (action or ''), 1)
+  redis.pcall('HINCRBY', COUNTERS, what .. ':' .. (action or ''), 1)
 end
 -- known: these fields of the record, from whoever has read them already.
 local function finish(run, open, id, status, result, again, error, known)
@@ -26,7 +26,7 @@ local function finish(run, open, id, status, result, again, error, known)
   redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t,
     unpack(error ~= '' and {'error', error} or {}))
   if r[3] or r[4] then redis.call('HDEL', run, 'session', 'cancel') end
-  redis.pcall('RPUSH', 'callboard:ended', id .. ' ' .. t)
+  redis.pcall('RPUSH', ENDED, id .. ' ' .. t)
   redis.call('ZREM', open, id)
   if r[2] then redis.call('PUBLISH', r[2], id .. result) end
   wake(r[1], id)
@@ -40,8 +40,8 @@ local function queue_again(run, open, id, delay)
   redis.call('ZADD', open, now() + (delay == 0 and 1000 or delay), id)
 end
 local function enlist(id, enqueued, caller)
-  redis.call('ZADD', 'callboard:live', enqueued, id)
-  if caller then redis.call('ZADD', 'callboard:live:' .. caller, enqueued, id) end
+  redis.call('ZADD', LIVE, enqueued, id)
+  if caller then redis.call('ZADD', LIVE .. ':' .. caller, enqueued, id) end
 end
 local function start_again(run, open, id)
   redis.call('PERSIST', run)

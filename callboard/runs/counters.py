@@ -1,4 +1,4 @@
-"""The counters that all processes share, in the hash ``callboard:counters``.
+"""The counters that all processes share, in the hash ``<namespace>:counters``.
 
 An ended run counts when the history has it, in the script that takes it off the list of ended
 runs (`callboard.runs.ended`): once, whatever dies around it, and off the path of a call. Fields:
@@ -18,11 +18,10 @@ from typing import cast
 
 import redis
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded, of_type
 
-__all__ = ["BOUNDS", "COUNTERS", "Counts", "Times", "observation", "read_counts"]
-
-COUNTERS = "callboard:counters"
+__all__ = ["BOUNDS", "Counts", "Times", "observation", "read_counts"]
 
 BOUNDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
 """Upper bounds of the times that are counted together, in milliseconds; then infinity."""
@@ -60,16 +59,16 @@ def observation(what: str, name: str, ms: int) -> Mapping[str, int]:
     return {f"{what}:{name}:{bound}": 1, f"{what}:{name}:sum": ms}
 
 
-def read_counts(client: redis.Redis, queues: Iterable[str]) -> Counts:
+def read_counts(client: redis.Redis, keys: Keys, queues: Iterable[str]) -> Counts:
     """Read them; raises `BrokerUnavailable`."""
     names = list(queues)
     with guarded():
         pipeline = client.pipeline(transaction=False)
-        pipeline.hgetall(COUNTERS)
-        pipeline.zcard("callboard:open")
-        pipeline.llen("callboard:ended")
+        pipeline.hgetall(keys.counters)
+        pipeline.zcard(keys.open)
+        pipeline.llen(keys.ended)
         for name in names:
-            pipeline.llen(name)
+            pipeline.llen(keys.queue(name))
         answers = pipeline.execute(raise_on_error=False)
         fields, open_runs, ended, *depths = [of_type(answer) or 0 for answer in answers]
     counted = _Counted(cast("dict[bytes, bytes]", fields or {}))

@@ -1,6 +1,6 @@
 """The runs that ended and that the history is to take.
 
-`callboard.runs.store` puts each on the list ``callboard:ended``, as ``<run id> <end, epoch ms>``,
+`callboard.runs.store` puts each on the list ``ended``, as ``<run id> <end, epoch ms>``,
 and its record stays in Redis. An archiver (`worker.archive.archiver`) takes the first ones, writes
 them, and settles them: only then do they leave the list, and their records begin to expire.
 
@@ -17,15 +17,13 @@ from typing import Any
 
 import redis
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
-from callboard.runs.counters import BOUNDS, COUNTERS
-from callboard.runs.live import LIVE
+from callboard.runs.counters import BOUNDS
 from callboard.runs.scripts import lua_list, script
 
-__all__ = ["ENDED", "Ended", "EndedRun"]
+__all__ = ["Ended", "EndedRun"]
 
-ENDED = "callboard:ended"
-TURN = "callboard:historian"
 MOST_BYTES = 8 * 1024 * 1024  # of records in one `Ended.take`, if more than one
 
 
@@ -41,10 +39,14 @@ class EndedRun:
 class Ended:
     """The list of ended runs."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis = client
-        self._take = client.register_script(script("take", "guard"))
-        self._settle = client.register_script(script("settle", "guard", BOUNDS=lua_list(BOUNDS)))
+        self._keys = keys
+        names = keys.constants()
+        self._take = client.register_script(script("take", "guard", **names))
+        self._settle = client.register_script(
+            script("settle", "guard", BOUNDS=lua_list(BOUNDS), **names)
+        )
 
     def take(self, holder: str, turn: int, count: int) -> list[EndedRun]:
         """The first ``count`` runs at most; none while it is another holder's turn.
@@ -54,7 +56,8 @@ class Ended:
         """
         with guarded():
             taken: list[tuple[bytes, list[bytes]]] = self._take(
-                keys=[ENDED, TURN], args=[holder, turn, count, MOST_BYTES]
+                keys=[self._keys.ended, self._keys.archiver],
+                args=[holder, turn, count, MOST_BYTES],
             )
         return [
             EndedRun(
@@ -68,7 +71,7 @@ class Ended:
     def pass_on(self) -> None:
         """Let another have its turn now."""
         with guarded():
-            self._redis.delete(TURN)
+            self._redis.delete(self._keys.archiver)
 
     def settle(self, runs: Sequence[tuple[EndedRun, int]]) -> int:
         """The history has these, the first of the list, each to be kept that many seconds.
@@ -80,7 +83,8 @@ class Ended:
         for run, keep in runs:
             arguments += [run.entry, keep * 1000]
         with guarded():
-            return int(self._settle(keys=[ENDED, LIVE, COUNTERS], args=arguments))
+            keys = [self._keys.ended, self._keys.live, self._keys.counters]
+            return int(self._settle(keys=keys, args=arguments))
 
     def __len__(self) -> int:
         return self.backlog()[0]
@@ -89,8 +93,8 @@ class Ended:
         """How many runs are on the list, and how long ago, in seconds, the first one ended."""
         with guarded():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.llen(ENDED)
-            pipeline.lindex(ENDED, 0)
+            pipeline.llen(self._keys.ended)
+            pipeline.lindex(self._keys.ended, 0)
             pipeline.time()
             length, first, (now, _) = pipeline.execute()
         ended = (first or b"").partition(b" ")[2]

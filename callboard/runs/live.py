@@ -1,6 +1,6 @@
 """The live runs: those that the history does not have yet, newest first.
 
-``callboard:live`` holds all of them and ``callboard:live:<tag>`` those of one caller, scored by
+``live`` holds all of them and ``live:<tag>`` those of one caller, scored by
 when they were enqueued. The tag is made with the application's key, so that no name is readable
 in Redis; while a key is rotated, a caller's runs stand under a tag of each. A run is put in by
 `callboard.runs.store` and taken out by `callboard.runs.ended`, once the history has it: between
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import redis
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
 from callboard.runs.scripts import script
 from callboard.runs.seal import Sealer
 
-__all__ = ["LIVE", "Live", "Position", "caller_tag"]
+__all__ = ["Live", "Position", "caller_tag"]
 
-LIVE = "callboard:live"
 LOOKED_AT = 500  # runs in one script: it must not keep others waiting
 
 
@@ -40,20 +40,14 @@ def caller_tag(sealer: Sealer, caller: str) -> str:
     return sealer.sign("caller", caller)
 
 
-def _lists(sealer: Sealer, caller: str | None) -> list[str]:
-    """The keys of all live runs, or of this caller's: one for each key of ``SECRET_KEY``."""
-    if caller is None:
-        return [LIVE]
-    return [f"{LIVE}:{tag}" for tag in sealer.signs("caller", caller)]
-
-
 class Live:
     """The live runs of one application."""
 
-    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
+    def __init__(self, client: redis.Redis, sealer: Sealer, keys: Keys) -> None:
         self._redis = client
         self._sealer = sealer
-        self._script = client.register_script(script("page", "guard"))
+        self._key = keys.live
+        self._script = client.register_script(script("page", "guard", **keys.constants()))
 
     def page(
         self,
@@ -65,10 +59,14 @@ class Live:
         limit: int,
     ) -> list[Position]:
         """Where up to ``limit`` runs after a position are; ``None`` leaves a filter out."""
-        pages = [
-            self._page_of(key, action, status, after, limit) for key in _lists(self._sealer, caller)
-        ]
+        pages = [self._page_of(key, action, status, after, limit) for key in self._lists(caller)]
         return list(islice(heapq.merge(*pages, reverse=True), limit))
+
+    def _lists(self, caller: str | None) -> list[str]:
+        """The keys of all live runs, or of this caller's: one for each key of ``SECRET_KEY``."""
+        if caller is None:
+            return [self._key]
+        return [f"{self._key}:{tag}" for tag in self._sealer.signs("caller", caller)]
 
     def _page_of(
         self,
@@ -95,5 +93,5 @@ class Live:
         if not run_ids:
             return set()
         with guarded():
-            scores = self._redis.zmscore(LIVE, list(run_ids))
+            scores = self._redis.zmscore(self._key, list(run_ids))
         return {run_id for run_id, score in zip(run_ids, scores, strict=True) if score is not None}

@@ -6,7 +6,7 @@ local near = redis.call('ZREVRANGEBYSCORE', live, from, '-inf', 'WITHSCORES', 'L
 for i = 1, #near, 2 do
   local id, enqueued = near[i], near[i + 1]
   if enqueued ~= from or id < id_from then
-    local r = record('callboard:run:' .. id, 'status', 'action')
+    local r = record(RUN .. id, 'status', 'action')
     if not r[1] or not number(enqueued) then
       redis.call('ZREM', live, id)
     elseif (action == '' or r[2] == action) and (status == '' or r[1] == status) then

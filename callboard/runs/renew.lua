@@ -2,7 +2,7 @@ local open, lease, t = KEYS[1], tonumber(ARGV[1]), now()
 local told = {}
 for i = 2, #ARGV, 2 do
   local id, holder = ARGV[i], ARGV[i + 1]
-  local run = 'callboard:run:' .. id
+  local run = RUN .. id
   if held_by(run, holder) then
     redis.call('HSET', run, 'lease', t + lease)
     redis.call('ZADD', open, t + lease, id)

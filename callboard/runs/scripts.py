@@ -25,13 +25,13 @@ script       from -> to                              who
 ``sweep``    (re-sends wake-ups that went missing)   any worker's keeper
 ===========  ======================================  ==========================================
 
-Keys: ``callboard:run:<id>`` (a hash), ``callboard:open`` (every run that has not ended, scored
-by when to look at it again), the queue's list, ``callboard:live`` (every run that is not in the
-history yet, scored by when it was enqueued; see `callboard.runs.live`), ``callboard:ended`` (what
-the history is to take; see `callboard.runs.ended`, which also lets the record expire then), and
-``callboard:counters`` (see `callboard.runs.counters`).
+Keys, below the namespace (`callboard.connections.keys`): ``run:<id>`` (a hash), ``open`` (every run
+that has not ended, scored by when to look at it again), the queue's list, ``live`` (every run that
+is not in the history yet, scored by when it was enqueued; see `callboard.runs.live`), ``ended``
+(what the history is to take; see `callboard.runs.ended`, which also lets the record expire then),
+and ``counters`` (see `callboard.runs.counters`).
 
-A run that has not ended is always in ``callboard:open``, so a lost message costs a few seconds
+A run that has not ended is always in ``open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.
 What was sent to the queue's front is looked at a second later. A run that waits in the queue is
 looked at the more seldom the more there are, so that a lapsed claim never waits behind them.
@@ -48,11 +48,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from callboard.connections.keys import Keys
 from callboard.runs.format import FORMAT
 
-__all__ = ["MAX_LOST", "OPEN", "SCRIPTS", "lua_list", "script"]
+__all__ = ["MAX_LOST", "lua_list", "script", "scripts"]
 
-OPEN = "callboard:open"
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 
 _FOLDER = Path(__file__).parent
@@ -71,11 +71,17 @@ def lua_list(numbers: Iterable[int]) -> str:
     return f"{{{', '.join(map(str, numbers))}}}"
 
 
-SCRIPTS = {
-    name: script(name, "guard", "common", DEFAULT_LOST=MAX_LOST, FORMAT=FORMAT)
-    for name in (
-        *("accept", "cancel", "claim", "expire", "finish", "lose"),
-        *("note", "renew", "requeue", "retry", "sweep", "watch"),
-    )
-}
-"""The text of each script by its name."""
+def scripts(keys: Keys) -> dict[str, str]:
+    """The text of each script by its name."""
+    constants: dict[str, str | int] = {
+        "DEFAULT_LOST": MAX_LOST,
+        "FORMAT": FORMAT,
+        **keys.constants(),
+    }
+    return {
+        name: script(name, "guard", "common", **constants)
+        for name in (
+            *("accept", "cancel", "claim", "expire", "finish", "lose"),
+            *("note", "renew", "requeue", "retry", "sweep", "watch"),
+        )
+    }

@@ -34,7 +34,7 @@ for i = 1, #ARGV, 2 do
   if redis.call('LINDEX', list, 0) ~= entry then break end
   redis.call('LPOP', list)
   local id, ended = string.match(entry, '^(%S+) (%S+)$')
-  if id then settle(id, 'callboard:run:' .. id, ended, tonumber(ARGV[i + 1])) end
+  if id then settle(id, RUN .. id, ended, tonumber(ARGV[i + 1])) end
   settled = settled + 1
 end
 for field, number in pairs(counted) do redis.pcall('HINCRBY', counters, field, number) end

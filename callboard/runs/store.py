@@ -13,14 +13,15 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import redis
 
+from callboard.connections.keys import Keys
 from callboard.connections.redis import Line, guarded, of_type
 from callboard.errors import KeyReused, NewerFormat, QueueFull, SealError
 from callboard.runs import message
-from callboard.runs.counters import COUNTERS, observation
+from callboard.runs.counters import observation
 from callboard.runs.format import newer
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
-from callboard.runs.scripts import OPEN, SCRIPTS
+from callboard.runs.scripts import scripts
 from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
 from callboard.sdk.action import Action
 
@@ -106,11 +107,12 @@ class RunRecord:
 class Runs:
     """The run records of one application."""
 
-    def __init__(self, client: redis.Redis, sealer: Sealer) -> None:
+    def __init__(self, client: redis.Redis, sealer: Sealer, keys: Keys) -> None:
         self._redis = client
+        self.keys = keys
         self._line = Line(client)
         self.sealer = sealer
-        self._scripts = {name: client.register_script(text) for name, text in SCRIPTS.items()}
+        self._scripts = {name: client.register_script(text) for name, text in scripts(keys).items()}
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -144,7 +146,8 @@ class Runs:
         """
         key, digest = idempotency or ("", "")
         ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
-        keys = [_run(run_id), OPEN, action.queue, f"callboard:idempotency:{key}"]
+        queue = self.keys.queue(action.queue)
+        keys = [*self._run_and_open(run_id), queue, self.keys.idempotency(key)]
         arguments = [
             run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
             self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
@@ -166,7 +169,7 @@ class Runs:
         if state == "reused":
             raise KeyReused("Idempotency-Key was already used with another body; send a new key")
         if state == "full":
-            queue, depth = value.rsplit(" ", 1)
+            queue, depth = value.removeprefix(self.keys.celery).rsplit(" ", 1)
             raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
         return Accepted(value, joined=state == "joined")
 
@@ -176,7 +179,7 @@ class Runs:
 
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
-        keys, arguments = [_run(run_id), OPEN], [run_id, action, holder, int(lease * 1000)]
+        keys, arguments = self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
         state, *rest = self._call_on_line("claim", keys, arguments)
         if not rest:
             return Claim(state=state.decode())
@@ -197,7 +200,7 @@ class Runs:
         queued or ended.
         """
         flat = [part for pair in held for part in pair]
-        return _text(self._call("renew", [OPEN], [int(lease * 1000), *flat]))
+        return _text(self._call("renew", [self.keys.open], [int(lease * 1000), *flat]))
 
     def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
@@ -218,13 +221,19 @@ class Runs:
         return bool(done), self._take
 
     def ask(self, queues: Sequence[str]) -> Take:
-        """Ask for the next message of these queues, the first one's first."""
+        """Ask for the next message of these queues, the first one's first.
+
+        ``queues``: the keys of their lists (`Keys.queue`).
+        """
         with guarded():
             taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
         return lambda: taken and taken[1]
 
     def put_back(self, queue: str, message: bytes) -> None:
-        """Put a message that was taken in front of the queue; its run was not claimed."""
+        """Put a message that was taken in front of the queue; its run was not claimed.
+
+        ``queue``: the list's key, as in `ask`.
+        """
         with guarded():
             self._redis.rpush(queue, message)
 
@@ -239,7 +248,7 @@ class Runs:
         """The keys and arguments of the script."""
         result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
-        return [_run(run_id), OPEN], [run_id, holder, outcome.status, result, again, error]
+        return self._run_and_open(run_id), [run_id, holder, outcome.status, result, again, error]
 
     def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
         """The result and, for lists, the error by itself; b"" for none."""
@@ -252,7 +261,7 @@ class Runs:
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""
         return bool(
-            self._call("requeue", [_run(run_id), OPEN], [run_id, holder, int(delay * 1000)])
+            self._call("requeue", self._run_and_open(run_id), [run_id, holder, int(delay * 1000)])
         )
 
     def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
@@ -261,12 +270,14 @@ class Runs:
         Returns how often the run was lost, -1 if ``holder`` no longer holds it; and whether that
         is too often: then it is still the holder's, to be finished.
         """
-        lost, over = self._call("lose", [_run(run_id), OPEN], [run_id, holder])
+        lost, over = self._call("lose", self._run_and_open(run_id), [run_id, holder])
         return lost, bool(over)
 
     def cancel(self, run_id: str, action: str, outcome: Outcome) -> None:
         """End a queued run; mark a running one, for its keeper to stop."""
-        self._call("cancel", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
+        self._call(
+            "cancel", self._run_and_open(run_id), [run_id, *self._sealed(run_id, action, outcome)]
+        )
 
     def retry(self, record: RunRecord, call: Call) -> bool:
         """Start a run that ended retryable again, under its id; False if it has not so ended.
@@ -274,48 +285,54 @@ class Runs:
         ``call``: the record's, perhaps with a later expiry.
         """
         sealed = self.sealer.seal("call", record.id, record.action, call.to_json())
-        return bool(self._call("retry", [_run(record.id), OPEN], [record.id, sealed]))
+        return bool(self._call("retry", self._run_and_open(record.id), [record.id, sealed]))
 
     def expire(self, run_id: str, action: str, outcome: Outcome) -> None:
         """End a run that stayed queued longer than its seal is good for."""
-        self._call("expire", [_run(run_id), OPEN], [run_id, *self._sealed(run_id, action, outcome)])
+        self._call(
+            "expire", self._run_and_open(run_id), [run_id, *self._sealed(run_id, action, outcome)]
+        )
 
     def note_session(self, run_id: str, holder: str, session: str) -> bool:
         """Remember the MongoDB session of a transaction, before it starts."""
-        return bool(self._call("note", [_run(run_id)], [run_id, holder, "session", session]))
+        return bool(
+            self._call("note", [self.keys.run(run_id)], [run_id, holder, "session", session])
+        )
 
     def session(self, run_id: str) -> str:
         """The MongoDB session of the run's open transaction; "" for none."""
         with guarded():
-            found = cast("bytes | None", self._redis.hget(_run(run_id), "session"))
+            found = cast("bytes | None", self._redis.hget(self.keys.run(run_id), "session"))
         return found.decode(errors="replace") if found else ""
 
     def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         """Show how far the run is, and wake who watches it."""
         sealed = self.sealer.seal("progress", run_id, action, progress)
-        return bool(self._call("note", [_run(run_id)], [run_id, holder, "progress", sealed]))
+        return bool(
+            self._call("note", [self.keys.run(run_id)], [run_id, holder, "progress", sealed])
+        )
 
     def watch(self, run_id: str, channel: str) -> bool:
         """Have ``channel`` told of each change; False if there is no such run."""
-        return self._call("watch", [_run(run_id)], [channel]) is not None
+        return self._call("watch", [self.keys.run(run_id)], [channel]) is not None
 
     def sweep(self, limit: int = 20) -> list[tuple[str, str]]:
         """Send missing wake-ups again; returns ids and actions of runs that are to expire."""
         arguments = [limit, CALL_LIFETIME * 1000]
-        overdue = _text(self._call("sweep", [OPEN, "callboard:sweep"], arguments))
+        overdue = _text(self._call("sweep", [self.keys.open, self.keys.sweep], arguments))
         return list(zip(overdue[::2], overdue[1::2], strict=True))
 
     def count(self, name: str) -> None:
-        """Add one to a counter that all processes share (``callboard:counters``)."""
+        """Add one to a counter that all processes share."""
         with guarded():
-            self._redis.hincrby(COUNTERS, name, 1)
+            self._redis.hincrby(self.keys.counters, name, 1)
 
     def observe(self, what: str, name: str, ms: int) -> None:
         """Add a time to the counters that all processes share."""
         with guarded():
             pipeline = self._redis.pipeline(transaction=False)
             for field, number in observation(what, name, ms).items():
-                pipeline.hincrby(COUNTERS, field, number)
+                pipeline.hincrby(self.keys.counters, field, number)
             pipeline.execute()
 
     def read(self, run_id: str) -> RunRecord | None:
@@ -345,7 +362,7 @@ class Runs:
         """What the server answers about each; None about what is no record (`SealError` later)."""
         pipeline = self._redis.pipeline(transaction=False)
         for run_id in run_ids:
-            getattr(pipeline, command)(_run(run_id), *arguments)
+            getattr(pipeline, command)(self.keys.run(run_id), *arguments)
         replies = pipeline.execute(raise_on_error=False)
         return [of_type(reply) for reply in replies]
 
@@ -407,6 +424,10 @@ class Runs:
     def _opened_call(self, run_id: str, action: str, sealed: bytes | None) -> Call | None:
         return Call.from_json(self.sealer.open("call", run_id, action, sealed)) if sealed else None
 
+    def _run_and_open(self, run_id: str) -> list[str]:
+        """The keys that most scripts begin with."""
+        return [self.keys.run(run_id), self.keys.open]
+
     def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """The command that runs the script, where the server knows it."""
         return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
@@ -426,10 +447,6 @@ class Runs:
             return self._line.send(self.command(script, keys, arguments))
         except (redis.RedisError, OSError):  # as it is now: closed, or without the script
             return self._call(script, keys, arguments)
-
-
-def _run(run_id: str) -> str:
-    return f"callboard:run:{run_id}"
 
 
 def _text(values: Iterable[bytes]) -> list[str]:

@@ -5,7 +5,7 @@ local open, turn, id_limit, lifetime = KEYS[1], KEYS[2], tonumber(ARGV[1]), tonu
 if not redis.call('SET', turn, '1', 'NX', 'PX', 200) then return {} end
 local t, overdue = now(), {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_limit)) do
-  local run = 'callboard:run:' .. id
+  local run = RUN .. id
   local r = record(run, 'status', 'queue', 'message', 'enqueued', 'retried', 'action', 'lease',
     'v')
   if r[1] ~= 'queued' and r[1] ~= 'running' then

@@ -8,7 +8,7 @@ end
 local taken, bytes = {}, 0
 for _, entry in ipairs(redis.call('LRANGE', list, 0, count - 1)) do
   local id, ended = string.match(entry, '^(%S+) (%S+)$')
-  local run = 'callboard:run:' .. (id or '')
+  local run = RUN .. (id or '')
   if not ended or record(run, 'ended')[1] ~= ended then
     taken[#taken + 1] = {entry, {}}
   else

@@ -20,6 +20,7 @@ SHARED = (
     "JWT_AUTHORIZED_PARTIES",
     "OWNER_USER_ID",
     "CALLBOARD_ACTIONS",
+    "CALLBOARD_NAMESPACE",
     "CALLBOARD_ENV",
 )
 """What the other commands need to know of a running stack."""

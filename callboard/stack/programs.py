@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from callboard import programs
-from callboard.connections import heartbeat
+from callboard.connections.keys import DEFAULT_NAMESPACE, Keys
 from callboard.stack.environment import SHARED
 from callboard.stack.folder import DataFolder
 from callboard.stack.process import Program
@@ -76,7 +76,7 @@ class Application:
                 *("--concurrency", str(self.workers)),
                 *("--without-mingle", "--without-gossip"),  # a second of asking for neighbours
             ],
-            ready=lambda: key_exists(self._redis_url, heartbeat.WORKER + name),
+            ready=lambda: key_exists(self._redis_url, self._keys.worker + name),
         )
 
     def beat(self) -> Program:
@@ -84,7 +84,7 @@ class Application:
         return self._program(
             "beat",
             [],
-            ready=lambda: key_exists(self._redis_url, f"{heartbeat.BEAT}*"),
+            ready=lambda: key_exists(self._redis_url, f"{self._keys.beat}*"),
         )
 
     def flower(self) -> Program:
@@ -95,6 +95,10 @@ class Application:
             flags,
             ready=lambda: http_answers(f"{self.flower_url}/healthcheck"),
         )
+
+    @property
+    def _keys(self) -> Keys:
+        return Keys(self.environment.get("CALLBOARD_NAMESPACE") or DEFAULT_NAMESPACE)
 
     @property
     def _redis_url(self) -> str:

@@ -23,10 +23,13 @@ import pytest
 import redis
 from local_stack import Stack, started
 
+from callboard.connections.keys import Keys
 from callboard.registry import discover
 from callboard.runs import message
 from callboard.runs.seal import Call, Sealer
-from callboard.runs.store import COUNTERS, Runs
+from callboard.runs.store import Runs
+
+KEYS = Keys()
 
 CANARY_EXCEPTION = "canary-exception"
 CANARY_PASSWORD = "canary-password-5309"
@@ -193,13 +196,13 @@ def test_a_forged_message_runs_nothing_and_touches_no_run(
     record = f"callboard:run:{ended}"
     eventually(lambda: not broker.hexists(record, "message"))  # the history has it: it rests
     before = broker.hgetall(record)
-    refused = int(broker.hget(COUNTERS, "refused") or 0)
+    refused = int(broker.hget(KEYS.counters, "refused") or 0)
     for run_id in (ended, str(uuid4())):
         broker.lpush(QUEUE, json.dumps(FORGERIES[kind](run_id)))
     eventually(lambda: broker.llen(QUEUE) == 0)
     assert open_stack.call("echo").status_code == 200
     assert broker.hgetall(record) == before
-    eventually(lambda: int(broker.hget(COUNTERS, "refused") or 0) >= refused + 2)
+    eventually(lambda: int(broker.hget(KEYS.counters, "refused") or 0) >= refused + 2)
 
 
 @contextmanager
@@ -277,7 +280,7 @@ def test_an_idempotency_key_that_was_redirected_tells_nobody_elses_result(
 
 def test_an_expired_call_ends_as_such(open_stack: Stack, broker: redis.Redis) -> None:
     environment = open_stack.announced["environment"]
-    runs = Runs(broker, Sealer((environment["SECRET_KEY"],)))
+    runs = Runs(broker, Sealer((environment["SECRET_KEY"],)), KEYS)
     action = discover("app").get("echo")
     call = Call(caller="alice", expires=1.0)
     run_id = runs.accept(str(uuid4()), action, call, max_queue=9999, result_ttl=60).run_id

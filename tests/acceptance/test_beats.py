@@ -21,6 +21,9 @@ import redis
 from local_stack import Stack
 
 from callboard.connections import heartbeat
+from callboard.connections.keys import Keys
+
+KEYS = Keys()
 
 SCHEDULES = 20  # all due at the same moment, so that a kill is likely to hit in between
 A_MINUTE = 75.0  # seconds until a fire and its run are over, whenever a test begins
@@ -146,7 +149,7 @@ def beat(
 def beats_ahead(stack: Stack) -> list[float]:
     """By how many seconds the clock of each beat is ahead, as it says."""
     with redis.Redis.from_url(stack.announced["environment"]["REDIS_URL"]) as broker:
-        return [sign["ahead"] for sign in heartbeat.signs(broker, heartbeat.BEAT).values()]
+        return [sign["ahead"] for sign in heartbeat.signs(broker, KEYS.beat).values()]
 
 
 def beats_seen(stack: Stack) -> int:

@@ -18,9 +18,12 @@ from flask import Flask, request
 from local_http import served
 from local_stack import STOP, Stack, started
 
+from callboard.connections.keys import Keys
 from callboard.registry import discover
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
+
+KEYS = Keys()
 
 HERE = str(Path(__file__).parent)
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -231,7 +234,7 @@ def test_a_run_that_no_call_asked_for_has_a_trace_of_its_own(traced: Stack, trac
     environment = traced.announced["environment"]
     run_id = "11111111-1111-4111-8111-111111111111"
     with redis.Redis.from_url(environment["REDIS_URL"]) as client:
-        runs = Runs(client, Sealer((environment["SECRET_KEY"],)))
+        runs = Runs(client, Sealer((environment["SECRET_KEY"],)), KEYS)
         action = discover("app").actions["echo"]
         call = Call(caller="owner", scheduled=True)  # as `Publisher.publish` has it accepted
         runs.accept(run_id, action, call, max_queue=100, result_ttl=60)

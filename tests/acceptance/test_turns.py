@@ -15,9 +15,11 @@ import redis
 from celery import Celery
 from local_stack import Stack
 
+from callboard.connections.keys import Keys
 from callboard.runs import message
-from callboard.runs.counters import COUNTERS
 from callboard.runs.seal import Sealer
+
+KEYS = Keys()
 
 QUEUE = "callboard"
 Eventually = Callable[..., None]
@@ -151,7 +153,7 @@ def test_a_child_that_dies_loses_the_run_that_it_was_at(
 def test_a_forged_message_in_the_row_is_dropped_and_the_row_goes_on(
     one_child: Stack, broker: redis.Redis
 ) -> None:
-    refused = int(broker.hget(COUNTERS, "refused") or 0)
+    refused = int(broker.hget(KEYS.counters, "refused") or 0)
     begin(one_child, "slow", seconds=0.5)
     held_back = begin(one_child, "echo")
     wakeup = message.Wakeup("actions.echo", held_back, "{}")
@@ -170,4 +172,4 @@ def test_a_forged_message_in_the_row_is_dropped_and_the_row_goes_on(
     for run_id in (held_back, behind):
         run = run_of(one_child, run_id, wait=10)
         assert (run["status"], run["attempts"]) == ("succeeded", 1)
-    assert int(broker.hget(COUNTERS, "refused")) == refused + len(forgeries)
+    assert int(broker.hget(KEYS.counters, "refused")) == refused + len(forgeries)

@@ -10,9 +10,11 @@ from typing import Any
 import redis
 from pymongo.database import Database
 
-from callboard.runs.scripts import OPEN
+from callboard.connections.keys import Keys
 from chaos.intervals import Interval, overlapping
 from chaos.load import ACCOUNTS, BALANCE, Call
+
+KEYS = Keys()
 
 __all__ = ["Finding", "check_calls", "check_effects", "check_intervals", "check_records"]
 
@@ -47,7 +49,7 @@ def check_records(client: redis.Redis, calls: Sequence[Call]) -> Iterator[Findin
     for run_id, status in ends.items():
         if status not in ("succeeded", "failed", "canceled"):
             yield _lost(f"run {run_id} is {status}")
-    for run_id in client.zrange(OPEN, 0, -1):
+    for run_id in client.zrange(KEYS.open, 0, -1):
         yield _lost(f"run {run_id.decode()} is still to be looked at")
     for call in calls:
         told = ends.get(call.run_id or "", "unknown")

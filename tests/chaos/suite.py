@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from callboard.runs.scripts import OPEN
+from callboard.connections.keys import Keys
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.faults import Fault, bag, inject
 from chaos.intervals import read_intervals
 from chaos.load import CLIENTS, Load
 from chaos.report import Report
 from chaos.stack import WORKERS, Stack, running_stack
+
+KEYS = Keys()
 
 __all__ = ["Plan", "run_suite"]
 
@@ -81,7 +83,7 @@ def _settle(stack: Stack) -> None:
     """Wait until no run is open; what stays open is a finding."""
     deadline = time.monotonic() + SETTLE_SECONDS
     with stack.redis() as client:
-        while client.zcard(OPEN) and time.monotonic() < deadline:
+        while client.zcard(KEYS.open) and time.monotonic() < deadline:
             stack.look_after()
 
 

@@ -18,6 +18,7 @@ from scheduled_app import ScheduledApp
 
 from api import create_app
 from callboard.connections import mongodb
+from callboard.connections.keys import Keys
 from callboard.connections.mongodb import connect
 from callboard.registry import Registry
 from callboard.runs.history import History
@@ -26,6 +27,8 @@ from callboard.sdk.results import ActionResult, ok
 from callboard.settings import Settings, get_settings
 from worker.archive.archiver import Historian
 from worker.tools.tools import Tools
+
+KEYS = Keys()
 
 JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"  # that of `make_token`
 
@@ -69,7 +72,7 @@ def tools(make_tools: Callable[..., Tools]) -> Tools:
 
 @pytest.fixture
 def runs(redis_client: redis.Redis) -> Iterator[Runs]:
-    runs = Runs(redis_client, SEALER)
+    runs = Runs(redis_client, SEALER, KEYS)
     yield runs
     runs._line.close()
 
@@ -91,7 +94,7 @@ def make_historian(
             clients.append(redis.Redis.from_url(redis_url))
             return clients[-1]
 
-        services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect)
+        services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect, keys=KEYS)
         return Historian(services, history, keep_params)
 
     yield make

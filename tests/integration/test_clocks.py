@@ -23,10 +23,13 @@ from callboard import Schedule, clock
 from callboard.cli.doctor import _clocks, doctor
 from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
 from callboard.connections import heartbeat, mongodb
+from callboard.connections.keys import Keys
 from callboard.errors import ServiceUnavailable
 from callboard.schedules.fires import Fire, fire_id
 from worker.lease.heartbeat import Heartbeat
 from worker.schedules.beat import Beat
+
+KEYS = Keys()
 
 HOUR = timedelta(hours=1)
 EACH_MINUTE = Schedule("s", "work", every_minutes=1)
@@ -108,7 +111,7 @@ class TestABeatWhoseClockIsOff:
             off.turn()
             off.turn()
         assert [line["by"] for line in lines if "by" in line] == ["7200.0 s ahead"]
-        assert heartbeat.signs(app.redis, heartbeat.BEAT)["off-7200"] == {"ahead": 7200.0}
+        assert heartbeat.signs(app.redis, KEYS.beat)["off-7200"] == {"ahead": 7200.0}
 
 
 def make_due(app: ScheduledApp) -> None:
@@ -291,8 +294,8 @@ class TestReadiness:
         assert "7200.0 s ahead" in response.json["error"]
 
     def test_a_worker_tells_by_how_much_it_is_off(self, redis_client: redis.Redis) -> None:
-        Heartbeat(redis_client, "worker@here", ["callboard"]).turn()
-        [sign] = heartbeat.signs(redis_client, heartbeat.WORKER).values()
+        Heartbeat(redis_client, f"{KEYS.worker}worker@here", ["callboard"]).turn()
+        [sign] = heartbeat.signs(redis_client, KEYS.worker).values()
         assert abs(sign["ahead"]) < 1
         assert sign["queues"] == ["callboard"]
 
@@ -300,11 +303,11 @@ class TestReadiness:
 @pytest.mark.usefixtures("app")
 class TestDoctor:
     def test_clocks_that_agree(self, redis_client: redis.Redis) -> None:
-        heartbeat.show(redis_client, f"{heartbeat.WORKER}a", '{"ahead": 0.4}', 60)
-        heartbeat.show(redis_client, f"{heartbeat.BEAT}old", "", 60)  # of a version before
+        heartbeat.show(redis_client, f"{KEYS.worker}a", '{"ahead": 0.4}', 60)
+        heartbeat.show(redis_client, f"{KEYS.beat}old", "", 60)  # of a version before
         assert _clocks().startswith("agree within 0.4")
 
-    @pytest.mark.parametrize("key", [f"{heartbeat.WORKER}far", f"{heartbeat.BEAT}far"])
+    @pytest.mark.parametrize("key", [f"{KEYS.worker}far", f"{KEYS.beat}far"])
     def test_each_that_is_off_is_named(self, redis_client: redis.Redis, key: str) -> None:
         heartbeat.show(redis_client, key, json.dumps({"ahead": -61.5}), 60)
         with pytest.raises(ServiceUnavailable, match=r"far .* is 61\.5 s behind"):
@@ -317,15 +320,15 @@ class TestDoctor:
             raise KeyError("what")
 
         beat = app.beat(EACH_MINUTE)
-        assert heartbeat.seen(redis_client, heartbeat.BEAT) == ["beat"]
+        assert heartbeat.seen(redis_client, KEYS.beat) == ["beat"]
         monkeypatch.setattr(beat, "_states", broken)
         for _ in range(2):
             with pytest.raises(KeyError):
                 beat.turn()
-            assert heartbeat.seen(redis_client, heartbeat.BEAT) == []
+            assert heartbeat.seen(redis_client, KEYS.beat) == []
         told = CliRunner().invoke(doctor, ["--data-dir", "/nonexistent"]).output
         assert "not ready: beat beat failed: KeyError" in told
         monkeypatch.undo()
         beat.turn()
         beat.turn()
-        assert heartbeat.seen(redis_client, heartbeat.BEAT) == ["beat"]
+        assert heartbeat.seen(redis_client, KEYS.beat) == ["beat"]

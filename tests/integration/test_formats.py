@@ -16,12 +16,11 @@ from scheduled_app import ScheduledApp
 from structlog.testing import capture_logs
 
 from callboard import ActionContext, ActionResult, action, ok
+from callboard.connections.keys import Keys
 from callboard.registry import Registry
-from callboard.runs.counters import COUNTERS
 from callboard.runs.format import FORMAT
 from callboard.runs.history import History
 from callboard.runs.message import Wakeup
-from callboard.runs.scripts import OPEN
 from callboard.runs.store import Runs
 from worker.archive.archiver import MINE_SECONDS, Historian
 from worker.runs.execution import execute
@@ -156,7 +155,7 @@ class TestNewer:
         run_id = kept_runs.put_back(redis_client, now, "queued", v=NEWER, enqueued=1)
         redis_client.hdel(f"callboard:run:{run_id}", "message")
         assert services.runs.sweep() == []
-        assert redis_client.zscore(OPEN, run_id) is not None
+        assert redis_client.zscore(Keys().open, run_id) is not None
 
     @pytest.mark.parametrize("change", [{}, {"kwargsrepr": None}, {"callboard": "another tag"}])
     def test_a_message_is_passed_over_and_told(
@@ -171,7 +170,7 @@ class TestNewer:
             assert services.read(text) is None
         [line] = lines
         assert (line["event"], line["version"], line["known"]) == (TOLD, NEWER, FORMAT)
-        assert redis_client.hget(COUNTERS, "refused") is None
+        assert redis_client.hget(Keys().counters, "refused") is None
 
     def test_an_ended_run_waits_for_a_newer_historian(
         self,

@@ -15,11 +15,13 @@ from ended_runs import SEALER
 from malformed import messages, obeyed_by_nobody, published
 
 from callboard.connections import heartbeat
+from callboard.connections.keys import Keys
 from callboard.registry import discover
 from callboard.runs import message
-from callboard.runs.counters import COUNTERS
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
+
+KEYS = Keys()
 
 QUEUE = "callboard"
 APP = Path(__file__).parents[1] / "acceptance"  # the actions of its folder ``app``
@@ -77,7 +79,7 @@ def echo(runs: Runs) -> str:
 
 
 def refused(client: redis.Redis) -> int:
-    return int(client.hget(COUNTERS, "refused") or 0)
+    return int(client.hget(KEYS.counters, "refused") or 0)
 
 
 def test_what_is_not_ours_is_dropped_and_counted_and_the_worker_lives(
@@ -114,7 +116,7 @@ def test_a_signed_message_is_obeyed_in_its_run_alone(
 ) -> None:
     monkeypatch.syspath_prepend(str(APP))
     worker = start()
-    eventually(lambda: worker.name in heartbeat.seen(redis_client, heartbeat.WORKER), within=30)
+    eventually(lambda: worker.name in heartbeat.seen(redis_client, KEYS.worker), within=30)
     for text in obeyed_by_nobody(written()):
         redis_client.lpush(QUEUE, text)
         redis_client.lpush(QUEUE + "\x06\x163", text)

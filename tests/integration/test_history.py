@@ -13,15 +13,17 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from callboard import fail
+from callboard.connections.keys import Keys
 from callboard.errors import DatabaseUnavailable
-from callboard.runs.ended import ENDED, Ended
+from callboard.runs.ended import Ended
 from callboard.runs.history import RUNS, History
-from callboard.runs.live import LIVE
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
 from worker.archive.archiver import FEW, LOST_KEPT_SECONDS, Historian
+
+KEYS = Keys()
 
 
 class TestWriting:
@@ -32,8 +34,8 @@ class TestWriting:
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
         assert historian.turn() == 1
         assert 55 <= redis_client.ttl(f"callboard:run:{run_id}") <= 60
-        assert not redis_client.exists(ENDED, LIVE)
-        assert not list(redis_client.scan_iter(f"{LIVE}:*"))
+        assert not redis_client.exists(KEYS.ended, KEYS.live)
+        assert not list(redis_client.scan_iter(f"{KEYS.live}:*"))
         found = history.find(run_id)
         record = runs.read(run_id)
         assert found is not None
@@ -58,10 +60,10 @@ class TestWriting:
     ) -> None:
         for _ in range(FEW + 30):
             run_id = end(runs)
-        _, ended = redis_client.lpop(ENDED).split()
+        _, ended = redis_client.lpop(KEYS.ended).split()
         long_ago = int(ended) - 31_000
         redis_client.hset(f"callboard:run:{run_id}", "ended", long_ago)
-        redis_client.lpush(ENDED, f"{run_id} {long_ago}")
+        redis_client.lpush(KEYS.ended, f"{run_id} {long_ago}")
         assert historian.turn() > FEW
 
     def test_no_result_and_no_exception_is_readable(
@@ -83,7 +85,7 @@ class TestWriting:
         redis_client: redis.Redis,
     ) -> None:
         before = [end(runs) for _ in range(3)]
-        taken = Ended(redis_client).take("died", 60, 2)
+        taken = Ended(redis_client, KEYS).take("died", 60, 2)
         history.write([history.document(run) for run in taken], frozenset())
         forget_turn(redis_client)
         after = end(runs)
@@ -94,7 +96,7 @@ class TestWriting:
         self, runs: Runs, historian: Historian, redis_client: redis.Redis
     ) -> None:
         end(runs)
-        ended = Ended(redis_client)
+        ended = Ended(redis_client, KEYS)
         taken = ended.take("slow", 60, 10)
         forget_turn(redis_client)
         assert historian.turn() == 1
@@ -115,7 +117,7 @@ class TestWriting:
         for historian in historians:
             historian.start()
         expected = {end(runs) for _ in range(300)}
-        eventually(lambda: not redis_client.exists(ENDED), within=30)
+        eventually(lambda: not redis_client.exists(KEYS.ended), within=30)
         for historian in historians:
             historian.stop()
         assert {row["_id"] for row in database[RUNS].find()} == expected
@@ -149,7 +151,7 @@ class TestWriting:
     ) -> None:
         forged, right = end(runs), end(runs)
         redis_client.hset(f"callboard:run:{forged}", "result", "x" * 1000)
-        redis_client.lpush(ENDED, "nonsense", f"{uuid4()} 7")
+        redis_client.lpush(KEYS.ended, "nonsense", f"{uuid4()} 7")
         assert historian.turn() == 4
         assert [row["_id"] for row in database[RUNS].find()] == [right]
 
@@ -191,7 +193,7 @@ class TestStartedAgain:
         assert runs.retry(record, record.call)
         assert not runs.retry(record, record.call)
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
-        assert redis_client.zscore(LIVE, run_id) is not None
+        assert redis_client.zscore(KEYS.live, run_id) is not None
         finish(runs, run_id)
         historian.turn()
         found = history.find(run_id)
@@ -202,7 +204,7 @@ class TestStartedAgain:
         self, runs: Runs, history: History, historian: Historian, redis_client: redis.Redis
     ) -> None:
         run_id = end(runs, lost)
-        ended = Ended(redis_client)
+        ended = Ended(redis_client, KEYS)
         taken = ended.take("slow", 60, 10)
         history.write([history.document(run) for run in taken], frozenset())
         record = runs.read(run_id)
@@ -211,7 +213,7 @@ class TestStartedAgain:
         runs.retry(record, record.call)
         assert ended.settle([(run, 0) for run in taken]) == 1
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
-        assert redis_client.zscore(LIVE, run_id) is not None
+        assert redis_client.zscore(KEYS.live, run_id) is not None
         finish(runs, run_id)
         forget_turn(redis_client)
         historian.turn()

@@ -19,6 +19,7 @@ from scheduled_app import ScheduledApp
 
 from callboard import ActionResult, action, ok
 from callboard.connections import heartbeat, mongodb
+from callboard.connections.keys import Keys
 from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
 from callboard.processes import threads
@@ -36,6 +37,8 @@ from worker.lease.stopping import Stopping
 from worker.lease.sweeping import Sweeping
 from worker.runs.execution import HandlerStopped, _stoppable, install_stop_signal
 from worker.services import Services
+
+KEYS = Keys()
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -159,7 +162,7 @@ def elsewhere(app: ScheduledApp) -> Runs:
     changed = app.settings.model_copy(
         update={"redis_url": type(app.settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
     )
-    return Runs(connect(changed), Services(app.settings, Registry(actions={})).sealer)
+    return Runs(connect(changed), Services(app.settings, Registry(actions={})).sealer, KEYS)
 
 
 @pytest.fixture
@@ -437,15 +440,14 @@ class TestKeeper:
         keeper.start()
         eventually(
             lambda: (
-                heartbeat.unready(redis_client, heartbeat.WORKER)
-                == {"worker@here": "failed: renewing"}
+                heartbeat.unready(redis_client, KEYS.worker) == {"worker@here": "failed: renewing"}
             )
         )
-        assert heartbeat.seen(redis_client, heartbeat.WORKER) == []
+        assert heartbeat.seen(redis_client, KEYS.worker) == []
         before = worker.lease(child)
         eventually(lambda: worker.lease(child) > before)
-        eventually(lambda: heartbeat.seen(redis_client, heartbeat.WORKER) == ["worker@here"])
-        assert heartbeat.unready(redis_client, heartbeat.WORKER) == {}
+        eventually(lambda: heartbeat.seen(redis_client, KEYS.worker) == ["worker@here"])
+        assert heartbeat.unready(redis_client, KEYS.worker) == {}
 
     def test_the_end_of_the_grace_hands_back_what_is_in_hand(
         self, worker: Worker, keeper: Keeper, eventually: Eventually

@@ -13,11 +13,14 @@ import yaml
 from doc_pages import ROOT
 
 from callboard.connections import heartbeat
+from callboard.connections.keys import Keys
+
+KEYS = Keys()
 
 NOWHERE = "redis://127.0.0.1:1/0"
 SIGNS = {  # of life, as each process shows them
-    "worker": f"{heartbeat.WORKER}celery@{os.uname().nodename}",
-    "beat": f"{heartbeat.BEAT}any",
+    "worker": f"{KEYS.worker}celery@{os.uname().nodename}",
+    "beat": f"{KEYS.beat}any",
 }
 
 
@@ -41,7 +44,7 @@ def arguments(command: list[str]) -> list[str]:
 
 
 def passes(command: list[str], redis_url: str) -> bool:
-    environment = {**os.environ, "REDIS_URL": redis_url}
+    environment = {**os.environ, "REDIS_URL": redis_url, "CALLBOARD_NAMESPACE": "callboard"}
     return (
         subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
     )

@@ -13,8 +13,8 @@ from ended_runs import end, finish, lost, work
 from flask.testing import FlaskClient
 from pymongo import MongoClient
 
+from callboard.connections.keys import Keys
 from callboard.runs.history import RUNS
-from callboard.runs.live import LIVE
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
@@ -50,7 +50,7 @@ def queue(runs: Runs, caller: str | None = "alice") -> str:
 
 def enqueued(client: redis.Redis, run_id: str) -> float:
     """When, in epoch milliseconds; by which the list is sorted."""
-    score = client.zscore(LIVE, run_id)
+    score = client.zscore(Keys().live, run_id)
     assert isinstance(score, float)
     return score
 
@@ -109,7 +109,7 @@ class TestList:
         runs: Runs,
         redis_client: redis.Redis,
     ) -> None:
-        rotated = Runs(redis_client, Sealer(("n" * 40, "k" * 40)))
+        rotated = Runs(redis_client, Sealer(("n" * 40, "k" * 40)), Keys())
         with closing(rotated._line):
             expected = [queue(of) for of in (runs, rotated, runs, runs, rotated, rotated, runs)]
             queue(rotated, caller="bob")

@@ -11,13 +11,14 @@ import pytest
 import redis
 
 from callboard import ActionResult, action, ok
+from callboard.connections.keys import Keys
 from callboard.errors import BrokerUnavailable, KeyReused, QueueFull
 from callboard.runs import message
-from callboard.runs.ended import ENDED
 from callboard.runs.outcome import Outcome
-from callboard.runs.scripts import OPEN
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Accepted, Runs
+
+KEYS = Keys()
 
 LEASE = 5.0  # seconds
 TURN = 0.25  # seconds between two sweeps
@@ -57,7 +58,7 @@ def done(run_id: str) -> Outcome:
 
 def make_due(client: redis.Redis, run_id: str) -> None:
     """Let the time come at which the run is looked at again."""
-    client.zadd(OPEN, {run_id: 1})
+    client.zadd(KEYS.open, {run_id: 1})
     client.delete("callboard:sweep")
 
 
@@ -68,9 +69,9 @@ def lapse(client: redis.Redis, run_id: str) -> None:
 
 
 def pass_time(client: redis.Redis, claimed: str, seconds: float) -> None:
-    """Let all times in `OPEN` and the claim on one run come nearer."""
-    earlier = {run_id: score - seconds * 1000 for run_id, score in client.zscan_iter(OPEN)}
-    client.zadd(OPEN, earlier)
+    """Let all times in `KEYS.open` and the claim on one run come nearer."""
+    earlier = {run_id: score - seconds * 1000 for run_id, score in client.zscan_iter(KEYS.open)}
+    client.zadd(KEYS.open, earlier)
     client.hincrby(f"callboard:run:{claimed}", "lease", -int(seconds * 1000))
     client.delete("callboard:sweep")
 
@@ -84,7 +85,7 @@ class TestAccept:
         record = runs.read(run_id)
         assert record is not None
         assert (record.status, record.attempt, record.caller) == ("queued", 0, "alice")
-        assert redis_client.zscore(OPEN, run_id) is not None
+        assert redis_client.zscore(KEYS.open, run_id) is not None
 
     def test_nothing_of_the_call_is_readable(
         self, accept: Accept, redis_client: redis.Redis
@@ -107,7 +108,7 @@ class TestAccept:
         accept(max_queue=2)
         with pytest.raises(QueueFull, match="2 runs"):
             accept(max_queue=2)
-        assert len(queued(redis_client)) == redis_client.zcard(OPEN) == 2
+        assert len(queued(redis_client)) == redis_client.zcard(KEYS.open) == 2
 
     def test_an_idempotency_key_leads_to_the_run_it_first_made(self, runs: Runs) -> None:
         first = accept_with(runs, idempotency=("key", "body"))
@@ -223,8 +224,8 @@ class TestFinish:
         assert runs.open_result(run_id, "work", told["data"][36:]) == done(run_id)
         assert runs.results([run_id]).keys() == {run_id}
         assert redis_client.pttl(f"callboard:run:{run_id}") == -1
-        assert [entry.decode()[:36] for entry in redis_client.lrange(ENDED, 0, -1)] == [run_id]
-        assert redis_client.zscore(OPEN, run_id) is None
+        assert [entry.decode()[:36] for entry in redis_client.lrange(KEYS.ended, 0, -1)] == [run_id]
+        assert redis_client.zscore(KEYS.open, run_id) is None
 
     def test_the_next_message_is_asked_for_with_the_end(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
@@ -369,7 +370,7 @@ class TestSweep:
         redis_client.delete("callboard")
         make_due(redis_client, first)
         runs.sweep()
-        redis_client.zadd(OPEN, {second: 1})
+        redis_client.zadd(KEYS.open, {second: 1})
         runs.sweep()
         assert queued(redis_client) == [first]
 
@@ -431,4 +432,4 @@ class TestWatch:
 def test_a_broker_that_is_away_is_told_as_such() -> None:
     nobody = redis.Redis(port=1, socket_connect_timeout=0.2, retry=None)
     with pytest.raises(BrokerUnavailable):
-        accept_with(Runs(nobody, Sealer(("k" * 40,))))
+        accept_with(Runs(nobody, Sealer(("k" * 40,)), KEYS))

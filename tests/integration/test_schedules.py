@@ -16,6 +16,7 @@ from actions.digest import daily_digest
 from actions.items import heartbeat
 from callboard import Schedule
 from callboard.connections import mongodb
+from callboard.connections.keys import Keys
 from callboard.errors import DatabaseUnavailable, QueueFull
 from callboard.runs.counters import Times, read_counts
 from callboard.runs.history import History
@@ -30,6 +31,8 @@ from worker.schedules.beat import Beat
 from worker.schedules.planning import plan_fires
 from worker.schedules.scheduler import ActionScheduler
 from worker.tools.tools import Tools
+
+KEYS = Keys()
 
 EACH_MINUTE = Schedule("s", "work", every_minutes=1)
 
@@ -279,7 +282,7 @@ class TestLateness:
 
 
 def counted(app: ScheduledApp) -> Mapping[str, Times]:
-    return read_counts(app.redis, []).late
+    return read_counts(app.redis, KEYS, []).late
 
 
 def starts(app: ScheduledApp) -> int:

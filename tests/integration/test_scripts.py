@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from doc_pages import ROOT
 
-from callboard.runs import scripts
+from callboard.connections.keys import Keys
 from callboard.runs.counters import BOUNDS
-from callboard.runs.scripts import SCRIPTS, lua_list, script
+from callboard.runs.scripts import lua_list, script, scripts
 
-FOLDER = Path(scripts.__file__).parent
+FOLDER = ROOT / "callboard/runs"
+KEYS = Keys()
+NAMES = KEYS.constants()
 PARTS = {"common", "guard"}  # what others begin with
 TEXTS = {
-    **SCRIPTS,
-    "page": script("page", "guard"),
-    "settle": script("settle", "guard", BOUNDS=lua_list(BOUNDS)),
-    "take": script("take", "guard"),
+    **scripts(KEYS),
+    "page": script("page", "guard", **NAMES),
+    "settle": script("settle", "guard", **NAMES, BOUNDS=lua_list(BOUNDS)),
+    "take": script("take", "guard", **NAMES),
 }
 
 RUN, OPEN, LIVE, ENDED = "callboard:run:r", "callboard:open", "callboard:live", "callboard:ended"

@@ -14,13 +14,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from callboard.connections import mongodb
-from callboard.runs.counters import COUNTERS
-from callboard.runs.ended import ENDED
+from callboard.connections.keys import Keys
 from callboard.runs.history import RUNS
-from callboard.runs.live import LIVE
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
 from worker.archive.archiver import Historian
+
+KEYS = Keys()
 
 NO_NUMBERS: list[Any] = [
     *(
@@ -115,7 +115,7 @@ def spoiled(runs: Runs, redis_client: redis.Redis) -> list[str]:
 def test_in_a_list_it_costs_its_own_row(
     get: Get, runs: Runs, spoiled: list[str], redis_client: redis.Redis
 ) -> None:
-    redis_client.zadd(LIVE, {b"\xff\xfe": 7, "no run": 8, "far": float("inf"), "old": -5.5})
+    redis_client.zadd(KEYS.live, {b"\xff\xfe": 7, "no run": 8, "far": float("inf"), "old": -5.5})
     good = [end(runs), queue(runs)]
     found = rows(get)
     assert {found[run_id]["status"] for run_id in good} == {"succeeded", "queued"}
@@ -146,22 +146,26 @@ def test_the_history_takes_all_others(
     spoiled: list[str],
     redis_client: redis.Redis,
 ) -> None:
-    redis_client.lpush(ENDED, "", " ", "\0", b"\xff\xfe 7", "a b c", "x" * 100_000, "run 1e400")
-    redis_client.rpush(ENDED, f"{spoiled[0]} nonsense", f"{uuid4()} {'9' * 400}")
+    redis_client.lpush(
+        KEYS.ended, "", " ", "\0", b"\xff\xfe 7", "a b c", "x" * 100_000, "run 1e400"
+    )
+    redis_client.rpush(KEYS.ended, f"{spoiled[0]} nonsense", f"{uuid4()} {'9' * 400}")
     good = [end(runs) for _ in range(3)]
     for _ in range(10):
         forget_turn(redis_client)
         historian.turn()
-    assert not redis_client.exists(ENDED)
+    assert not redis_client.exists(KEYS.ended)
     assert {row["_id"] for row in database[RUNS].find()} >= set(good)
     assert all(redis_client.ttl(f"callboard:run:{run_id}") > 0 for run_id in good)
 
 
 def test_counters_cost_their_own_line(get: Get, runs: Runs, redis_client: redis.Redis) -> None:
     for number, value in enumerate(NO_NUMBERS):
-        redis_client.hset(COUNTERS, f"runs:spoiled{number}:succeeded", value)
-    redis_client.hset(COUNTERS, mapping={b"\xff\xfe": 1, "": 1, ":": 1, "run:work:nonsense": 1})
-    redis_client.hset(COUNTERS, "lost:work", "nonsense")
+        redis_client.hset(KEYS.counters, f"runs:spoiled{number}:succeeded", value)
+    redis_client.hset(
+        KEYS.counters, mapping={b"\xff\xfe": 1, "": 1, ":": 1, "run:work:nonsense": 1}
+    )
+    redis_client.hset(KEYS.counters, "lost:work", "nonsense")
     runs.count("refused")
     finish(runs, queue(runs))
     told = get("/metrics")
@@ -170,7 +174,7 @@ def test_counters_cost_their_own_line(get: Get, runs: Runs, redis_client: redis.
     assert "callboard_broker_up 1.0" in told.text
 
 
-@pytest.mark.parametrize("key", [COUNTERS, ENDED, "callboard"])
+@pytest.mark.parametrize("key", [KEYS.counters, KEYS.ended, "callboard"])
 def test_a_key_of_another_type_costs_its_own_line(
     get: Get, redis_client: redis.Redis, key: str
 ) -> None:
@@ -186,7 +190,7 @@ def test_a_run_in_anothers_list_is_not_shown_there(
 ) -> None:
     mine, theirs = queue(runs, "mallory"), queue(runs, "bob")
     [my_list] = [
-        key for key in redis_client.scan_iter(f"{LIVE}:*") if redis_client.zscore(key, mine)
+        key for key in redis_client.scan_iter(f"{KEYS.live}:*") if redis_client.zscore(key, mine)
     ]
     redis_client.zadd(my_list, {theirs: 1})
     assert rows(get, "mallory").keys() == {mine}
@@ -226,7 +230,7 @@ class TestRotatedKeys:
 
     @pytest.fixture
     def old(self, redis_client: redis.Redis) -> Runs:
-        return Runs(redis_client, Sealer(("o" * 40,)))
+        return Runs(redis_client, Sealer(("o" * 40,)), KEYS)
 
     def test_a_run_says_so(self, get: Get, old: Runs) -> None:
         for run_id in (end(old), queue(old)):
@@ -280,11 +284,11 @@ class TestParams:
             call = Call(caller="alice", params={"text": "x" * 1_000_000}, jwt="token")
             options = {"idempotency": (f"key {number}", "digest")}
             runs.accept(str(uuid4()), work, call, max_queue=99, result_ttl=60, **options)
-        run_ids = [text.decode() for text in redis_client.zrange(LIVE, 0, -1)]
+        run_ids = [text.decode() for text in redis_client.zrange(KEYS.live, 0, -1)]
         for run_id in run_ids:
             finish(runs, run_id)
         redis_client.delete("callboard")
-        while redis_client.llen(ENDED):
+        while redis_client.llen(KEYS.ended):
             forget_turn(redis_client)
             historian.turn()
         kept = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter())

@@ -18,9 +18,12 @@ from flask.testing import FlaskClient
 from api.call.replies import HungUp
 from api.runs import watching
 from api.services import Services
+from callboard.connections.keys import Keys
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
+
+KEYS = Keys()
 
 Api = Callable[..., FlaskClient]
 Eventually = Callable[..., None]
@@ -41,7 +44,7 @@ def services(client: FlaskClient) -> Services:
 @pytest.fixture
 def run_id(redis_client: redis.Redis) -> str:
     """A run of alice's that is running."""
-    return started(Runs(redis_client, SEALER))
+    return started(Runs(redis_client, SEALER, KEYS))
 
 
 def started(runs: Runs, caller: str | None = "alice") -> str:

@@ -145,3 +145,19 @@ def test_secrets_are_private_variables(name):
 def test_an_address_has_a_bounded_number_of_connections(setenv, changes, bound):
     setenv(**changes)
     assert load_settings().connections_per_address == bound
+
+
+def test_the_namespace_is_a_short_name(setenv):
+    setenv()
+    assert load_settings().keys.run("1") == "callboard:run:1"
+    assert load_settings().keys.queue("reports") == "reports"
+    setenv(CALLBOARD_NAMESPACE="shop_2-a")
+    assert load_settings().keys.run("1") == "shop_2-a:run:1"
+    assert load_settings().keys.queue("reports") == "shop_2-a:celery:reports"
+
+
+@pytest.mark.parametrize("name", ["a:b", "shop*", "a b", "\xe4", "x" * 41, "a'b"])
+def test_another_namespace_is_refused(setenv, name):
+    setenv(CALLBOARD_NAMESPACE=name)
+    with pytest.raises(ConfigurationError, match=r"CALLBOARD_NAMESPACE: .* is not 1 to 40 letters"):
+        load_settings()

@@ -51,7 +51,7 @@ class Historian:
         self._services = services
         self._kept = timedelta(days=keep_params)
         self._dropped = datetime.now(UTC) - timedelta(seconds=KEPT_SECONDS)  # params, until then
-        self._ended = Ended(services.connect())
+        self._ended = Ended(services.connect(), services.keys)
         self._history = history
         self._stopped = threading.Event()
         self._prepared = False

@@ -24,11 +24,11 @@ ALIVE_SECONDS = 5  # how long the worker's sign of life is good for
 
 
 class Heartbeat:
-    """Of one worker. ``hostname``: what it is seen as; ``queues``: what it takes runs from."""
+    """Of one worker. ``key``: what it is seen under; ``queues``: what it takes runs from."""
 
-    def __init__(self, client: redis.Redis, hostname: str, queues: Sequence[str]) -> None:
+    def __init__(self, client: redis.Redis, key: str, queues: Sequence[str]) -> None:
         self._redis = client
-        self._key = heartbeat.WORKER + hostname
+        self._key = key
         self._queues = list(queues)
         self._watch = ClockWatch("broker")
 

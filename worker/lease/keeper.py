@@ -59,7 +59,7 @@ class Keeper:
 
     def __init__(self, services: Services, hostname: str) -> None:
         client = services.connect()
-        runs = Runs(client, services.sealer)
+        runs = Runs(client, services.sealer, services.keys)
         settings, actions = services.settings, services.registry.actions
         self._hands = services.hands
         self._held = HeldRuns(services.hands, actions, services.holder, settings.recovery)
@@ -68,7 +68,9 @@ class Keeper:
         self._stopping = Stopping(self._held, runs, self._sessions)
         self._sweeping = Sweeping(runs)
         self._fence = Fence(self._held)
-        self._heartbeat = Heartbeat(client, hostname, services.registry.queues)
+        self._heartbeat = Heartbeat(
+            client, services.keys.worker + hostname, services.registry.queues
+        )
         self._grace = settings.stop_grace
         self._drain_until: float | None = None
         self._stopped = threading.Event()

@@ -77,7 +77,8 @@ class Channel(kombu_redis.Channel):
         if not popped:
             return None
         key, text = popped
-        queue = key.decode(errors="replace").rsplit(self.sep, 1)[0]
+        name = key.decode(errors="replace").removeprefix(self.global_keyprefix)
+        queue = name.rsplit(self.sep, 1)[0]
         if queue not in self.gate.services.registry.queues:
             return popped
         signed = self.gate.services.read(text)

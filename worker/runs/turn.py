@@ -43,7 +43,8 @@ def _child(app: Any, hostname: str, pid: int) -> _Child:
 class _Child:
     def __init__(self, app: Any, hostname: str) -> None:
         self._services = app.services
-        self._queues = deque(app.amqp.queues.consume_from)
+        self._keys = app.services.keys
+        self._queues = deque(map(self._keys.queue, app.amqp.queues.consume_from))  # their lists
         self._events = TaskEvents(app, hostname)
         self._actions = {action.task: action for action in app.services.registry.actions.values()}
 
@@ -54,7 +55,7 @@ class _Child:
             while take and (message := take()) is not None:
                 wakeup, _ = self._services.read(message) or (None, None)
                 if wakeup and self._services.hands.closed:  # since the message was asked for
-                    queue = self._actions[wakeup.task].queue
+                    queue = self._keys.queue(self._actions[wakeup.task].queue)
                     self._services.runs.put_back(queue, message)
                     return
                 take = self._run(wakeup, ends_at) if wakeup else self._ask(ends_at)

@@ -66,11 +66,11 @@ class Beat:
         self._now = now or DatabaseClock(database)
         self._watch = ClockWatch("database")
         self._failed = ""  # what the last turn ended with, if that was no outage
-        self._presence = heartbeat.BEAT + name
+        self._presence = services.keys.beat + name
         self._registry = services.registry
         self._declared = {schedule.name: schedule for schedule in services.registry.schedules}
         self._redis = services.connect()
-        self._runs = Runs(self._redis, services.sealer)
+        self._runs = Runs(self._redis, services.sealer, services.keys)
         self._fires = Fires(database)
         self._schedules = Schedules(database)
         self._history = History(database, services.sealer)
