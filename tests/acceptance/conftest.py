@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,3 +52,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             return stacks.enter_context(started(tmp_path, *flags, **options))
 
         yield run
+
+
+@pytest.fixture(scope="session")
+def tsc(program: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The TypeScript compiler, in a folder of its own."""
+    program("node")
+    npm = program("npm")
+    folder = tmp_path_factory.mktemp("npm")
+    packages = ["typescript@^5.8", "@types/node@^20"]
+    install = [npm, "install", "--no-audit", "--no-fund", "--silent", *packages]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=180)
+    types = folder / "node_modules" / "@types"
+    return [str(folder / "node_modules" / ".bin" / "tsc"), "--typeRoots", str(types)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,19 +78,6 @@ def test_what_no_result_can_tell_is_raised(app_stack, client):
         list(client.events("00000000-0000-0000-0000-000000000000"))
     with pytest.raises(Unauthorized):
         Client(app_stack.url, "not-a-token").wait("00000000-0000-0000-0000-000000000000")
-
-
-@pytest.fixture(scope="session")
-def tsc(program: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The TypeScript compiler, in a folder of its own."""
-    program("node")
-    npm = program("npm")
-    folder = tmp_path_factory.mktemp("npm")
-    packages = ["typescript@^5.8", "@types/node@^20"]
-    install = [npm, "install", "--no-audit", "--no-fund", "--silent", *packages]
-    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=180)
-    types = folder / "node_modules" / "@types"
-    return [str(folder / "node_modules" / ".bin" / "tsc"), "--typeRoots", str(types)]
 
 
 def test_the_typescript_client_compiles_and_runs(app_stack, tsc, program, tmp_path):
