@@ -14,7 +14,7 @@ import pytest
 import yaml
 from doc_pages import ROOT
 
-from callboard.settings import Settings
+from callboard.settings import Settings, load_settings
 
 COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -22,6 +22,14 @@ KUBERNETES = "1.34"
 STOP_GRACE = Settings.model_fields["stop_grace"].default  # seconds
 OURS = ("api", "worker", "beat", "flower")
 DATABASES = ("valkey", "mongo")
+NOT_PASSED = {
+    "CALLBOARD_ENV": "a container is production; `callboard up` alone sets anything else",
+}
+MADE_IN_THE_FILE = {
+    "REDIS_URL": "of VALKEY_PASSWORD, which is in the example",
+    "MONGODB_URI": "of MONGODB_PASSWORD, which is in the example",
+}
+SETTINGS = {str(field.validation_alias) for field in Settings.model_fields.values()} - {*NOT_PASSED}
 
 
 @cache
@@ -46,6 +54,58 @@ def seconds(text: str) -> int:
     return int(re.fullmatch(r"(\d+)s", text)[1])
 
 
+def example() -> dict[str, str]:
+    """The variables of .env.example."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+class TestEverySetting:
+    """A setting that exists can be set where the application is deployed."""
+
+    @pytest.mark.parametrize("name", OURS)
+    def test_reaches_each_container(self, name):
+        assert set(service(name)["environment"]) >= SETTINGS
+        assert not {*NOT_PASSED} & set(service(name)["environment"])
+
+    def test_comes_from_the_variable_of_its_name(self):
+        given = compose()["x-callboard"]["environment"]
+        for name in SETTINGS - {*MADE_IN_THE_FILE}:
+            assert re.match(rf"\$\{{{name}:[?-]", given[name]), name
+
+    def test_is_in_the_example(self):
+        assert set(example()) >= SETTINGS - {*MADE_IN_THE_FILE}
+
+    def test_what_the_example_has_is_used(self):
+        used = set(re.findall(r"\$\{(\w+):", COMPOSE.read_text()))
+        assert set(example()) == used
+
+    def test_is_in_the_manifests(self):
+        config, (secret, *_) = (
+            documents(ROOT / "deploy" / "kubernetes" / name)
+            for name in ("config.yaml", "secret.example.yaml")
+        )
+        assert {*config[0]["data"], *secret["stringData"]} == SETTINGS
+
+    @pytest.mark.parametrize("empty", [True, False])
+    def test_that_is_empty_has_its_default(self, empty, monkeypatch):
+        required = {
+            "REDIS_URL": "redis://valkey/0", "MONGODB_URI": "mongodb://mongo/callboard",
+            "SECRET_KEY": "k" * 32, "JWT_SECRET": "s" * 32,
+        }  # fmt: skip
+        for name in SETTINGS:
+            monkeypatch.delenv(name, raising=False)
+            if empty or name in required:
+                monkeypatch.setenv(name, required.get(name, ""))
+        defaults = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in Settings.model_fields.items()
+            if not field.is_required() and name != "jwt_secret"
+        }
+        settings = load_settings()
+        assert {name: getattr(settings, name) for name in defaults} == defaults
+
+
 class TestCompose:
     def test_fits_the_compose_specification(self):
         done = subprocess.run(
@@ -63,13 +123,8 @@ class TestCompose:
 
     def test_a_variable_without_a_default_is_in_the_example_and_empty_there(self):
         required = set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
-        example = dict(
-            line.split("=", 1)
-            for line in (ROOT / ".env.example").read_text().splitlines()
-            if "=" in line and not line.startswith("#")
-        )
-        assert required <= set(example)
-        assert not any(example.values())
+        assert required <= set(example())
+        assert not any(example().values())
 
     @pytest.mark.parametrize("name", DATABASES)
     def test_no_port_of_a_database_is_published(self, name):
@@ -81,14 +136,31 @@ class TestCompose:
         used = {entry.split(":")[0] for entry in service(name)["volumes"]}
         assert used <= set(compose()["volumes"])
 
-    def test_flower_is_published_to_this_machine_only_and_wants_a_password(self):
-        assert all(port.startswith("127.0.0.1:") for port in service("flower")["ports"])
+    def test_what_is_published_is_for_this_machine_unless_its_owner_says_otherwise(self):
+        published = [
+            port for one in compose()["services"].values() for port in one.get("ports", [])
+        ]
+        assert len(published) == 2
+        assert all(re.match(r"127\.0\.0\.1:|\$\{\w+:-127\.0\.0\.1:", port) for port in published)
+
+    def test_flower_wants_a_password(self):
         assert ":?" in service("flower")["environment"]["FLOWER_BASIC_AUTH"]
 
     @pytest.mark.parametrize("name", [*OURS, *DATABASES])
     def test_has_a_health_check_and_a_stop_grace(self, name):
         assert service(name)["healthcheck"]["test"]
         assert seconds(service(name)["stop_grace_period"]) > 0
+
+    @pytest.mark.parametrize("name", sorted(compose()["services"]))
+    def test_memory_and_logs_have_limits(self, name):
+        assert re.fullmatch(r"(\$\{\w+:-)?\d+[mg]\}?", service(name)["mem_limit"])
+        logging = service(name)["logging"]
+        assert logging["driver"] == "json-file"
+        assert set(logging["options"]) == {"max-size", "max-file"}
+
+    def test_valkey_refuses_writes_before_it_is_out_of_memory(self):
+        (allowed,) = re.findall(r"maxmemory (\d+)gb", " ".join(service("valkey")["command"]))
+        assert service("valkey")["mem_limit"] == f"{2 * int(allowed)}g"  # it copies while it saves
 
     @pytest.mark.parametrize("name", ["api", "worker"])
     def test_what_has_runs_or_callers_gets_longer_than_our_own_grace(self, name):
