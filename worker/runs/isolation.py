@@ -23,12 +23,14 @@ import threading
 import time
 import warnings
 from _signal import (  # type: ignore[import-not-found]  # what `signal` wraps: with enums, 20 us
+    getitimer,
     getsignal,
     pthread_sigmask,
 )
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -45,6 +47,7 @@ SIGNALS = (
     signal.SIGPROF,
 )  # fmt: skip
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+SYS_ATTRIBUTES = ("stdin", "stdout", "stderr", "excepthook", "displayhook", "unraisablehook")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,7 +66,7 @@ class Isolation:
         self._forget_loop = _loop_forgetter()
         self._in_child = is_child()
         self._kept = frozenset(below(self._process)) if self._in_child else frozenset()
-        self._state = [_copy(part.read()) for part in _PARTS]
+        self._state = tuple(_copy(value) for value in _read())
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function in a context of its own; then all is as before, whatever it did."""
@@ -83,15 +86,15 @@ class Isolation:
     def _restore(self) -> None:
         os.umask(self._mask)
         faulthandler.cancel_dump_traceback_later()
-        state = [part.read() for part in _PARTS]
+        state = _read()
         if state == self._state:
             return
-        for part, was, now in zip(_PARTS, self._state, state, strict=True):
+        for (name, put_back), was, now in zip(_PARTS, self._state, state, strict=True):
             if was != now:
                 try:
-                    part.write(was)
+                    put_back(was)
                 except (OSError, ValueError, RuntimeError) as error:
-                    _log.error("not put back after a run", what=part.name, why=str(error))
+                    _log.error("not put back after a run", what=name, why=str(error))
 
 
 def _copy(value: Any) -> Any:
@@ -117,37 +120,43 @@ def _leave() -> None:
     os._exit(0)
 
 
-class _Part(NamedTuple):
-    """One thing that belongs to the whole process."""
+def _read() -> tuple[Any, ...]:
+    """What belongs to the whole process, in the order of `_PARTS`.
 
-    name: str
-    read: Callable[[], Any]
-    write: Callable[[Any], object]
-
-
-def _attribute(owner: Any, name: str) -> _Part:
-    return _Part(
-        f"{owner.__name__}.{name}",
-        lambda: getattr(owner, name, None),
-        lambda was: setattr(owner, name, was),
-    )
-
-
-def _directory() -> str | None:
+    One function, because it runs after each run, with nothing of it in the processor's caches: a
+    function for each part takes twice as long.
+    """
     try:
-        return os.getcwd()
+        directory = os.getcwd()
     except FileNotFoundError:  # somebody has removed it
-        return None
+        directory = None
+    root = logging.root
+    return (
+        [getsignal(number) for number in SIGNALS],
+        pthread_sigmask(signal.SIG_BLOCK, ()),
+        [getitimer(which)[0] > 0 for which in TIMERS],
+        directory,
+        os.environ._data,  # type: ignore[attr-defined]  # `os.environ` itself: 100 times as long
+        locale.setlocale(locale.LC_ALL),
+        warnings.filters,
+        getattr(warnings, "showwarning", None),
+        socket.getdefaulttimeout(),
+        (root.level, root.manager.disable, root.handlers.copy(), root.filters.copy()),
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+        sys.gettrace(),
+        sys.getprofile(),
+        gc.isenabled(),
+        gc.get_threshold(),
+        *[getattr(sys, name, None) for name in SYS_ATTRIBUTES],
+        getattr(threading, "excepthook", None),
+    )
 
 
 def _change_directory(was: str | None) -> None:
     if was is not None:
         os.chdir(was)
-
-
-def _environment() -> dict[bytes, bytes]:
-    """The one behind `os.environ`: to compare it is 100 times faster than to compare that."""
-    return os.environ._data  # type: ignore[attr-defined,no-any-return]
 
 
 def _set_environment(was: dict[bytes, bytes]) -> None:
@@ -165,33 +174,16 @@ def _set_filters(was: list[Any]) -> None:
         pass
 
 
-def _handlers() -> list[Any]:
-    return [getsignal(number) for number in SIGNALS]
-
-
 def _set_handlers(was: list[Any]) -> None:
     for number, handler in zip(SIGNALS, was, strict=True):
         if handler is not None and getsignal(number) != handler:
             signal.signal(number, handler)
 
 
-def _blocked() -> set[int]:
-    return pthread_sigmask(signal.SIG_BLOCK, ())  # type: ignore[no-any-return]
-
-
-def _timers() -> list[bool]:
-    return [signal.getitimer(which)[0] > 0 for which in TIMERS]
-
-
 def _stop_timers(was: list[bool]) -> None:
     for which, ran in zip(TIMERS, was, strict=True):
         if not ran:
             signal.setitimer(which, 0)
-
-
-def _root_logger() -> tuple[int, int, list[Any], list[Any]]:
-    root = logging.root
-    return root.level, root.manager.disable, root.handlers.copy(), root.filters.copy()
 
 
 def _set_root_logger(was: tuple[int, int, list[Any], list[Any]]) -> None:
@@ -201,32 +193,25 @@ def _set_root_logger(was: tuple[int, int, list[Any], list[Any]]) -> None:
     root.handlers[:], root.filters[:] = was[2], was[3]
 
 
-_PARTS = (
-    _Part("signal handlers", _handlers, _set_handlers),
-    _Part("signal mask", _blocked, lambda was: pthread_sigmask(signal.SIG_SETMASK, was)),
-    _Part("timers", _timers, _stop_timers),
-    _Part("working directory", _directory, _change_directory),
-    _Part("environment", _environment, _set_environment),
-    _Part(
-        "locale",
-        lambda: locale.setlocale(locale.LC_ALL),
-        lambda was: locale.setlocale(locale.LC_ALL, was),
-    ),
-    _Part("warnings filters", lambda: warnings.filters, _set_filters),
-    _attribute(warnings, "showwarning"),
-    _Part("socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
-    _Part("root logger", _root_logger, _set_root_logger),
-    _Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    _Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    _Part("digits of a number", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-    _Part("trace function", sys.gettrace, sys.settrace),
-    _Part("profile function", sys.getprofile, sys.setprofile),
-    _Part("garbage collector", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
-    _Part("its thresholds", gc.get_threshold, lambda was: gc.set_threshold(*was)),
-    *(
-        _attribute(sys, name)
-        for name in ("stdin", "stdout", "stderr", "excepthook", "displayhook", "unraisablehook")
-    ),
-    _attribute(threading, "excepthook"),
+_PARTS: tuple[tuple[str, Callable[[Any], object]], ...] = (
+    ("signal handlers", _set_handlers),
+    ("signal mask", lambda was: pthread_sigmask(signal.SIG_SETMASK, was)),
+    ("timers", _stop_timers),
+    ("working directory", _change_directory),
+    ("environment", _set_environment),
+    ("locale", lambda was: locale.setlocale(locale.LC_ALL, was)),
+    ("warnings filters", _set_filters),
+    ("warnings.showwarning", partial(setattr, warnings, "showwarning")),
+    ("socket timeout", socket.setdefaulttimeout),
+    ("root logger", _set_root_logger),
+    ("recursion limit", sys.setrecursionlimit),
+    ("switch interval", sys.setswitchinterval),
+    ("digits of a number", sys.set_int_max_str_digits),
+    ("trace function", sys.settrace),
+    ("profile function", sys.setprofile),
+    ("garbage collector", lambda was: gc.enable() if was else gc.disable()),
+    ("its thresholds", lambda was: gc.set_threshold(*was)),
+    *((f"sys.{name}", partial(setattr, sys, name)) for name in SYS_ATTRIBUTES),
+    ("threading.excepthook", partial(setattr, threading, "excepthook")),
 )
-"""In the order in which they are put back: what can end the process first."""
+"""What is read, and how it is put back, in this order: what can end the process first."""
