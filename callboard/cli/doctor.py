@@ -14,7 +14,7 @@ import click
 
 from callboard.cli.development import adopt_running_stack, data_dir_option
 from callboard.cli.listing import json_option, print_json
-from callboard.errors import CallboardError, ServiceUnavailable
+from callboard.errors import CallboardError, ConfigurationError, ServiceUnavailable
 from callboard.layout import WORKER
 from callboard.preflight import preflight
 from callboard.settings import get_settings
@@ -32,12 +32,13 @@ TIMEOUT = 5.0  # seconds for one part
 @json_option
 @data_dir_option
 def doctor(as_json: bool, data_dir: Path) -> None:
-    """Check settings, actions, servers, worker, beat and clocks; exit code 1 if one fails."""
+    """Check settings, actions, servers, keys, worker, beat and clocks; exit code 1 if one fails."""
     adopt_running_stack(data_dir)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("settings", _settings),
         ("actions", _actions),
         ("broker", _broker),
+        ("keys", _keys),
         ("database", _database),
         ("worker", _worker),
         ("beat", _beat),
@@ -93,6 +94,25 @@ def _broker() -> str:
     if policy is None:
         return "answers; its maxmemory-policy cannot be read, see to it that it is noeviction"
     return "answers, throws nothing away"
+
+
+def _keys() -> str:
+    from callboard.connections.spoiled import spoiled
+
+    try:
+        queues = preflight(os.environ).queues
+    except ConfigurationError:  # another line says why
+        queues = ()
+    client = _redis()
+    try:
+        wrong = spoiled(client, get_settings().keys, queues)
+    finally:
+        client.connection_pool.disconnect()
+    if wrong:
+        raise ServiceUnavailable(
+            f"somebody else has written to Redis: {'; '.join(wrong)}. RENAME it away, or restore it"
+        )
+    return "are of their types"
 
 
 def _database() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import hiredis
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry as Reconnect
 
@@ -15,8 +17,20 @@ from callboard.connections.redis_url import RedisUrl
 from callboard.errors import BrokerUnavailable
 from callboard.settings import Settings
 
-__all__ = ["TIMEOUT", "Line", "connect", "evicts", "guarded", "of_type", "pack"]
+__all__ = [
+    "TIMEOUT",
+    "Line",
+    "connect",
+    "evicts",
+    "guarded",
+    "is_spoiled",
+    "of_type",
+    "pack",
+    "tell_spoiled",
+]
 
+WRONG_TYPE = "WRONGTYPE"  # how Redis begins its error
+TELL_SECONDS = 60.0
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
 
@@ -83,14 +97,39 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Turn every failure of Redis into `BrokerUnavailable`."""
+def guarded(what: str = "") -> Iterator[None]:
+    """Turn every failure of Redis into `BrokerUnavailable`.
+
+    ``what``: the script, or the key, that is used here: for the log, where a key is spoiled.
+    """
     try:
         yield
     except (redis.RedisError, OSError) as error:
+        if is_spoiled(error):
+            tell_spoiled(what)
         raise BrokerUnavailable(
             f"The broker is not available ({type(error).__name__}). Try again shortly."
         ) from error
+
+
+def is_spoiled(error: Exception) -> bool:
+    """Whether a key is of another type than its user expects: somebody else has written it."""
+    return WRONG_TYPE in str(error)
+
+
+_told: dict[str, float] = {}  # what was told -> until when not again, in time.monotonic seconds
+
+
+def tell_spoiled(what: str) -> None:
+    """Log it, once a minute at most: it fails with each call."""
+    if time.monotonic() < _told.get(what, 0.0):
+        return
+    _told[what] = time.monotonic() + TELL_SECONDS
+    structlog.get_logger("callboard.broker").error(
+        "a key in Redis is of another type than Callboard gave it",
+        used_by=what,
+        next="`callboard doctor` names the key: RENAME it away, or restore it",
+    )
 
 
 def of_type(reply: Any) -> Any:
@@ -100,7 +139,7 @@ def of_type(reply: Any) -> Any:
     """
     if not isinstance(reply, Exception):
         return reply
-    if str(reply).startswith("WRONGTYPE"):
+    if is_spoiled(reply):
         return None
     raise reply
 

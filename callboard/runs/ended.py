@@ -54,7 +54,7 @@ class Ended:
         A turn ends ``turn`` seconds after the holder's last `take`. It only spares double work:
         nothing depends on it.
         """
-        with guarded():
+        with guarded(self._keys.ended):
             taken: list[tuple[bytes, list[bytes]]] = self._take(
                 keys=[self._keys.ended, self._keys.archiver],
                 args=[holder, turn, count, MOST_BYTES],
@@ -82,7 +82,7 @@ class Ended:
         arguments: list[Any] = []
         for run, keep in runs:
             arguments += [run.entry, keep * 1000]
-        with guarded():
+        with guarded(self._keys.ended):
             keys = [self._keys.ended, self._keys.live, self._keys.counters]
             return int(self._settle(keys=keys, args=arguments))
 
@@ -91,7 +91,7 @@ class Ended:
 
     def backlog(self) -> tuple[int, float]:
         """How many runs are on the list, and how long ago, in seconds, the first one ended."""
-        with guarded():
+        with guarded(self._keys.ended):
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.llen(self._keys.ended)
             pipeline.lindex(self._keys.ended, 0)

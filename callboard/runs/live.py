@@ -80,7 +80,7 @@ class Live:
         position: Sequence[Any] = after or ("+inf", "")
         while position and len(found) < limit:
             wanted = [action or "", status or "", *position, limit - len(found), LOOKED_AT]
-            with guarded():
+            with guarded(self._key):
                 places, position = self._script(keys=[key], args=wanted)
             found += [
                 Position(int(enqueued), run_id.decode(errors="replace"))
@@ -92,6 +92,6 @@ class Live:
         """Those of ``run_ids`` that are live."""
         if not run_ids:
             return set()
-        with guarded():
+        with guarded(self._key):
             scores = self._redis.zmscore(self._key, list(run_ids))
         return {run_id for run_id, score in zip(run_ids, scores, strict=True) if score is not None}

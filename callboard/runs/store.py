@@ -163,7 +163,7 @@ class Runs:
         Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
         """
         if isinstance(answer, Exception):
-            with guarded():
+            with guarded("accept"):
                 raise answer
         state, value = _text(answer)
         if state == "reused":
@@ -212,7 +212,7 @@ class Runs:
         """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
         keys, arguments = self._end(run_id, action, holder, outcome)
         finish = self.command("finish", keys, arguments)
-        with guarded():
+        with guarded("finish"):
             try:
                 done = self._line.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
             except redis.exceptions.NoScriptError:  # of a server that was started since
@@ -225,7 +225,7 @@ class Runs:
 
         ``queues``: the keys of their lists (`Keys.queue`).
         """
-        with guarded():
+        with guarded(" ".join(queues)):
             taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
         return lambda: taken and taken[1]
 
@@ -234,11 +234,11 @@ class Runs:
 
         ``queue``: the list's key, as in `ask`.
         """
-        with guarded():
+        with guarded(queue):
             self._redis.rpush(queue, message)
 
     def _take(self) -> bytes | None:
-        with guarded():
+        with guarded("the queues"):
             taken: list[bytes] | None = self._line.receive()
         return taken[1] if taken else None
 
@@ -324,12 +324,12 @@ class Runs:
 
     def count(self, name: str) -> None:
         """Add one to a counter that all processes share."""
-        with guarded():
+        with guarded(self.keys.counters):
             self._redis.hincrby(self.keys.counters, name, 1)
 
     def observe(self, what: str, name: str, ms: int) -> None:
         """Add a time to the counters that all processes share."""
-        with guarded():
+        with guarded(self.keys.counters):
             pipeline = self._redis.pipeline(transaction=False)
             for field, number in observation(what, name, ms).items():
                 pipeline.hincrby(self.keys.counters, field, number)
@@ -433,7 +433,7 @@ class Runs:
         return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
 
     def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        with guarded():
+        with guarded(script):
             try:
                 return self._redis.execute_command(  # type: ignore[no-untyped-call]
                     *self.command(script, keys, arguments)

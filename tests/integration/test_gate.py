@@ -150,3 +150,28 @@ def test_remote_control_looks_and_touches_nothing(
         env={**os.environ, **worker.variables},
     )
     assert "prefetch_count" in answer.stdout, answer.stdout + answer.stderr
+
+
+BOUND = ("callboard", "celery.pidbox", "celeryev", "celery")
+
+
+def test_bindings_of_another_type_end_no_worker(
+    start: Callable[[], Worker],
+    runs: Runs,
+    redis_client: redis.Redis,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(APP))
+    for name in BOUND:
+        redis_client.set(f"_kombu.binding.{name}", "no binding")
+    worker = start()  # it writes them
+    first = echo(runs)
+    eventually(lambda: runs.results([first]) or not worker.lives, within=30)
+    assert worker.lives, worker.log.read_text()[-3000:]
+    for name in BOUND:
+        redis_client.delete(f"_kombu.binding.{name}")
+        redis_client.lpush(f"_kombu.binding.{name}", "no binding")
+    last = echo(runs)
+    eventually(lambda: runs.results([last]), within=30)
+    assert worker.lives

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import redis
 from celery.app.amqp import AMQP
 from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis, virtual
 
+from callboard.connections.redis import is_spoiled, tell_spoiled
 from callboard.runs import message
 
 if TYPE_CHECKING:
@@ -83,6 +87,29 @@ class Channel(kombu_redis.Channel):
             return popped
         signed = self.gate.services.read(text)
         return signed and (key, message.complete(queue, *signed).encode())
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Note a binding, where its table is none the log says so: no run needs it."""
+        with self._told_if_spoiled(exchange):
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+
+    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+        """The bindings of an exchange; none where their table is none."""
+        with self._told_if_spoiled(exchange):
+            table: list[tuple[str, ...]] = super().get_table(exchange)
+            return table
+        return []
+
+    @contextmanager
+    def _told_if_spoiled(self, exchange: str) -> Iterator[None]:
+        """Pass over a key of another type: raised, it would be taken for a lost connection, which
+        Celery opens anew several times a second."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            if not is_spoiled(error):
+                raise
+            tell_spoiled(self.global_keyprefix + self.keyprefix_queue % exchange)
 
     def _handle_message(self, client: Any, response: Any) -> Any:
         told = super()._handle_message(client, response)
