@@ -174,22 +174,21 @@ class TestNewer:
 
     def test_an_ended_run_waits_for_a_newer_historian(
         self,
-        app: ScheduledApp,
         services: Services,
-        runs: Runs,
         history: History,
         redis_client: redis.Redis,
         now: kept_runs.Kept,
-        historian: Historian,
+        make_historian: Callable[..., Historian],
     ) -> None:
         run_id = kept_runs.put_back(redis_client, now, "ended", v=NEWER)
-        ours = Historian(services, history, 30)
+        ours = make_historian()
+        ours._services = services
         with capture_logs() as lines:
             assert ours.turn() == 0
         assert [line["event"] for line in lines] == [TOLD]
         assert ours._pause == MINE_SECONDS
         redis_client.hset(f"callboard:run:{run_id}", "v", FORMAT)  # as the newer one knows it
-        assert historian.turn() == 1  # another's turn comes at once
+        assert make_historian().turn() == 1  # another's turn comes at once
         assert history.find(run_id) is not None
 
     def test_whoever_asks_is_told_to_ask_again(
