@@ -30,11 +30,11 @@ def app(environ, start_response):
     return [answer]
 """
 SETTINGS = """
-from api import server
-from api.server import ApiWorker as worker_class
+from api.server import ApiWorker as worker_class, connections, worker
 
-server.HEAD_SECONDS = server.BODY_SECONDS = server.SEND_SECONDS = server.LINGER_SECONDS = 1.0
-server.TICK_SECONDS = 0.1
+connections.HEAD_SECONDS = connections.BODY_SECONDS = 1.0
+connections.SEND_SECONDS = connections.LINGER_SECONDS = 1.0
+worker.TICK_SECONDS = 0.1
 keepalive = 1
 worker_connections = 1000
 limit_request_field_size = 8192 + 64

@@ -45,15 +45,14 @@ def app(environ, start_response):
     return [body]
 """
 SETTINGS = """
-from api import server
-from api.server import ApiWorker as worker_class
+from api.server import ApiWorker as worker_class, connections, worker
 
-server.HEAD_SECONDS = 1.0
-server.BODY_SECONDS = 2.0
-server.SEND_SECONDS = 2.0
-server.LINGER_SECONDS = 2.0
-server.TICK_SECONDS = 0.1
-server.SPARE = 5
+connections.HEAD_SECONDS = 1.0
+connections.BODY_SECONDS = 2.0
+connections.SEND_SECONDS = 2.0
+connections.LINGER_SECONDS = 2.0
+connections.SPARE = 5
+worker.TICK_SECONDS = 0.1
 keepalive = 3
 worker_connections = {places}
 limit_request_field_size = 8192 + 64
