@@ -6,7 +6,7 @@ import os
 import sys
 
 from callboard.errors import ConfigurationError
-from callboard.programs import GUNICORN
+from callboard.layout import GUNICORN
 
 __all__ = ["require_gevent"]
 

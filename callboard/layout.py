@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["API", "INSTALLED", "REPOSITORY", "WORKER", "shipped"]
+__all__ = ["API", "FLOWER", "GUNICORN", "INSTALLED", "REPOSITORY", "WORKER", "shipped"]
 
 _HERE = Path(__file__).parent
 
@@ -25,3 +25,9 @@ WORKER = f"{__package__}.worker" if INSTALLED else "worker"
 def shipped(in_wheel: str, in_repository: str) -> Path:
     """A file that the wheel holds under `callboard`, the repository elsewhere (pyproject.toml)."""
     return _HERE / in_wheel if INSTALLED else REPOSITORY / in_repository
+
+
+GUNICORN = shipped("api/gunicorn_conf.py", "gunicorn.conf.py")
+"""What gunicorn reads."""
+FLOWER = shipped("worker/flowerconfig.py", "flowerconfig.py")
+"""What Flower reads."""

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from callboard.errors import ConfigurationError
-from callboard.layout import API, INSTALLED, REPOSITORY, WORKER, shipped
+from callboard.layout import API, FLOWER, GUNICORN, INSTALLED, REPOSITORY, WORKER
 
-__all__ = ["GUNICORN", "Name", "command", "run"]
+__all__ = ["Name", "command", "run"]
 
 Name = Literal["web", "worker", "beat", "flower"]
-
-GUNICORN = shipped("api/gunicorn_conf.py", "gunicorn.conf.py")
-FLOWER = shipped("worker/flowerconfig.py", "flowerconfig.py")
 
 
 def command(name: Name, *flags: str) -> list[str]:
