@@ -8,7 +8,6 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from callboard.clock import DatabaseClock
-from callboard.connections import mongodb
 from callboard.errors import BadRequest, NotFound
 from callboard.schedules.enqueue import Publisher
 from callboard.schedules.fires import KEPT_ROWS, Fire, Fires
@@ -48,7 +47,7 @@ def history(name: str) -> Response:
 
     The fires of a schedule that was taken out of the code stay until they expire.
     """
-    fires = Fires(mongodb.database).history(name, _limit(request.args.get("limit")))
+    fires = _fires().history(name, _limit(request.args.get("limit")))
     if not fires:
         _declared(name)
     return _answer({"fires": [_shown_fire(fire) for fire in fires]})
@@ -57,10 +56,10 @@ def history(name: str) -> Response:
 @schedules.post("/api/schedules/<name>/trigger")
 def trigger(name: str) -> Response:
     """Run the schedule's action now: 202, with the run to look at."""
-    schedule, at_hand = _declared(name), services()
-    publisher = Publisher(at_hand.settings, at_hand.registry, at_hand.runs, Fires(mongodb.database))
+    schedule, given = _declared(name), services()
+    publisher = Publisher(given.settings, given.registry, given.runs, _fires())
     run_id = publisher.trigger(schedule, _now())
-    data = {"runId": run_id, "status": at_hand.status_of(run_id)}
+    data = {"runId": run_id, "status": given.status_of(run_id)}
     body = {"success": True, "data": data}
     return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
 
@@ -82,7 +81,11 @@ def resume(name: str) -> Response:
 
 
 def _states() -> Schedules:
-    return Schedules(mongodb.database)
+    return Schedules(services().store.database)
+
+
+def _fires() -> Fires:
+    return Fires(services().store.database)
 
 
 def _declared(name: str) -> Schedule:
@@ -106,7 +109,7 @@ def _answer(data: dict[str, Any]) -> Response:
 
 def _now() -> datetime:
     """The database's time, by which schedules fire."""
-    return DatabaseClock(mongodb.database)()
+    return DatabaseClock(services().store.database)()
 
 
 def _shown(schedule: Schedule, state: State | None, now: datetime) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import cast
 import redis
 from flask import Request, current_app, request
 
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.errors import Forbidden, NotFound, SealError, Unauthorized
 from callboard.registry import Registry
@@ -39,6 +39,7 @@ class Services:
     registry: Registry
     verifier: Verifier
     redis: redis.Redis
+    store: Store
     runs: Runs
     replies: Replies
     watching: Watching
@@ -55,13 +56,15 @@ class Services:
         sealer = Sealer(settings.secret_keys)
         keys = settings.keys
         runs = runs_class(client, sealer, keys)
-        history = History(mongodb.database, sealer)
+        store = Store.of(settings)
+        history = History(store.database, sealer)
         replies = Replies(client, runs)
         return cls(
             settings=settings,
             registry=registry,
             verifier=Verifier(settings),
             redis=client,
+            store=store,
             runs=runs,
             replies=replies,
             watching=Watching(partial(_find, runs, history), runs, replies),
@@ -79,6 +82,7 @@ class Services:
         self.verifier.close()
         self.replies.close()
         self.redis.close()
+        self.store.close()
 
     def is_owner(self, identity: Identity) -> bool:
         """Whether this caller is the application's owner; nobody is while it is unset."""

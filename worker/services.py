@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import redis
 import structlog
 
+from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
 from callboard.registry import Registry
@@ -48,6 +49,7 @@ class Services:
         self.registry = registry
         self.sealer = Sealer(settings.secret_keys)
         self.keys = settings.keys
+        self.store = Store.of(settings)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
         self._runs: dict[int, Runs] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
-from callboard.connections import mongodb
 from callboard.errors import DatabaseUnavailable, NotReady
 from callboard.processes import threads
 
@@ -40,7 +39,7 @@ def ready() -> Response:
 
 def _is_off_from_the_database() -> bool:
     """Two clocks decide which of three is wrong; a database that is away has no say."""
-    clock = DatabaseClock(mongodb.database)
+    clock = DatabaseClock(services().store.database)
     try:
         clock()
     except DatabaseUnavailable:

@@ -181,13 +181,15 @@ def _clocks() -> str:
 def _deviations() -> dict[str, float]:
     """By how many seconds each clock is ahead of the one that it is compared with."""
     from callboard import clock
-    from callboard.connections import heartbeat, mongodb
+    from callboard.connections import heartbeat
+    from callboard.connections.mongodb import Store
 
-    client, database = _redis(), clock.DatabaseClock(mongodb.database)
+    client, store = _redis(), Store.of(get_settings())
+    database = clock.DatabaseClock(store.database)
     try:
         database()
     finally:
-        mongodb.close_database()
+        store.close()
     found = {
         "this machine's clock (database)": database.ahead,
         "this machine's clock (broker)": clock.ahead_of_broker(client),

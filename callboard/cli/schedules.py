@@ -74,10 +74,10 @@ def resume(name: str) -> None:
 def _timetable() -> Timetable:
     """Loaded here: the other commands need no client of the database."""
     from callboard.cli.timetable import Timetable
-    from callboard.connections import mongodb
 
-    click.get_current_context().call_on_close(mongodb.close_database)
-    return Timetable()
+    timetable = Timetable()
+    click.get_current_context().call_on_close(timetable.close)
+    return timetable
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from callboard.clock import DatabaseClock
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.errors import NotFound
 from callboard.registry import get_registry
@@ -29,9 +29,14 @@ class Timetable:
 
     def __init__(self) -> None:
         self._registry = get_registry()
-        self._schedules = Schedules(mongodb.database)
-        self._fires = Fires(mongodb.database)
-        self._now = DatabaseClock(mongodb.database)
+        self._store = Store.of(get_settings())
+        self._schedules = Schedules(self._store.database)
+        self._fires = Fires(self._store.database)
+        self._now = DatabaseClock(self._store.database)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._store.close()
 
     def schedules(self) -> list[Row]:
         """Every schedule: ``name, action, when, paused, next, zone, last``."""

@@ -1,4 +1,4 @@
-"""The store: this process's connection to MongoDB, opened on first use.
+"""The store: an application's database in MongoDB.
 
 Every write is acknowledged by a majority and journaled: without the journal, a database that
 is killed loses writes that it had acknowledged.
@@ -7,7 +7,7 @@ is killed loses writes that it had acknowledged.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +17,9 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from callboard.errors import DatabaseUnavailable
-from callboard.settings import get_settings
+from callboard.settings import Settings
 
-__all__ = ["close_database", "connect", "database", "guarded", "open_database"]
+__all__ = ["Store", "connect", "guarded"]
 
 TIMEOUT = 1.5  # seconds for Callboard's own operations: a request must be refused within 2 s
 
@@ -27,48 +27,63 @@ TIMEOUT = 1.5  # seconds for Callboard's own operations: a request must be refus
 class Client(MongoClient[dict[str, Any]]):
     """A client that callers share: one that somebody closes is replaced on next use."""
 
+    def __init__(self, uri: str, on_close: Callable[[Client], None], **options: Any) -> None:
+        self._on_close = on_close
+        super().__init__(uri, **options)
+
     def close(self) -> None:
         """Close the connections."""
-        for process, client in list(_clients.items()):
-            if client is self:
-                del _clients[process]
+        self._on_close(self)
         super().close()
 
 
-_clients: dict[int, Client] = {}  # by process id: a client must not be used after a fork
+class Store:
+    """An application's database: the one that the path of ``uri`` (its MONGODB_URI) names.
 
-
-def database() -> Database[dict[str, Any]]:
-    """The application's database: the one that the path of MONGODB_URI names.
-
-    Does no I/O. An operation raises a `pymongo.errors.ConnectionFailure` when no server
-    answers within 3 seconds, or within `pymongo.timeout` where that is set.
+    Each process has a client of its own, opened on first use.
     """
-    process = os.getpid()
-    client = _clients.get(process)
-    if client is None:
-        uri = get_settings().mongodb_uri.get_secret_value()
-        client = _clients.setdefault(process, connect(uri))
-    return client.get_default_database()
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._clients: dict[int, Client] = {}  # by process id: none may be used after a fork
+
+    @classmethod
+    def of(cls, settings: Settings) -> Store:
+        """That of the application with these settings."""
+        return cls(settings.mongodb_uri.get_secret_value())
+
+    def database(self) -> Database[dict[str, Any]]:
+        """The database.
+
+        Does no I/O. An operation raises a `pymongo.errors.ConnectionFailure` when no server
+        answers within 3 seconds, or within `pymongo.timeout` where that is set.
+        """
+        process = os.getpid()
+        client = self._clients.get(process)
+        if client is None:
+            client = self._clients.setdefault(process, connect(self._uri, self._forget))
+        return client.get_default_database()
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        client = self._clients.get(os.getpid())
+        if client is not None:
+            client.close()
+
+    def _forget(self, client: Client) -> None:
+        for process, known in list(self._clients.items()):
+            if known is client:
+                del self._clients[process]
 
 
-def open_database(uri: str) -> None:
-    """Have `database` mean this one in this process, whatever the settings say."""
-    close_database()
-    _clients[os.getpid()] = connect(uri)
+def connect(uri: str, on_close: Callable[[Client], None] = lambda client: None) -> Client:
+    """A client with the options that Callboard relies on; it connects on first use.
 
-
-def close_database() -> None:
-    """Close this process's connections; the next use opens new ones."""
-    client = _clients.pop(os.getpid(), None)
-    if client is not None:
-        client.close()
-
-
-def connect(uri: str) -> Client:
-    """A client with the options that Callboard relies on; it connects on first use."""
+    ``on_close``: told of the client before it closes.
+    """
     return Client(
         uri,
+        on_close,
         appname="callboard",
         connect=False,
         connectTimeoutMS=2_000,

@@ -17,7 +17,7 @@ from typing import Any
 from pymongo.database import Database
 
 from callboard import strict_json
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.layout import WORKER
 from callboard.registry import Registry, discover
 from callboard.runs.seal import Call
@@ -41,6 +41,7 @@ class InlineCall:
 
     settings: Settings
     registry: Registry
+    store: Store
     progress: list[dict[str, Any]] = field(default_factory=list)
     """What handlers reported, in order: ``{"fraction": 0.5, "message": "half"}``."""
 
@@ -69,7 +70,7 @@ class InlineCall:
             params=body,
         )
         result: ActionResult[Any] = _worker().run_inline(
-            self.settings, self.registry, known, made, self.progress
+            self.settings, self.registry, self.store, known, made, self.progress
         )
         return result
 
@@ -80,13 +81,13 @@ class InlineCall:
     @property
     def tools(self) -> ActionTools:
         """The tools of a run of the owner: to arrange records, and to look at them."""
-        tools: ActionTools = _worker().inline_tools(self.settings)
+        tools: ActionTools = _worker().inline_tools(self.settings, self.store)
         return tools
 
     @property
     def database(self) -> Database[dict[str, Any]]:
         """The database, past all tools."""
-        return mongodb.database()
+        return self.store.database()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ class InlineStack:
 
     settings: Settings
     registry: Registry
+    store: Store
 
     @classmethod
     @contextmanager
@@ -109,21 +111,21 @@ class InlineStack:
         own = own_database(mongodb_uri) if mongodb_uri else _embedded_database(folder)
         with own as uri:
             settings = _settings(uri, environment)
-            stack = cls(settings=settings, registry=discover(settings.actions))
-            mongodb.open_database(uri)
+            store = Store.of(settings)
+            stack = cls(settings=settings, registry=discover(settings.actions), store=store)
             try:
-                _worker().prepare(stack.registry)
+                _worker().prepare(store, stack.registry)
                 yield stack
             finally:
-                mongodb.close_database()
+                store.close()
 
     @contextmanager
     def fresh(self) -> Iterator[InlineCall]:
         """For one test: the database is empty before it, with its indexes."""
-        database = mongodb.database()
+        database = self.store.database()
         for name in database.list_collection_names():
             database[name].delete_many({})
-        yield InlineCall(settings=self.settings, registry=self.registry)
+        yield InlineCall(settings=self.settings, registry=self.registry, store=self.store)
 
 
 @contextmanager

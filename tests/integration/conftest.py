@@ -17,7 +17,6 @@ from pymongo.database import Database
 from scheduled_app import ScheduledApp
 
 from api import create_app
-from callboard.connections import mongodb
 from callboard.connections.keys import Keys
 from callboard.connections.mongodb import connect
 from callboard.registry import Registry
@@ -128,7 +127,6 @@ def app(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     app = ScheduledApp(get_settings())
     yield app
     app.close()
-    mongodb.close_database()
     get_settings.cache_clear()
 
 
@@ -158,7 +156,6 @@ def api(
     yield build
     for app in built:
         app.extensions["callboard"].close()
-    mongodb.close_database()
     get_settings.cache_clear()
 
 

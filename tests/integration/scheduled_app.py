@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from callboard import ActionContext, ActionResult, Schedule, action, ok
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.registry import Registry
 from callboard.schedules.enqueue import Publisher
@@ -57,19 +57,25 @@ class ScheduledApp:
         self.settings = settings
         self.clock = Clock()
         self.redis = connect(settings)
-        self.schedules = Schedules(mongodb.database)
-        self.fires = Fires(mongodb.database)
+        self.store = Store.of(settings)
+        self.stores = [self.store]  # and those of what else is built on these settings
+        self.schedules = Schedules(self.store.database)
+        self.fires = Fires(self.store.database)
         self._services: list[Services] = []
         STARTED.clear()
 
     def services(self, *schedules: Schedule) -> Services:
         registry = Registry(actions={"work": work}, schedules=schedules)
-        self._services.append(Services(self.settings, registry))
-        return self._services[-1]
+        services = Services(self.settings, registry)
+        services.store = self.store
+        self._services.append(services)
+        return services
 
     def close(self) -> None:
         """Close the connections."""
         self.redis.close()
+        for store in self.stores:
+            store.close()
         for services in self._services:
             services.runs.close()
 
@@ -106,8 +112,10 @@ class ScheduledApp:
     def move_database_away(self, monkeypatch: Any) -> None:
         """Nothing answers any more where MONGODB_URI points."""
         monkeypatch.setenv("MONGODB_URI", f"mongodb://127.0.0.1:{free_port()}/away")
-        mongodb.close_database()
         get_settings.cache_clear()
+        for store in self.stores:
+            store.close()
+            store._uri = Store.of(get_settings())._uri
 
     def rows(self) -> Any:
-        return mongodb.database()["_fires"]
+        return self.store.database()["_fires"]

@@ -22,7 +22,7 @@ from scheduled_app import MINUTE, ScheduledApp
 from callboard import Schedule, clock
 from callboard.cli.doctor import _clocks, doctor
 from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
-from callboard.connections import heartbeat, mongodb
+from callboard.connections import heartbeat
 from callboard.connections.keys import Keys
 from callboard.errors import ServiceUnavailable
 from callboard.schedules.fires import Fire, fire_id
@@ -42,17 +42,16 @@ def shifted(seconds: float) -> Callable[[], float]:
 
 def beat_with(app: ScheduledApp, seconds: float, *schedules: Schedule) -> Beat:
     """A beat on a machine whose clock is ahead."""
-    now = DatabaseClock(mongodb.database, local=shifted(seconds))
+    now = DatabaseClock(app.store.database, local=shifted(seconds))
     return Beat(app.services(*schedules), f"off-{seconds:g}", now=now)
 
 
 class TestDatabaseClock:
-    @pytest.mark.usefixtures("app")
     @pytest.mark.parametrize("seconds", [0.0, 7200.0, -7200.0, 86_400 * 400.0])
     def test_it_tells_the_databases_time_whatever_this_machines_clock_says(
-        self, seconds: float
+        self, app: ScheduledApp, seconds: float
     ) -> None:
-        asked = DatabaseClock(mongodb.database, local=shifted(seconds))
+        asked = DatabaseClock(app.store.database, local=shifted(seconds))
         assert abs((asked() - datetime.now(UTC)).total_seconds()) < 1
         assert asked.ahead == pytest.approx(seconds, abs=1)
 
@@ -118,7 +117,7 @@ def make_due(app: ScheduledApp) -> None:
     """Let a minute begin since the last plan."""
     through = app.schedules.states()["s"].through
     earlier = through.replace(second=0, microsecond=0) - timedelta(seconds=1)
-    mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"through": earlier}})
+    app.store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"through": earlier}})
 
 
 class TestAPlanThatAWrongClockHasLeft:
@@ -162,7 +161,7 @@ class TestAPlanThatAWrongClockHasLeft:
     ) -> None:
         beat = app.beat(EACH_MINUTE)
         far = app.clock() + timedelta(days=3000)
-        mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {field: far}})
+        app.store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {field: far}})
         beat.turn()
         app.clock.advance(minutes=1)
         beat.turn()
@@ -269,7 +268,7 @@ class TestWhatIsKept:
         app.clock.moment = datetime(2026, 7, 1, 9, 0, tzinfo=UTC)
         app.beat(daily)
         wrong = datetime(2026, 7, 1, 11, 0, tzinfo=UTC)  # by the rules of winter
-        mongodb.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"nextFire": wrong}})
+        app.store.database()["_schedules"].update_one({"_id": "s"}, {"$set": {"nextFire": wrong}})
         app.clock.moment = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
         app.beat(daily)
         assert [fire.planned for fire in app.history()] == [app.clock()]

@@ -12,7 +12,7 @@ from doc_pages import ROOT, write_package
 from flask import Flask
 from local_http import served
 
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.registry import Registry, discover
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
@@ -135,6 +135,7 @@ def run(
             deadline=time.monotonic() + 10,
         )
         services = Services(get_settings(), registry)
+        opened.append(services.store)
 
         def handler(transaction: Any = None) -> Any:
             context, _ = build_context(services, attempt, transaction, lambda session: None)
@@ -143,12 +144,14 @@ def run(
         if not action.transaction:
             return handler()
         return run_in_transaction(
-            database=mongodb.database, run_id=attempt.run_id, action=name,
+            database=services.store.database, run_id=attempt.run_id, action=name,
             deadline=attempt.deadline, before_start=lambda session: None, body=handler,
         )  # fmt: skip
 
+    opened: list[Store] = []
     yield run
-    mongodb.close_database()
+    for store in opened:
+        store.close()
     get_settings.cache_clear()
 
 

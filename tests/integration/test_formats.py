@@ -45,6 +45,7 @@ def work(ctx: ActionContext, params: dict[str, Any]) -> ActionResult:
 @pytest.fixture
 def services(app: ScheduledApp) -> Iterator[Services]:
     services = Services(app.settings, Registry(actions={"work": work}))
+    services.store = app.store
     yield services
     services.runs.close()
 

@@ -18,8 +18,9 @@ from pymongo.database import Database
 from scheduled_app import ScheduledApp
 
 from callboard import ActionResult, action, ok
-from callboard.connections import heartbeat, mongodb
+from callboard.connections import heartbeat
 from callboard.connections.keys import Keys
+from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
 from callboard.processes import threads
@@ -84,13 +85,14 @@ class Child:
 class Worker:
     """A worker's main process: this one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         actions = {one.name: one for one in (long, short, once)}
         self.services = Services(settings, Registry(actions=actions))
+        self.services.store = store
         self.runs = self.services.runs
         self.redis = self.services.connect()
         self.held = HeldRuns(self.services.hands, actions, self.services.holder, LEASE)
-        self.sessions = Sessions(mongodb.database)
+        self.sessions = Sessions(self.services.store.database)
         self.stopping = Stopping(self.held, self.runs, self.sessions)
         self.renewing = Renewing(self.held, self.runs, LEASE)
         self.children: list[Child] = []
@@ -151,7 +153,7 @@ def handler(write: int) -> Iterator[None]:
 
 @pytest.fixture
 def worker(app: ScheduledApp) -> Iterator[Worker]:
-    worker = Worker(app.settings)
+    worker = Worker(app.settings, app.store)
     yield worker
     worker.end()
 

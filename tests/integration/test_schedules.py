@@ -15,7 +15,6 @@ from scheduled_app import MINUTE, STARTED, ScheduledApp, work
 from actions.digest import daily_digest
 from actions.items import heartbeat
 from callboard import Schedule
-from callboard.connections import mongodb
 from callboard.connections.keys import Keys
 from callboard.errors import DatabaseUnavailable, QueueFull
 from callboard.runs.counters import Times, read_counts
@@ -210,7 +209,7 @@ class TestEnds:
         [run_id] = app.queued()
         services = app.services()
         services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
-        Historian(services, History(mongodb.database, services.sealer), 30).turn()
+        Historian(services, History(services.store.database, services.sealer), 30).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
         beat.turn()
@@ -463,7 +462,7 @@ class TestKeeping:
         app.beat(EACH_MINUTE)
         kept = [
             index["expireAfterSeconds"]
-            for index in mongodb.database()[FIRES].list_indexes()
+            for index in app.store.database()[FIRES].list_indexes()
             if "expireAfterSeconds" in index
         ]
         assert kept == [KEPT_SECONDS]

@@ -24,7 +24,9 @@ Ask = Callable[..., Any]
 def ask(app: ScheduledApp, make_token: Callable[..., str]) -> Ask:
     """Asks the API: ``ask("GET", "/s/history", sub="alice")``; ``sub=None`` without a token."""
     registry = Registry(actions={"work": work}, schedules=(EACH_MINUTE, DIGEST))
-    client = create_app(app.settings, registry).test_client()
+    api = create_app(app.settings, registry)
+    app.stores.append(api.extensions["callboard"].store)
+    client = api.test_client()
 
     def ask(method: str, path: str = "", *, sub: str | None = "owner") -> Any:
         headers = {"Authorization": f"Bearer {make_token(sub)}"} if sub else {}

@@ -8,56 +8,65 @@ import sys
 import pytest
 from pymongo import WriteConcern
 
-from callboard.connections import mongodb
-from callboard.settings import get_settings
+from api import create_app
+from callboard.connections.mongodb import Store
+from callboard.registry import Registry
+from callboard.settings import Settings
 
 FORKS = """
-import os, warnings
+import os, sys, warnings
 warnings.simplefilter("error")
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 
-assert mongodb.database().client is mongodb.database().client
-mongodb.database().items.insert_one({"_id": "parent"})
+store = Store(sys.argv[1])
+assert store.database().client is store.database().client
+store.database().items.insert_one({"_id": "parent"})
 child = os.fork()
 if child == 0:
-    mongodb.database().items.insert_one({"_id": "child"})
-    mongodb.close_database()
+    store.database().items.insert_one({"_id": "child"})
+    store.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-assert mongodb.database().items.count_documents({}) == 2
-mongodb.close_database()
+assert store.database().items.count_documents({}) == 2
+store.close()
 """
 
 
 @pytest.fixture
-def environment(monkeypatch, mongodb_uri):
-    given = {
-        "MONGODB_URI": mongodb_uri,
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-        "SECRET_KEY": "s" * 32,
-        "JWT_SECRET": "j" * 32,
-    }
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    get_settings.cache_clear()
-    yield
-    mongodb.close_database()
-    get_settings.cache_clear()
+def store(mongodb_uri):
+    store = Store(mongodb_uri)
+    yield store
+    store.close()
 
 
-@pytest.mark.usefixtures("environment")
-def test_the_database_is_the_one_that_the_uri_names(database):
-    assert mongodb.database().name == database.name
+def test_the_database_is_the_one_that_the_uri_names(store, database):
+    assert store.database().name == database.name
 
 
-@pytest.mark.usefixtures("environment")
-def test_writes_are_journaled_by_a_majority():
-    assert mongodb.database().write_concern == WriteConcern("majority", j=True)
+def test_writes_are_journaled_by_a_majority(store):
+    assert store.database().write_concern == WriteConcern("majority", j=True)
 
 
-@pytest.mark.usefixtures("environment", "database")
-def test_a_fork_opens_a_client_of_its_own():
+def test_a_closed_client_is_replaced(store, database):
+    store.database().client.close()
+    assert store.database().items.count_documents({}) == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_each_application_has_the_database_of_its_own_settings(variables, make_token, monkeypatch):
+    """Not that of the environment."""
+    monkeypatch.setenv("MONGODB_URI", "mongodb://127.0.0.1:1/elsewhere")
+    app = create_app(Settings(**variables), Registry(actions={}))
+    owner = {"Authorization": f"Bearer {make_token('owner')}"}
+    assert app.test_client().get("/api/runs", headers=owner).status_code == 200
+    services = app.extensions["callboard"]
+    assert services.store.database().name in variables["MONGODB_URI"]
+    services.close()
+
+
+@pytest.mark.usefixtures("database")
+def test_a_fork_opens_a_client_of_its_own(mongodb_uri):
     done = subprocess.run(
-        [sys.executable, "-c", FORKS], capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", FORKS, mongodb_uri], capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")

@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from callboard.connections import mongodb
 from callboard.connections.keys import Keys
 from callboard.runs.history import RUNS
 from callboard.runs.seal import Call, Sealer
@@ -209,11 +208,12 @@ def test_in_the_history_too(
     runs: Runs,
     historian: Historian,
     client: FlaskClient,
+    database: Database[dict[str, Any]],
 ) -> None:
     good = [end(runs), end(runs)]
     spoiled = [end(runs) for _ in SPOILED_DOCUMENTS]
     historian.turn()
-    collection = mongodb.database()[RUNS]
+    collection = database[RUNS]
     for run_id, change in zip(spoiled, SPOILED_DOCUMENTS, strict=True):
         collection.update_one({"_id": run_id}, {"$set": change})
     collection.insert_many([{"_id": 7}, {"_id": "x", "enqueuedAt": "now"}, {"_id": "y"}])
@@ -242,12 +242,13 @@ class TestRotatedKeys:
 
     def test_a_result_in_the_history_says_so(
         self, get: Get, old: Runs, client: FlaskClient, make_historian: Callable[..., Historian],
-        redis_client: redis.Redis, database_client: MongoClient[dict[str, Any]],
+        redis_client: redis.Redis, database: Database[dict[str, Any]],
+        database_client: MongoClient[dict[str, Any]],
     ) -> None:  # fmt: skip
         from callboard.runs.history import History
 
         run_id = end(old)
-        make_historian(History(mongodb.database, Sealer(("o" * 40,)))).turn()
+        make_historian(History(lambda: database, Sealer(("o" * 40,)))).turn()
         for _ in range(2):  # with its record, and without
             told = get(f"/api/runs/{run_id}", "alice")
             assert told.status_code == 200

@@ -139,7 +139,7 @@ CALLED = (flaky, pay, pay_by_call, pay_within, pay_twice, tuples, forgetful, car
 def own(call) -> InlineCall:
     """Calls the actions of this file."""
     registry = Registry(actions={each.name: each for each in CALLED})
-    return InlineCall(settings=call.settings, registry=registry)
+    return InlineCall(settings=call.settings, registry=registry, store=call.store)
 
 
 def test_retries_happen_at_once_and_then_the_exception_is_the_tests(own):

@@ -32,7 +32,7 @@ LAYERS = (
     ("stack",),
     ("cli", "testing"),
 )
-NAMED = re.compile(r"(api|worker)[./:][\w./:()]*")  # a module, a file or `module:object`
+NAMED = re.compile(r"(api|worker)([./:]\w[\w./:()]*)")  # a module, a file or `module:object`
 BY_NAME = {"__import__", "find_spec", "import_module"}  # functions that take a module's name
 LAYOUT = "callboard.layout"  # the one module of `callboard` that knows the names of the others
 USERS_OF_LAYOUT = {"callboard.cli.doctor", "callboard.programs", "callboard.testing.inline"}

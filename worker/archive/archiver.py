@@ -19,7 +19,6 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from callboard.connections import mongodb
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
 from callboard.runs.ended import Ended, EndedRun
@@ -139,7 +138,7 @@ class HistorianStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         services = worker.app.services
         keep = services.settings.keep_params
-        history = History(mongodb.database, services.sealer, keep_params=keep > 0)
+        history = History(services.store.database, services.sealer, keep_params=keep > 0)
         self._historian = Historian(services, history, keep)
 
     def start(self, worker: Any) -> None:

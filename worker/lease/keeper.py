@@ -28,7 +28,6 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 
-from callboard.connections import mongodb
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 
@@ -64,7 +63,7 @@ class Keeper:
         self._hands = services.hands
         self._held = HeldRuns(services.hands, actions, services.holder, settings.recovery)
         self._renewing = Renewing(self._held, runs, settings.recovery)
-        self._sessions = Sessions(mongodb.database)
+        self._sessions = Sessions(services.store.database)
         self._stopping = Stopping(self._held, runs, self._sessions)
         self._sweeping = Sweeping(runs)
         self._fence = Fence(self._held)

@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from callboard.connections import mongodb
 from callboard.errors import ConfigurationError, DatabaseUnavailable
 from callboard.processes.threads import supervise
 
@@ -32,17 +31,17 @@ class DatabaseStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""
-        registry = worker.app.services.registry
-        supervise("indexes", lambda: self._prepare(registry), self._stopped)
+        services = worker.app.services
+        supervise("indexes", lambda: self._prepare(services), self._stopped)
 
     def stop(self, worker: Any) -> None:
         """Called by Celery."""
         self._stopped.set()
 
-    def _prepare(self, registry: Any) -> None:
+    def _prepare(self, services: Any) -> None:
         while not self._stopped.is_set():
             try:
-                create_indexes(mongodb.database(), registry.collections)
+                create_indexes(services.store.database(), services.registry.collections)
                 break
             except DatabaseUnavailable as error:
                 _log.warning("indexes wait for the database", why=str(error))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from callboard.connections import mongodb
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext
 
@@ -34,7 +33,7 @@ def build_context(
     call, run_id, name = attempt.call, attempt.run_id, attempt.action.name
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     tools = Tools(
-        database=mongodb.database,
+        database=services.store.database,
         run_id=run_id,
         user_id=call.caller,
         integration=outbound.integration,
@@ -53,7 +52,7 @@ def build_context(
         caller_jwt=call.jwt,
         claims=call.claims,
         attempt=attempt.claim.attempt,
-        _database=_of_the_run(tools, mongodb.database),
+        _database=_of_the_run(tools, services.store.database),
         _progress=_of_the_run(tools, progress),
         _fetch=_of_the_run(tools, outbound.fetch),
         _joined=_joined(tools, name),

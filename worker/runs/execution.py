@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from callboard.connections import mongodb
 from callboard.errors import BrokerUnavailable, SealError, ServiceUnavailable
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
@@ -80,7 +79,7 @@ def _claimed(
     attempt, outcome = _ended(services, action, run_id, holder, claim)
     done, take = _finish(services, run_id, action, holder, outcome, queues)
     if done and attempt:
-        _close_fire(attempt, outcome)
+        _close_fire(services, attempt, outcome)
     if outcome.code != 200:
         return Delivered("failed", outcome.error, take)
     return Delivered("succeeded", None, take)
@@ -97,7 +96,7 @@ def _ended(
     try:
         if claim.session:
             with contextlib.suppress(ServiceUnavailable):  # then the handler will meet it too
-                kill_sessions(mongodb.database(), [claim.session])
+                kill_sessions(services.store.database(), [claim.session])
         if claim.state == "lost":
             return None, Outcome.lost(run_id)
         if claim.state == "canceled":
@@ -123,9 +122,9 @@ def _opened(services: Services, action: Action, run_id: str, holder: str, claim:
     return Attempt(run_id, action, holder, claim, call, deadline)
 
 
-def _close_fire(attempt: Attempt, outcome: Outcome) -> None:
+def _close_fire(services: Services, attempt: Attempt, outcome: Outcome) -> None:
     try:
-        close_fire(attempt, outcome)
+        close_fire(services, attempt, outcome)
     except Exception as error:  # noqa: BLE001 - the run has ended, and a beat closes it later
         _log.error("fire not closed", run_id=attempt.run_id, exc_info=error)
 
@@ -210,7 +209,7 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
         handler()
         return outcome
     result = run_in_transaction(
-        database=mongodb.database,
+        database=services.store.database,
         run_id=attempt.run_id,
         action=attempt.action.name,
         deadline=attempt.deadline,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from callboard.clock import DatabaseClock
-from callboard.connections import mongodb
 from callboard.errors import BrokerUnavailable, DatabaseUnavailable
 from callboard.schedules.fires import Fire, Fires
 
@@ -29,8 +28,9 @@ def take_fire(services: Services, attempt: Attempt) -> bool:
     acceptance = attempt.call.acceptance
     if acceptance is None:
         return True
-    now = DatabaseClock(mongodb.database)()
-    fire = Fires(mongodb.database).take(attempt.run_id, acceptance, attempt.claim.attempt, now)
+    database = services.store.database
+    now = DatabaseClock(database)()
+    fire = Fires(database).take(attempt.run_id, acceptance, attempt.claim.attempt, now)
     if fire is None:
         _log.warning("a fire that had its run already", run_id=attempt.run_id)
         return False
@@ -45,16 +45,17 @@ def _count_lateness(services: Services, fire: Fire, now: datetime) -> None:
         services.runs.observe("late", fire.schedule, max(late, 0))
 
 
-def close_fire(attempt: Attempt, outcome: Outcome) -> None:
+def close_fire(services: Services, attempt: Attempt, outcome: Outcome) -> None:
     """Note the end of a scheduled run; while the database is away, a beat does it later."""
     acceptance = attempt.call.acceptance
     if acceptance is None:
         return
+    database = services.store.database
     try:
-        Fires(mongodb.database).close(
+        Fires(database).close(
             attempt.run_id,
             outcome.status,
-            completed=DatabaseClock(mongodb.database)(),
+            completed=DatabaseClock(database)(),
             attempts=attempt.claim.attempt,
             acceptance=acceptance,
         )

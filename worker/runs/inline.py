@@ -16,7 +16,7 @@ from typing import Any, cast
 import structlog
 
 from callboard import strict_json
-from callboard.connections import mongodb
+from callboard.connections.mongodb import Store
 from callboard.registry import Registry
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
@@ -54,9 +54,14 @@ class _InlineServices(Services):
     progress_pause = 0.0  # a test sees each
 
     def __init__(
-        self, settings: Settings, registry: Registry, progress: list[dict[str, Any]]
+        self,
+        settings: Settings,
+        registry: Registry,
+        store: Store,
+        progress: list[dict[str, Any]],
     ) -> None:
         super().__init__(settings, registry)
+        self.store = store
         self._record = _NoRecord(progress)
 
     @property
@@ -69,14 +74,15 @@ class _InlineServices(Services):
         return MappingProxyType({**super().handler_env, **owner})
 
 
-def prepare(registry: Registry) -> None:
+def prepare(store: Store, registry: Registry) -> None:
     """Make the indexes that the application declares, as a worker does at its start."""
-    create_indexes(mongodb.database(), registry.collections)
+    create_indexes(store.database(), registry.collections)
 
 
 def run_inline(
     settings: Settings,
     registry: Registry,
+    store: Store,
     action: Action,
     call: Call,
     progress: list[dict[str, Any]],
@@ -86,7 +92,7 @@ def run_inline(
     Each progress is appended to ``progress``. Raises what the handler raises, after the
     retries (without their delays) that the action asks for.
     """
-    services = _InlineServices(settings, registry, progress)
+    services = _InlineServices(settings, registry, store, progress)
     run_id = str(uuid.uuid4())
     for number in itertools.count(1):
         deadline = time.monotonic() + action.timeout
@@ -110,10 +116,10 @@ def _as_told(outcome: Outcome) -> ActionResult[Any]:
     return ok(envelope["data"]) if envelope["success"] else fail(envelope["error"])
 
 
-def inline_tools(settings: Settings) -> Tools:
+def inline_tools(settings: Settings, store: Store) -> Tools:
     """The tools of a run of the owner that never ends."""
     return Tools(
-        database=mongodb.database,
+        database=store.database,
         run_id=str(uuid.uuid4()),
         user_id=settings.owner_user_id,
         integration=_no_integration,

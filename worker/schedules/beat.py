@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
-from pymongo.database import Database
 
 from callboard.clock import OFF_SECONDS, Clock, ClockWatch, DatabaseClock
-from callboard.connections import heartbeat, mongodb
+from callboard.connections import heartbeat
 from callboard.errors import CallboardError, QueueFull, SealError
 from callboard.runs.history import History
 from callboard.runs.store import Runs
@@ -60,9 +58,9 @@ class Beat:
         services: Services,
         name: str,
         *,
-        database: Callable[[], Database[dict[str, Any]]] = mongodb.database,
         now: Clock | None = None,
     ) -> None:
+        database = services.store.database
         self._now = now or DatabaseClock(database)
         self._watch = ClockWatch("database")
         self._failed = ""  # what the last turn ended with, if that was no outage
