@@ -247,8 +247,7 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, Field(ge=0)] = _variable(
         "CALLBOARD_MAX_CONNECTIONS_PER_ADDRESS", 1000
     )
-    """Connections of one address (IPv6: one /64) to an API process; 0: any number. Not counted
-    are loopback and, with CALLBOARD_TRUSTED_PROXIES, all."""
+    """Connections of an address to an API process; 0: any number. See [Deploying](deploying.md)."""
 
     # What else is served; unset: in development only
     metrics: bool | None = _variable("CALLBOARD_METRICS")
