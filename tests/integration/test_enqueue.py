@@ -170,6 +170,16 @@ def test_a_key_is_one_run_also_with_the_api(
     assert answer.json["data"]["runId"] == first
 
 
+def test_the_run_is_in_the_namespace_of_the_settings(
+    make_producer: Callable[..., Producer], redis_client: redis.Redis
+) -> None:
+    make_producer(CALLBOARD_NAMESPACE="shop").enqueue("work", {}, caller="alice", key="order-1")
+    names = redis_client.keys()
+    assert names
+    assert all(name.startswith(b"shop:") for name in names)
+    assert redis_client.llen("shop:celery:callboard") == 1
+
+
 def test_a_full_queue_is_told(make_producer: Callable[..., Producer]) -> None:
     producer = make_producer(CALLBOARD_MAX_QUEUE=1)
     producer.enqueue("work", {}, caller="alice")
