@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import textwrap
@@ -192,6 +193,15 @@ def test_a_broker_that_is_away_is_told_in_time(make_producer: Callable[..., Prod
     with pytest.raises(BrokerUnavailable):
         make_producer(REDIS_URL="redis://127.0.0.1:1/0").enqueue("work", {}, caller="alice")
     assert time.monotonic() - started < 4
+
+
+def test_a_broker_that_says_nothing_is_told_in_time(make_producer: Callable[..., Producer]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        started = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            make_producer(REDIS_URL=url).enqueue("work", {}, caller="alice")
+    assert time.monotonic() - started < 6
 
 
 def test_it_works_in_threads_and_in_forks_over_one_connection_each(
