@@ -18,7 +18,7 @@ from callboard.sdk.schedule import Schedule
 from .call.calls import identify
 from .errors import envelope
 from .prefix import run_location
-from .services import services
+from .services import current_services
 
 __all__ = ["schedules"]
 
@@ -29,14 +29,14 @@ schedules = Blueprint("schedules", __name__)
 
 @schedules.before_request
 def _owner_only() -> None:
-    services().require_owner(identify())
+    current_services().require_owner(identify())
 
 
 @schedules.get("/api/schedules")
 def show_all() -> Response:
     """Every declared schedule, with its last and its next fire."""
     states = _states().states()
-    declared, now = services().registry.schedules, _now()
+    declared, now = current_services().registry.schedules, _now()
     rows = [_shown(entry, states.get(entry.name), now) for entry in declared]
     return _answer({"schedules": rows})
 
@@ -56,7 +56,7 @@ def history(name: str) -> Response:
 @schedules.post("/api/schedules/<name>/trigger")
 def trigger(name: str) -> Response:
     """Run the schedule's action now: 202, with the run to look at."""
-    schedule, given = _declared(name), services()
+    schedule, given = _declared(name), current_services()
     publisher = Publisher(given.settings, given.registry, given.runs, _fires())
     run_id = publisher.trigger(schedule, _now())
     data = {"runId": run_id, "status": given.status_of(run_id)}
@@ -81,15 +81,15 @@ def resume(name: str) -> Response:
 
 
 def _states() -> Schedules:
-    return Schedules(services().store.database)
+    return Schedules(current_services().store.database)
 
 
 def _fires() -> Fires:
-    return Fires(services().store.database)
+    return Fires(current_services().store.database)
 
 
 def _declared(name: str) -> Schedule:
-    for schedule in services().registry.schedules:
+    for schedule in current_services().registry.schedules:
         if schedule.name == name:
             return schedule
     raise NotFound(f"No schedule {name[:64]!r}")
@@ -109,7 +109,7 @@ def _answer(data: dict[str, Any]) -> Response:
 
 def _now() -> datetime:
     """The database's time, by which schedules fire."""
-    return DatabaseClock(services().store.database)()
+    return DatabaseClock(current_services().store.database)()
 
 
 def _shown(schedule: Schedule, state: State | None, now: datetime) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from .call.replies import Replies
 from .identity.tokens import Identity, Verifier
 from .runs.watching import Watching
 
-__all__ = ["Services", "services", "this_request"]
+__all__ = ["Services", "current_services", "this_request"]
 
 _RUN_ID = re.compile(r"[0-9a-f-]{36}")
 
@@ -147,6 +147,6 @@ def this_request() -> Request:
     return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
 
 
-def services() -> Services:
+def current_services() -> Services:
     """The services of the current application."""
     return cast(Services, current_app.extensions["callboard"])

@@ -14,7 +14,7 @@ from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
 from callboard.tracing import asked_for
 
-from .archive.archiver import HistorianStep
+from .archive.archiver import ArchiverStep
 from .lease.keeper import KeeperStep
 from .pool.channel import Amqp, Gate, Transport
 from .pool.consumer import RunConsumer
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     connect_logging()
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))
-    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, HistorianStep, StraysStep))
+    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, ArchiverStep, StraysStep))
     app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:

@@ -23,7 +23,7 @@ from callboard.settings import Settings
 from ..errors import envelope
 from ..identity.tokens import Identity
 from ..prefix import run_location
-from ..services import Services, services, this_request
+from ..services import Services, current_services, this_request
 from ..telemetry import audit
 from .preferences import Preferences, read_preferences
 
@@ -36,16 +36,18 @@ calls = Blueprint("calls", __name__)
 @calls.post("/api/actions/<name>")
 def call(name: str) -> Response:
     """Run an action and answer with its result."""
-    at_hand, asked = services(), this_request()
-    audit.begin(asked)
-    identity = _identify(at_hand, asked)
-    action = _permitted(at_hand, name, identity)
-    params = _read_params(asked)
-    preferences = read_preferences(asked.environ.get("HTTP_PREFER"))
-    idempotency = _idempotency(asked.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
-    at_hand.limit_rate(identity, "calls")
+    services, request = current_services(), this_request()
+    audit.begin(request)
+    identity = _identify(services, request)
+    action = _permitted(services, name, identity)
+    params = _read_params(request)
+    preferences = read_preferences(request.environ.get("HTTP_PREFER"))
+    idempotency = _idempotency(
+        request.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params
+    )
+    services.limit_rate(identity, "calls")
     action.validate(params)
-    return _run(at_hand, action, identity, params, preferences, idempotency)
+    return _run(services, action, identity, params, preferences, idempotency)
 
 
 def add_paths(app: Flask, actions: Iterable[str]) -> None:
@@ -62,30 +64,30 @@ def identify() -> Identity | None:
 
     Raises `Unauthorized` for a token that is not acceptable, and `RateLimited`.
     """
-    at_hand = services()
-    identity = _identify(at_hand, this_request())
-    at_hand.limit_rate(identity, "requests")
+    services = current_services()
+    identity = _identify(services, this_request())
+    services.limit_rate(identity, "requests")
     return identity
 
 
-def _identify(at_hand: Services, asked: Request) -> Identity | None:
-    identity = at_hand.verifier.identify(asked.environ.get("HTTP_AUTHORIZATION"))
-    asked.environ[audit.CALLER] = identity and identity.subject
+def _identify(services: Services, request: Request) -> Identity | None:
+    identity = services.verifier.identify(request.environ.get("HTTP_AUTHORIZATION"))
+    request.environ[audit.CALLER] = identity and identity.subject
     return identity
 
 
-def _permitted(at_hand: Services, name: str, identity: Identity | None) -> Action:
+def _permitted(services: Services, name: str, identity: Identity | None) -> Action:
     """The action, if this caller may call it."""
     caller = identity.subject if identity else None
-    return at_hand.registry.permitted(name, caller, at_hand.settings.owner_user_id)
+    return services.registry.permitted(name, caller, services.settings.owner_user_id)
 
 
-def _read_params(asked: Request) -> dict[str, Any]:
+def _read_params(request: Request) -> dict[str, Any]:
     """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
-    body = _read_body(asked)
+    body = _read_body(request)
     if not body:
         return {}
-    if asked.environ.get("CONTENT_TYPE") != "application/json" and not asked.is_json:
+    if request.environ.get("CONTENT_TYPE") != "application/json" and not request.is_json:
         raise UnsupportedMediaType
     try:
         params = strict_json.loads(body)
@@ -96,12 +98,12 @@ def _read_params(asked: Request) -> dict[str, Any]:
     return params
 
 
-def _read_body(asked: Request) -> bytes:
-    environ = asked.environ
+def _read_body(request: Request) -> bytes:
+    environ = request.environ
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     length = get_content_length(environ.get("CONTENT_LENGTH"), coding)
     if length is None:
-        body = asked.get_data() if coding else b""
+        body = request.get_data() if coding else b""
     elif length > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     else:
@@ -125,7 +127,7 @@ def _idempotency(
 
 
 def _run(
-    at_hand: Services,
+    services: Services,
     action: Action,
     identity: Identity | None,
     params: dict[str, Any],
@@ -133,7 +135,7 @@ def _run(
     idempotency: tuple[str, str] | None,
 ) -> Response:
     """Enqueue the run and wait for its reply as long as the caller wants to."""
-    settings, runs, replies = at_hand.settings, at_hand.runs, at_hand.replies
+    settings, runs, replies = services.settings, services.runs, services.replies
     seconds = _wait_seconds(settings, preferences)
     deadline = time.monotonic() + seconds
     run_id = str(uuid.uuid4())
@@ -157,8 +159,8 @@ def _run(
         accepted = Accepted(run_id, joined=False) if outcome else replies.accepted(waiter)
     if accepted.run_id != run_id:
         # who can write to Redis could point a key of his at another caller's run
-        at_hand.visible_run(accepted.run_id, identity)
-        run = at_hand.wait_for_end(accepted.run_id, deadline)
+        services.visible_run(accepted.run_id, identity)
+        run = services.wait_for_end(accepted.run_id, deadline)
         outcome = run.outcome if run else None
         if run and run.ended is not None and outcome is None:
             raise SealError(unreadable(run.id))
@@ -186,7 +188,7 @@ def ended(outcome: Outcome) -> Response:
 def _not_ended(run_id: str, preferences: Preferences) -> Response:
     location = run_location(run_id)
     if preferences.respond_async:
-        data = {"runId": run_id, "status": services().status_of(run_id)}
+        data = {"runId": run_id, "status": current_services().status_of(run_id)}
         return envelope(
             {"success": True, "data": data},
             202,

@@ -1,4 +1,4 @@
-"""The shared line: the one connection on which an API process gives its calls to the broker.
+"""The multiplexer: the one connection on which an API process gives its calls to the broker.
 
 The orders of all requests go out on it, those that are ready in the same moment in one packet;
 replies, and what is published to the process's channel, come in on it (RESP3 tells them apart)
@@ -24,7 +24,7 @@ from callboard.connections.redis import pack
 from callboard.errors import BrokerUnavailable
 from callboard.processes.threads import supervise
 
-__all__ = ["Order", "SharedLine"]
+__all__ = ["Multiplexer", "Order"]
 
 SILENCE_SECONDS = 15.0  # a connection that answers no PING for so long is dead
 PING_SECONDS = 5.0
@@ -50,7 +50,7 @@ class Order:
             self.told(reply)
 
 
-class SharedLine:
+class Multiplexer:
     """Orders out, replies and messages in.
 
     ``scripts`` are known to the server whenever an order is sent; ``on_message`` gets what is

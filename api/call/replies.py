@@ -1,7 +1,7 @@
 """The reply channel: how waiting requests learn that their runs ended.
 
-Each API process has one channel, and one line to the broker (`api.call.multiplexer`). A worker that
-ends a run publishes the sealed result on the channel; the line's reader hands it to the request
+Each API process has one channel and one connection (`api.call.multiplexer`). A worker that ends a
+run publishes the sealed result on the channel; the multiplexer's reader hands it to the request
 that waits. A waiting request costs one small object: no thread, no connection, no subscription.
 It waits once for both, the broker's word that the run is queued and the run's result.
 
@@ -28,7 +28,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import scripts
 from callboard.runs.store import Accepted, Runs
 
-from .multiplexer import Order, SharedLine
+from .multiplexer import Multiplexer, Order
 
 __all__ = ["HungUp", "Replies", "Waiter", "Watcher"]
 
@@ -141,7 +141,7 @@ class Replies:
         self._runs = runs
         self._waiting: dict[str, list[Waiter]] = {}
         self._lock = threading.Lock()
-        self._line: SharedLine | None = None
+        self._multiplexer: Multiplexer | None = None
         self.leaving = False  # nobody waits any more: the process is about to stop
         self.channel = ""
 
@@ -150,13 +150,13 @@ class Replies:
 
     def expect(self, run_id: str) -> Waiter:
         """A `Waiter` for this run, registered inside its ``with`` block: before the run can end."""
-        if self._line is None:
+        if self._multiplexer is None:
             self._start()
         return Waiter(run_id, self._waiting)
 
     def watch(self, run_id: str) -> Watcher:
         """A `Watcher` of this run, registered inside its ``with`` block."""
-        if self._line is None:
+        if self._multiplexer is None:
             self._start()
         return Watcher(run_id, self._waiting)
 
@@ -164,7 +164,7 @@ class Replies:
         """Have the broker accept the run (`Runs.acceptance`), without waiting for its answer."""
         waiter.answer_by = time.monotonic() + TIMEOUT
         command = self._runs.command("accept", *acceptance)
-        waiter.order = self._line.post(command, waiter.tell_answer)  # type: ignore[union-attr]  # is there since `expect`
+        waiter.order = self._multiplexer.post(command, waiter.tell_answer)  # type: ignore[union-attr]  # is there since `expect`
 
     def accepted(self, waiter: Waiter) -> Accepted:
         """What the broker answered; waits for it.
@@ -224,16 +224,16 @@ class Replies:
                     waiter.tell(None)
 
     def close(self) -> None:
-        """End the line; whoever still waits is told nothing more."""
-        if self._line:
-            self._line.close()
+        """End the multiplexer; whoever still waits is told nothing more."""
+        if self._multiplexer:
+            self._multiplexer.close()
 
     def _start(self) -> None:
-        """Start the line on first use, so that a forked server process has one of its own."""
+        """Start the multiplexer on first use: a forked server process has one of its own."""
         with self._lock:
-            if self._line is None:
+            if self._multiplexer is None:
                 self.channel = self._runs.keys.reply(f"{os.getpid()}-{uuid.uuid4().hex}")
-                self._line = SharedLine(
+                self._multiplexer = Multiplexer(
                     self._redis,
                     self.channel,
                     scripts=[scripts(self._runs.keys)["accept"]],
@@ -244,10 +244,10 @@ class Replies:
 
     def _give_up(self, waiter: Waiter) -> None:
         """The broker has not answered in time: that is its answer."""
-        self._line.give_up(waiter.order)  # type: ignore[union-attr,arg-type]  # since `accept`
+        self._multiplexer.give_up(waiter.order)  # type: ignore[union-attr,arg-type]  # since `accept`
         waiter.answer = redis.TimeoutError("no answer in time")
 
-    # Called by the line's reader
+    # Called by the multiplexer's reader
 
     def _hand_out(self, message: bytes) -> None:
         self._tell(message[:RUN_ID_LENGTH].decode(errors="replace"), message[RUN_ID_LENGTH:])

@@ -13,7 +13,7 @@ from callboard.runs.store import Status
 
 from ..call.calls import identify
 from ..errors import envelope
-from ..services import services
+from ..services import current_services
 from .view import listed
 
 __all__ = ["run_list"]
@@ -33,9 +33,9 @@ def page() -> Response:
     identity = identify()
     if identity is None:
         raise Unauthorized("no token", token_given=False)
-    at_hand = services()
-    caller = None if at_hand.is_owner(identity) else identity.subject
-    runs, after = at_hand.run_list.page(_filter(caller), _limit(), request.args.get("after"))
+    services = current_services()
+    caller = None if services.is_owner(identity) else identity.subject
+    runs, after = services.run_list.page(_filter(caller), _limit(), request.args.get("after"))
     data = {"runs": [listed(run) for run in runs], "after": after}
     return envelope({"success": True, "data": data}, 200)
 

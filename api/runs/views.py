@@ -21,7 +21,7 @@ from ..call.limits import network
 from ..call.preferences import whole_seconds
 from ..errors import envelope
 from ..identity.tokens import Identity
-from ..services import services
+from ..services import current_services
 from .view import shown
 from .watching import Watching
 
@@ -34,12 +34,12 @@ runs = Blueprint("runs", __name__)
 def show(run_id: str) -> Response:
     """One run, at once or (``?wait=N``) when it has ended or N seconds are over."""
     identity = identify()
-    run = services().visible_run(run_id, identity)
+    run = current_services().visible_run(run_id, identity)
     wait = whole_seconds("wait", request.args.get("wait", "0"))
     if wait and run.ended is None:
-        deadline = time.monotonic() + min(wait, services().settings.max_wait)
-        with services().watching.waits.taken_by(_who(identity)):
-            run = services().wait_for_end(run_id, deadline) or run
+        deadline = time.monotonic() + min(wait, current_services().settings.max_wait)
+        with current_services().watching.waits.taken_by(_who(identity)):
+            run = current_services().wait_for_end(run_id, deadline) or run
     return _answer(run)
 
 
@@ -47,10 +47,10 @@ def show(run_id: str) -> Response:
 def cancel(run_id: str) -> Response:
     """Cancel a run: a queued one never starts, a running one is stopped, an ended one stays."""
     identity = identify()
-    run = services().visible_run(run_id, identity)
+    run = current_services().visible_run(run_id, identity)
     if isinstance(run, RunRecord):
-        services().runs.cancel(run_id, run.action, Outcome.canceled(run_id))
-        run = services().visible_run(run_id, identity)
+        current_services().runs.cancel(run_id, run.action, Outcome.canceled(run_id))
+        run = current_services().visible_run(run_id, identity)
     return _answer(run)
 
 
@@ -58,15 +58,15 @@ def cancel(run_id: str) -> Response:
 def retry(run_id: str) -> Response:
     """Start a run that ended `Worker lost`, or else retryable, again under its id; owner only."""
     identity = identify()
-    at_hand = services()
-    at_hand.require_owner(identity)
-    run = at_hand.visible_run(run_id, identity)
+    services = current_services()
+    services.require_owner(identity)
+    run = services.visible_run(run_id, identity)
     if not isinstance(run, RunRecord) or run.call is None:
         raise NotRetryable("What the run was called with is no longer kept; call the action again")
-    call = _call_again(at_hand.registry.get(run.action), run.call)
-    if not at_hand.runs.retry(run, call):
+    call = _call_again(services.registry.get(run.action), run.call)
+    if not services.runs.retry(run, call):
         raise NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
-    return _answer(at_hand.visible_run(run_id, identity))
+    return _answer(services.visible_run(run_id, identity))
 
 
 def _call_again(action: Action, call: Call) -> Call:
@@ -87,10 +87,10 @@ def _call_again(action: Action, call: Call) -> Call:
 def events(run_id: str) -> Response:
     """Server-sent events: the run at each change of status or progress, until its end."""
     identity = identify()
-    watching = services().watching
+    watching = current_services().watching
     with ExitStack() as held:
         held.enter_context(watching.streams.taken_by(_who(identity)))
-        services().visible_run(run_id, identity)
+        current_services().visible_run(run_id, identity)
         stream = () if request.method == "HEAD" else _events(watching, run_id)
         response = Response(stream, mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"

@@ -38,9 +38,9 @@ class EndedCall(NamedTuple):
 Observer = Callable[[EndedCall], None]
 
 
-def begin(asked: Request) -> None:
+def begin(request: Request) -> None:
     """This request is a call, and begins now."""
-    asked.environ[_STARTED] = time.perf_counter()
+    request.environ[_STARTED] = time.perf_counter()
 
 
 def install(app: Flask, observers: Sequence[Observer]) -> None:
@@ -48,11 +48,11 @@ def install(app: Flask, observers: Sequence[Observer]) -> None:
 
     @app.after_request
     def tell(response: Response) -> Response:
-        asked = this_request()
-        noted = asked.environ
+        request = this_request()
+        noted = request.environ
         if _STARTED in noted:
             call = EndedCall(
-                (asked.view_args or {})["name"],
+                (request.view_args or {})["name"],
                 response.status_code,
                 time.perf_counter() - noted[_STARTED],
                 response.headers.get("Run-Id"),

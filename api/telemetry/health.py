@@ -9,7 +9,7 @@ from callboard.errors import DatabaseUnavailable, NotReady
 from callboard.processes import threads
 
 from ..errors import envelope
-from ..services import services
+from ..services import current_services
 
 __all__ = ["health"]
 
@@ -29,8 +29,8 @@ def ready() -> Response:
     this machine's clock is off: it would refuse good tokens, or take old ones."""
     if dead := threads.down():
         raise NotReady(f"Not ready: {', '.join(dead)} failed; the log says why")
-    services().verifier.require()
-    ahead = ahead_of_broker(services().redis)
+    current_services().verifier.require()
+    ahead = ahead_of_broker(current_services().redis)
     _watch.note(ahead)
     if (off := deviation(ahead)) and _is_off_from_the_database():
         raise NotReady(f"Not ready: this machine's clock is {off}, say broker and database")
@@ -39,7 +39,7 @@ def ready() -> Response:
 
 def _is_off_from_the_database() -> bool:
     """Two clocks decide which of three is wrong; a database that is away has no say."""
-    clock = DatabaseClock(services().store.database)
+    clock = DatabaseClock(current_services().store.database)
     try:
         clock()
     except DatabaseUnavailable:

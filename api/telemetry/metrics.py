@@ -26,7 +26,7 @@ from callboard.connections.keys import Keys
 from callboard.errors import BrokerUnavailable
 from callboard.runs.counters import BOUNDS, Counts, Times, read_counts
 
-from ..services import services
+from ..services import current_services
 from . import audit
 
 __all__ = ["counted_among", "metrics"]
@@ -58,8 +58,8 @@ def page() -> Response:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(_process)
-    at_hand = services()
-    registry.register(_Shared(at_hand.redis, at_hand.runs.keys, at_hand.registry.queues))
+    services = current_services()
+    registry.register(_Shared(services.redis, services.runs.keys, services.registry.queues))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

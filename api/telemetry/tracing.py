@@ -17,7 +17,7 @@ from callboard.runs.store import Runs
 from callboard.sdk.action import Action
 from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 
-from ..services import services
+from ..services import current_services
 
 __all__ = ["TracedRuns", "install"]
 
@@ -37,7 +37,7 @@ def _start() -> None:
         return
     action = (request.view_args or {}).get("name", "")
     facts = {"http.request.method": "POST", "http.route": "/api/actions/<name>"}
-    if action in services().registry.actions:  # any other is a client's own text
+    if action in current_services().registry.actions:  # any other is a client's own text
         facts["callboard.action"] = action
     name = f"POST /api/actions/{facts.get('callboard.action', '<name>')}"
     parent = parent_of(request.headers.get("traceparent"))

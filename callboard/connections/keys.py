@@ -30,7 +30,7 @@ class Keys:
         self.ended = f"{own}ended"  # runs that the history is to take
         self.counters = f"{own}counters"
         self.sweep = f"{own}sweep"  # whose turn it is, as with the next
-        self.archiver = f"{own}historian"
+        self.archiver = f"{own}archiver"
         self.rate = f"{own}rate"  # then what `limits` puts behind it
         self.applications = f"{own}applications"  # see `callboard.connections.applications`
         self.worker = f"{own}worker:"  # then the worker's host name

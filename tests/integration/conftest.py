@@ -24,7 +24,7 @@ from callboard.runs.history import History
 from callboard.runs.store import Runs
 from callboard.sdk.results import ActionResult, ok
 from callboard.settings import Settings, get_settings
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 from worker.tools.tools import Tools
 
 KEYS = Keys()
@@ -82,19 +82,19 @@ def history(database: Database[dict[str, Any]]) -> History:
 
 
 @pytest.fixture
-def make_historian(
+def make_archiver(
     redis_client: redis.Redis, redis_url: str, history: History
-) -> Iterator[Callable[..., Historian]]:
-    """Historians as workers have them, not started: ``make_historian()``."""
+) -> Iterator[Callable[..., Archiver]]:
+    """Archivers as workers have them, not started: ``make_archiver()``."""
     clients: list[redis.Redis] = []
 
-    def make(history: History = history, keep_params: int = 30) -> Historian:
+    def make(history: History = history, keep_params: int = 30) -> Archiver:
         def connect() -> redis.Redis:
             clients.append(redis.Redis.from_url(redis_url))
             return clients[-1]
 
         services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect, keys=KEYS)
-        return Historian(services, history, keep_params)
+        return Archiver(services, history, keep_params)
 
     yield make
     for client in clients:
@@ -102,8 +102,8 @@ def make_historian(
 
 
 @pytest.fixture
-def historian(make_historian: Callable[..., Historian]) -> Historian:
-    return make_historian()
+def archiver(make_archiver: Callable[..., Archiver]) -> Archiver:
+    return make_archiver()
 
 
 @pytest.fixture

@@ -67,5 +67,5 @@ def lost(run_id: str) -> Outcome:
 
 
 def forget_turn(client: redis.Redis) -> None:
-    """Let another historian have its turn at once."""
-    client.delete("callboard:historian")
+    """Let another archiver have its turn at once."""
+    client.delete("callboard:archiver")

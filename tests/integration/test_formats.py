@@ -22,7 +22,7 @@ from callboard.runs.format import FORMAT
 from callboard.runs.history import History
 from callboard.runs.message import Wakeup
 from callboard.runs.store import Runs
-from worker.archive.archiver import MINE_SECONDS, Historian
+from worker.archive.archiver import MINE_SECONDS, Archiver
 from worker.runs.execution import execute
 from worker.services import Services
 
@@ -91,7 +91,7 @@ class TestWrittenBefore:
         self,
         runs: Runs,
         redis_client: redis.Redis,
-        historian: Historian,
+        archiver: Archiver,
         history: History,
         file: Path,
     ) -> None:
@@ -99,7 +99,7 @@ class TestWrittenBefore:
         record = runs.read(run_id)
         assert record is not None
         assert (record.caller, record.status, record.attempt) == ("alice", "succeeded", 1)
-        assert historian.turn() == 1
+        assert archiver.turn() == 1
         past = history.find(run_id)
         assert past is not None
         assert past.outcome is not None
@@ -173,23 +173,23 @@ class TestNewer:
         assert (line["event"], line["version"], line["known"]) == (TOLD, NEWER, FORMAT)
         assert redis_client.hget(Keys().counters, "refused") is None
 
-    def test_an_ended_run_waits_for_a_newer_historian(
+    def test_an_ended_run_waits_for_a_newer_archiver(
         self,
         services: Services,
         history: History,
         redis_client: redis.Redis,
         now: kept_runs.Kept,
-        make_historian: Callable[..., Historian],
+        make_archiver: Callable[..., Archiver],
     ) -> None:
         run_id = kept_runs.put_back(redis_client, now, "ended", v=NEWER)
-        ours = make_historian()
+        ours = make_archiver()
         ours._services = services
         with capture_logs() as lines:
             assert ours.turn() == 0
         assert [line["event"] for line in lines] == [TOLD]
         assert ours._pause == MINE_SECONDS
         redis_client.hset(f"callboard:run:{run_id}", "v", FORMAT)  # as the newer one knows it
-        assert make_historian().turn() == 1  # another's turn comes at once
+        assert make_archiver().turn() == 1  # another's turn comes at once
         assert history.find(run_id) is not None
 
     def test_whoever_asks_is_told_to_ask_again(

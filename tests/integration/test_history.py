@@ -21,18 +21,18 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.archive.archiver import FEW, LOST_KEPT_SECONDS, Historian
+from worker.archive.archiver import FEW, LOST_KEPT_SECONDS, Archiver
 
 KEYS = Keys()
 
 
 class TestWriting:
     def test_a_run_is_in_the_history_before_its_record_may_expire(
-        self, runs: Runs, historian: Historian, history: History, redis_client: redis.Redis
+        self, runs: Runs, archiver: Archiver, history: History, redis_client: redis.Redis
     ) -> None:
         run_id = end(runs)
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
-        assert historian.turn() == 1
+        assert archiver.turn() == 1
         assert 55 <= redis_client.ttl(f"callboard:run:{run_id}") <= 60
         assert not redis_client.exists(KEYS.ended, KEYS.live)
         assert not list(redis_client.scan_iter(f"{KEYS.live}:*"))
@@ -45,18 +45,18 @@ class TestWriting:
         assert (found.outcome, found.attempt) == (record.outcome, 1)
 
     def test_a_burst_is_moved_a_few_at_a_time_and_the_rest_once_it_is_over(
-        self, runs: Runs, historian: Historian
+        self, runs: Runs, archiver: Archiver
     ) -> None:
         for _ in range(FEW + 30):
             end(runs)
-        assert historian.turn() == FEW
+        assert archiver.turn() == FEW
         for _ in range(FEW + 1):
             end(runs)
-        assert historian.turn() == FEW  # more are waiting than at the last turn
-        assert historian.turn() == 31
+        assert archiver.turn() == FEW  # more are waiting than at the last turn
+        assert archiver.turn() == 31
 
     def test_a_burst_that_lasts_is_not_waited_out(
-        self, runs: Runs, historian: Historian, redis_client: redis.Redis
+        self, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         for _ in range(FEW + 30):
             run_id = end(runs)
@@ -64,14 +64,14 @@ class TestWriting:
         long_ago = int(ended) - 31_000
         redis_client.hset(f"callboard:run:{run_id}", "ended", long_ago)
         redis_client.lpush(KEYS.ended, f"{run_id} {long_ago}")
-        assert historian.turn() > FEW
+        assert archiver.turn() > FEW
 
     def test_no_result_and_no_exception_is_readable(
-        self, runs: Runs, historian: Historian, database: Database[dict[str, Any]]
+        self, runs: Runs, archiver: Archiver, database: Database[dict[str, Any]]
     ) -> None:
         end(runs)
         end(runs, lambda run_id: Outcome.of(fail("Event not found"), run_id))
-        historian.turn()
+        archiver.turn()
         documents = list(database[RUNS].find().sort("enqueuedAt"))
         assert "canary" not in repr(documents)
         assert [row["error"] for row in documents] == [None, "Event not found"]
@@ -80,7 +80,7 @@ class TestWriting:
         self,
         runs: Runs,
         history: History,
-        historian: Historian,
+        archiver: Archiver,
         database: Database[dict[str, Any]],
         redis_client: redis.Redis,
     ) -> None:
@@ -89,17 +89,17 @@ class TestWriting:
         history.write([history.document(run) for run in taken], frozenset())
         forget_turn(redis_client)
         after = end(runs)
-        assert historian.turn() == 4
+        assert archiver.turn() == 4
         assert {row["_id"] for row in database[RUNS].find()} == {*before, after}
 
     def test_one_that_was_overtaken_settles_nothing(
-        self, runs: Runs, historian: Historian, redis_client: redis.Redis
+        self, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         end(runs)
         ended = Ended(redis_client, KEYS)
         taken = ended.take("slow", 60, 10)
         forget_turn(redis_client)
-        assert historian.turn() == 1
+        assert archiver.turn() == 1
         late = end(runs)
         assert ended.settle([(run, 0) for run in taken]) == 0
         assert len(ended) == 1
@@ -108,26 +108,26 @@ class TestWriting:
     def test_several_at_once_lose_and_double_nothing(
         self,
         runs: Runs,
-        make_historian: Callable[..., Historian],
+        make_archiver: Callable[..., Archiver],
         database: Database[dict[str, Any]],
         redis_client: redis.Redis,
         eventually: Callable[..., None],
     ) -> None:
-        historians = [make_historian() for _ in range(3)]
-        for historian in historians:
-            historian.start()
+        archivers = [make_archiver() for _ in range(3)]
+        for archiver in archivers:
+            archiver.start()
         expected = {end(runs) for _ in range(300)}
         eventually(lambda: not redis_client.exists(KEYS.ended), within=30)
-        for historian in historians:
-            historian.stop()
+        for archiver in archivers:
+            archiver.stop()
         assert {row["_id"] for row in database[RUNS].find()} == expected
         assert all(redis_client.ttl(f"callboard:run:{run_id}") > 0 for run_id in expected)
 
     def test_a_database_that_is_away_holds_the_records(
         self,
         runs: Runs,
-        historian: Historian,
-        make_historian: Callable[..., Historian],
+        archiver: Archiver,
+        make_archiver: Callable[..., Archiver],
         redis_client: redis.Redis,
     ) -> None:
         run_id = end(runs)
@@ -135,34 +135,34 @@ class TestWriting:
         with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=100) as nobody:
             away = History(nobody.get_default_database, SEALER)
             with pytest.raises(DatabaseUnavailable):
-                make_historian(away).turn()
+                make_archiver(away).turn()
             with pytest.raises(DatabaseUnavailable):
                 away.find(run_id)
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
         forget_turn(redis_client)
-        assert historian.turn() == 1
+        assert archiver.turn() == 1
 
     def test_a_forged_record_is_dropped_and_holds_nobody_up(
         self,
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         database: Database[dict[str, Any]],
         redis_client: redis.Redis,
     ) -> None:
         forged, right = end(runs), end(runs)
         redis_client.hset(f"callboard:run:{forged}", "result", "x" * 1000)
         redis_client.lpush(KEYS.ended, "nonsense", f"{uuid4()} 7")
-        assert historian.turn() == 4
+        assert archiver.turn() == 4
         assert [row["_id"] for row in database[RUNS].find()] == [right]
 
     def test_a_key_that_was_dropped_costs_the_result_only(
         self,
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         database: Database[dict[str, Any]],
     ) -> None:
         run_id = end(runs)
-        historian.turn()
+        archiver.turn()
         found = History(lambda: database, Sealer(("x" * 40,))).find(run_id)
         assert found is not None
         assert (found.status, found.caller, found.outcome) == ("succeeded", "alice", None)
@@ -182,10 +182,10 @@ class TestWriting:
 
 class TestStartedAgain:
     def test_worker_lost_is_kept_for_a_week_and_can_start_again(
-        self, runs: Runs, historian: Historian, history: History, redis_client: redis.Redis
+        self, runs: Runs, archiver: Archiver, history: History, redis_client: redis.Redis
     ) -> None:
         run_id = end(runs, lost)
-        historian.turn()
+        archiver.turn()
         assert redis_client.ttl(f"callboard:run:{run_id}") > LOST_KEPT_SECONDS - 10
         record = runs.read(run_id)
         assert record is not None
@@ -195,13 +195,13 @@ class TestStartedAgain:
         assert redis_client.ttl(f"callboard:run:{run_id}") == -1
         assert redis_client.zscore(KEYS.live, run_id) is not None
         finish(runs, run_id)
-        historian.turn()
+        archiver.turn()
         found = history.find(run_id)
         assert found is not None
         assert (found.status, found.error, found.attempt) == ("succeeded", None, 2)
 
     def test_a_start_between_write_and_settle_keeps_the_record(
-        self, runs: Runs, history: History, historian: Historian, redis_client: redis.Redis
+        self, runs: Runs, history: History, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         run_id = end(runs, lost)
         ended = Ended(redis_client, KEYS)
@@ -216,7 +216,7 @@ class TestStartedAgain:
         assert redis_client.zscore(KEYS.live, run_id) is not None
         finish(runs, run_id)
         forget_turn(redis_client)
-        historian.turn()
+        archiver.turn()
         found = history.find(run_id)
         assert found is not None
         assert found.status == "succeeded"

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,14 +46,14 @@ class TestShared:
         self,
         scrape: Callable[[], dict[str, float]],
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         redis_client: redis.Redis,
     ) -> None:
         end(runs)
         end(runs)
         run_id = end(runs, lost)
-        historian.turn()
-        historian.turn()
+        archiver.turn()
+        archiver.turn()
         end(runs)
         record = runs.read(run_id)
         assert record is not None
@@ -85,11 +85,11 @@ class TestShared:
         self,
         scrape: Callable[[], dict[str, float]],
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         redis_client: redis.Redis,
     ) -> None:
         run_id = end(runs, lost)
-        historian.turn()
+        archiver.turn()
         record = runs.read(run_id)
         assert record is not None
         assert record.call is not None
@@ -97,7 +97,7 @@ class TestShared:
         runs.claim(run_id, "work", "w:2", 5)
         redis_client.hincrby(f"callboard:run:{run_id}", "started", -2000)
         runs.finish(run_id, "work", "w:2", lost(run_id))
-        historian.turn()
+        archiver.turn()
         found = scrape()
         slow = 'callboard_run_seconds_bucket{action="work",le="%s"}'
         assert (found[slow % "1.0"], found[slow % "2.5"]) == (1, 2)
@@ -215,10 +215,10 @@ def test_several_processes_add_up_and_one_that_died_still_counts(
 
 
 def test_the_dashboard_shows_metrics_that_there_are(
-    scrape: Callable[[], dict[str, float]], runs: Runs, historian: Historian
+    scrape: Callable[[], dict[str, float]], runs: Runs, archiver: Archiver
 ) -> None:
     run_id = end(runs, lost)
-    historian.turn()
+    archiver.turn()
     record = runs.read(run_id)
     assert record is not None
     assert record.call is not None

@@ -144,7 +144,7 @@ def test_all_that_an_application_keeps_begins_with_its_namespace(
     keys = {key.decode() for key in redis_client.scan_iter()}
     assert {key for key in keys if not key.startswith("shop:")} == set()
     kinds = {key.split(":")[1] for key in keys}
-    assert kinds > {"beat", "celery", "counters", "historian", "idempotency", "rate", "run"}
+    assert kinds > {"beat", "celery", "counters", "archiver", "idempotency", "rate", "run"}
     channels = [channel.decode() for channel in redis_client.pubsub_channels()]
     assert [channel.split(":")[:2] for channel in channels] == [["shop", "reply"]]
 

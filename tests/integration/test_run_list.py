@@ -19,7 +19,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
 from callboard.stack.ports import free_port
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 
 Get = Callable[..., Any]
 
@@ -57,10 +57,10 @@ def enqueued(client: redis.Redis, run_id: str) -> float:
 
 class TestList:
     def test_live_runs_and_history_are_one_list(
-        self, get: Get, runs: Runs, historian: Historian
+        self, get: Get, runs: Runs, archiver: Archiver
     ) -> None:
         past = [end(runs) for _ in range(3)]
-        historian.turn()
+        archiver.turn()
         live = [end(runs), queue(runs)]
         rows = get("/api/runs")["runs"]
         assert {row["runId"] for row in rows} == {*past, *live}
@@ -74,10 +74,10 @@ class TestList:
         }  # fmt: skip
 
     def test_a_caller_sees_only_his_own_and_the_owner_all(
-        self, get: Get, runs: Runs, historian: Historian
+        self, get: Get, runs: Runs, archiver: Archiver
     ) -> None:
         past = {name: end(runs, caller=name) for name in ("alice", "bob", None)}
-        historian.turn()
+        archiver.turn()
         live = {name: queue(runs, caller=name) for name in ("alice", "bob", None)}
         for name in ("alice", "bob"):
             assert {*ids(get("/api/runs", name))} == {past[name], live[name]}
@@ -85,10 +85,10 @@ class TestList:
         assert ids(get("/api/runs", "nobody")) == []
 
     def test_pages_hold_each_run_once_while_runs_move_into_the_history(
-        self, get: Get, runs: Runs, historian: Historian
+        self, get: Get, runs: Runs, archiver: Archiver
     ) -> None:
         expected = [end(runs) for _ in range(40)]
-        historian.turn()
+        archiver.turn()
         expected += [end(runs) for _ in range(40)] + [queue(runs) for _ in range(3)]
         seen: list[str] = []
         page = get("/api/runs", limit=7)
@@ -97,7 +97,7 @@ class TestList:
             if page["after"] is None:
                 break
             if len(seen) == 14:
-                historian.turn()
+                archiver.turn()
                 queue(runs)
             page = get("/api/runs", limit=7, after=page["after"])
         assert sorted(seen) == sorted(expected)
@@ -124,9 +124,9 @@ class TestList:
         assert sorted(seen) == sorted(expected)
         assert sorted(seen, key=lambda run_id: -enqueued(redis_client, run_id)) == seen
 
-    def test_filters(self, get: Get, runs: Runs, historian: Historian) -> None:
+    def test_filters(self, get: Get, runs: Runs, archiver: Archiver) -> None:
         gone, failed = end(runs, lost), end(runs, lambda run_id: Outcome.failed("No", run_id))
-        historian.turn()
+        archiver.turn()
         fresh, queued = end(runs, lost), queue(runs)
         assert {*ids(get("/api/runs", status="failed"))} == {gone, failed, fresh}
         assert {*ids(get("/api/runs", lost="true"))} == {gone, fresh}
@@ -135,10 +135,10 @@ class TestList:
         assert len(ids(get("/api/runs", action="work", limit=3))) == 3
 
     def test_a_run_that_was_started_again_is_what_it_is_now(
-        self, get: Get, runs: Runs, historian: Historian
+        self, get: Get, runs: Runs, archiver: Archiver
     ) -> None:
         run_id = end(runs, lost)
-        historian.turn()
+        archiver.turn()
         record = runs.read(run_id)
         assert record is not None
         assert record.call is not None
@@ -180,11 +180,11 @@ class TestList:
 
 class TestOneRun:
     def test_after_its_record_it_looks_the_same(
-        self, get: Get, runs: Runs, historian: Historian, redis_client: redis.Redis
+        self, get: Get, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         run_id = end(runs)
         before = get(f"/api/runs/{run_id}")
-        historian.turn()
+        archiver.turn()
         redis_client.delete(f"callboard:run:{run_id}")
         assert get(f"/api/runs/{run_id}") == before
         assert get(f"/api/runs/{run_id}", wait=5) == before
@@ -195,11 +195,11 @@ class TestOneRun:
         api: Callable[..., FlaskClient],
         make_token: Callable[..., str],
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         redis_client: redis.Redis,
     ) -> None:
         mine, anonymous = end(runs), end(runs, caller=None)
-        historian.turn()
+        archiver.turn()
         redis_client.delete(*(f"callboard:run:{run_id}" for run_id in (mine, anonymous)))
         client = api()
         bob = {"Authorization": f"Bearer {make_token('bob')}"}
@@ -213,11 +213,11 @@ class TestOneRun:
         api: Callable[..., FlaskClient],
         make_token: Callable[..., str],
         runs: Runs,
-        historian: Historian,
+        archiver: Archiver,
         redis_client: redis.Redis,
     ) -> None:
         run_id = end(runs)
-        historian.turn()
+        archiver.turn()
         redis_client.delete(f"callboard:run:{run_id}")
         client, alice = api(), {"Authorization": f"Bearer {make_token()}"}
         canceled = client.post(f"/api/runs/{run_id}/cancel", headers=alice)
@@ -238,10 +238,10 @@ class TestRetry:
         return retry
 
     def test_a_lost_run_starts_again_under_its_id(
-        self, retry: Get, runs: Runs, historian: Historian
+        self, retry: Get, runs: Runs, archiver: Archiver
     ) -> None:
         run_id = end(runs, lost)
-        historian.turn()
+        archiver.turn()
         response = retry(run_id)
         assert (response.status_code, response.get_json()["data"]["status"]) == (200, "queued")
         finish(runs, run_id)
@@ -253,10 +253,10 @@ class TestRetry:
         assert retry(str(uuid4())).status_code == 404
 
     def test_no_other_end_does(
-        self, retry: Get, runs: Runs, historian: Historian, redis_client: redis.Redis
+        self, retry: Get, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         done, gone = end(runs), end(runs, lost)
-        historian.turn()
+        archiver.turn()
         redis_client.delete(f"callboard:run:{gone}")
         for run_id in (done, gone, queue(runs)):
             assert retry(run_id).status_code == 409
@@ -275,12 +275,12 @@ def test_without_the_database_the_list_is_503_and_live_runs_are_there(
 def test_ties_in_the_history_are_ordered_by_id(
     get: Get,
     runs: Runs,
-    historian: Historian,
+    archiver: Archiver,
     database_client: MongoClient[Any],
     database_name: str,
 ) -> None:
     expected = sorted((end(runs) for _ in range(20)), reverse=True)
-    historian.turn()
+    archiver.turn()
     collection = database_client[database_name][RUNS]
     moment = collection.find_one()["enqueuedAt"]
     collection.update_many({}, {"$set": {"enqueuedAt": moment}})

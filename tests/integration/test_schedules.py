@@ -25,7 +25,7 @@ from callboard.schedules.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fire, Fire
 from callboard.schedules.state import Schedules
 from callboard.settings import Settings
 from callboard.stack.ports import free_port
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 from worker.schedules.beat import Beat
 from worker.schedules.planning import plan_fires
 from worker.schedules.scheduler import ActionScheduler
@@ -209,7 +209,7 @@ class TestEnds:
         [run_id] = app.queued()
         services = app.services()
         services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
-        Historian(services, History(services.store.database, services.sealer), 30).turn()
+        Archiver(services, History(services.store.database, services.sealer), 30).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
         beat.turn()

@@ -17,7 +17,7 @@ from callboard.connections.spoiled import spoiled
 from callboard.errors import BrokerUnavailable, ServiceUnavailable
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 
 KEYS = Keys()
 EVENT = "a key in Redis is of another type than Callboard gave it"
@@ -74,17 +74,17 @@ def test_a_list_is_refused_and_the_log_names_the_key(
 
 
 def test_the_archiver_waits_and_the_log_names_the_key(
-    runs: Runs, historian: Historian, redis_client: redis.Redis, told: Callable[[], list[str]]
+    runs: Runs, archiver: Archiver, redis_client: redis.Redis, told: Callable[[], list[str]]
 ) -> None:
     end(runs)
     redis_client.rename(KEYS.ended, "away")
     spoil(redis_client, KEYS.ended)
     for _ in range(2):
         with pytest.raises(BrokerUnavailable):
-            historian.turn()
+            archiver.turn()
     assert told() == [KEYS.ended]
     redis_client.rename("away", KEYS.ended)
-    assert historian.turn() == 1
+    assert archiver.turn() == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from callboard.connections.keys import Keys
 from callboard.runs.history import RUNS
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
-from worker.archive.archiver import Historian
+from worker.archive.archiver import Archiver
 
 KEYS = Keys()
 
@@ -140,7 +140,7 @@ def test_by_its_id_it_is_answered_with_a_reason(get: Get, spoiled: list[str]) ->
 
 def test_the_history_takes_all_others(
     runs: Runs,
-    historian: Historian,
+    archiver: Archiver,
     database: Database[dict[str, Any]],
     spoiled: list[str],
     redis_client: redis.Redis,
@@ -152,7 +152,7 @@ def test_the_history_takes_all_others(
     good = [end(runs) for _ in range(3)]
     for _ in range(10):
         forget_turn(redis_client)
-        historian.turn()
+        archiver.turn()
     assert not redis_client.exists(KEYS.ended)
     assert {row["_id"] for row in database[RUNS].find()} >= set(good)
     assert all(redis_client.ttl(f"callboard:run:{run_id}") > 0 for run_id in good)
@@ -206,13 +206,13 @@ SPOILED_DOCUMENTS: list[dict[str, Any]] = [
 def test_in_the_history_too(
     get: Get,
     runs: Runs,
-    historian: Historian,
+    archiver: Archiver,
     client: FlaskClient,
     database: Database[dict[str, Any]],
 ) -> None:
     good = [end(runs), end(runs)]
     spoiled = [end(runs) for _ in SPOILED_DOCUMENTS]
-    historian.turn()
+    archiver.turn()
     collection = database[RUNS]
     for run_id, change in zip(spoiled, SPOILED_DOCUMENTS, strict=True):
         collection.update_one({"_id": run_id}, {"$set": change})
@@ -241,14 +241,14 @@ class TestRotatedKeys:
             assert "SECRET_KEY" in rows(get)[run_id]["error"]
 
     def test_a_result_in_the_history_says_so(
-        self, get: Get, old: Runs, client: FlaskClient, make_historian: Callable[..., Historian],
+        self, get: Get, old: Runs, client: FlaskClient, make_archiver: Callable[..., Archiver],
         redis_client: redis.Redis, database: Database[dict[str, Any]],
         database_client: MongoClient[dict[str, Any]],
     ) -> None:  # fmt: skip
         from callboard.runs.history import History
 
         run_id = end(old)
-        make_historian(History(lambda: database, Sealer(("o" * 40,)))).turn()
+        make_archiver(History(lambda: database, Sealer(("o" * 40,)))).turn()
         for _ in range(2):  # with its record, and without
             told = get(f"/api/runs/{run_id}", "alice")
             assert told.status_code == 200
@@ -278,7 +278,7 @@ class TestParams:
     """They leave with the run, and the token with them."""
 
     def test_what_a_run_was_called_with_leaves_redis(
-        self, runs: Runs, historian: Historian, redis_client: redis.Redis
+        self, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
         calls = 20
         for number in range(calls):
@@ -291,7 +291,7 @@ class TestParams:
         redis_client.delete("callboard")
         while redis_client.llen(KEYS.ended):
             forget_turn(redis_client)
-            historian.turn()
+            archiver.turn()
         kept = sum(redis_client.memory_usage(key) or 0 for key in redis_client.scan_iter())
         assert kept < calls * 3_000
         assert runs.accept(
@@ -303,21 +303,21 @@ class TestParams:
         assert (record.outcome, record.caller, record.call) == (done(run_ids[0]), "alice", None)
 
     def test_the_history_keeps_them_sealed_without_the_token(
-        self, runs: Runs, make_historian: Callable[..., Historian],
+        self, runs: Runs, make_archiver: Callable[..., Archiver],
         database: Database[dict[str, Any]],
     ) -> None:  # fmt: skip
         from callboard.runs.history import History
 
         run_id = end(runs)
-        make_historian(History(lambda: database, SEALER, keep_params=True)).turn()
+        make_archiver(History(lambda: database, SEALER, keep_params=True)).turn()
         [row] = database[RUNS].find()
         assert b"canary" not in row["params"]
         assert SEALER.open("params", run_id, "work", row["params"]) == b'{"canary":"canary-param"}'
 
     def test_or_does_not(
-        self, runs: Runs, historian: Historian, database: Database[dict[str, Any]]
+        self, runs: Runs, archiver: Archiver, database: Database[dict[str, Any]]
     ) -> None:
         end(runs)
-        historian.turn()
+        archiver.turn()
         [row] = database[RUNS].find()
         assert "params" not in row

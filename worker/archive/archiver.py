@@ -1,11 +1,11 @@
-"""The historian: a thread of the worker's main process that moves ended runs into the history.
+"""The archiver: a thread of the worker's main process that moves ended runs into the history.
 
 It has connections of its own and a thread of its own, because the database may hang and the
 keeper must not. As long as runs end one after the other it moves few at a time, so that in a burst
 the database is there for the handlers; it stays less than about half a minute behind.
 
 Until a run is in the history its record stays in Redis, so nothing is lost while the database is
-away or no worker runs; the next historian goes on where one stopped.
+away or no worker runs; the next archiver goes on where one stopped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from callboard.runs.outcome import WORKER_LOST
 
 from ..services import Services
 
-__all__ = ["Historian", "HistorianStep"]
+__all__ = ["Archiver", "ArchiverStep"]
 
 TURN_SECONDS = 0.5
 AGAIN_SECONDS = 2.0  # while the database or the broker is away
-MINE_SECONDS = 10  # how long another worker's historian stays idle after this one's last turn
+MINE_SECONDS = 10  # how long another worker's archiver stays idle after this one's last turn
 HOUR = timedelta(hours=1)
 BATCH = 500  # runs
 FEW = 100  # runs of a turn in a burst
@@ -42,7 +42,7 @@ LOST_KEPT_SECONDS = 7 * 86_400  # how long a lost run's record stays, for `callb
 _log = structlog.get_logger("callboard.worker")
 
 
-class Historian:
+class Archiver:
     """Moves ended runs, a batch at a time."""
 
     def __init__(self, services: Services, history: History, keep_params: int) -> None:
@@ -59,7 +59,7 @@ class Historian:
 
     def start(self) -> None:
         """Start the thread."""
-        supervise("historian", self._run, self._stopped)
+        supervise("archiver", self._run, self._stopped)
 
     def stop(self) -> None:
         """Let the thread end; a batch that it has in hand is taken again by another."""
@@ -124,13 +124,13 @@ class Historian:
             try:
                 pause = 0.0 if self.turn() == BATCH else self._pause
             except CallboardError as error:
-                _log.warning("historian waits", why=str(error))
+                _log.warning("archiver waits", why=str(error))
                 pause = AGAIN_SECONDS
             self._stopped.wait(pause)
 
 
-class HistorianStep(bootsteps.StartStopStep):
-    """Starts the historian once the pool runs, and stops it before."""
+class ArchiverStep(bootsteps.StartStopStep):
+    """Starts the archiver once the pool runs, and stops it before."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -139,12 +139,12 @@ class HistorianStep(bootsteps.StartStopStep):
         services = worker.app.services
         keep = services.settings.keep_params
         history = History(services.store.database, services.sealer, keep_params=keep > 0)
-        self._historian = Historian(services, history, keep)
+        self._archiver = Archiver(services, history, keep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""
-        self._historian.start()
+        self._archiver.start()
 
     def stop(self, worker: Any) -> None:
         """Called by Celery."""
-        self._historian.stop()
+        self._archiver.stop()

@@ -64,7 +64,7 @@ class Beat:
         self._now = now or DatabaseClock(database)
         self._watch = ClockWatch("database")
         self._failed = ""  # what the last turn ended with, if that was no outage
-        self._presence = services.keys.beat + name
+        self._sign = services.keys.beat + name
         self._registry = services.registry
         self._declared = {schedule.name: schedule for schedule in services.registry.schedules}
         self._redis = services.connect()
@@ -99,10 +99,10 @@ class Beat:
         """Show a sign of life; none while turns fail."""
         if self._failed:
             why = f"failed: {self._failed}"
-            heartbeat.show_unready(self._redis, self._presence, why, ALIVE_SECONDS)
+            heartbeat.show_unready(self._redis, self._sign, why, ALIVE_SECONDS)
             return
         content = json.dumps({"ahead": round(self._now.ahead, 1)})
-        heartbeat.show(self._redis, self._presence, content, ALIVE_SECONDS)
+        heartbeat.show(self._redis, self._sign, content, ALIVE_SECONDS)
 
     def _turn(self) -> float:
         now = self._now()

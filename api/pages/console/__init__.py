@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, abort
 
-from ...services import services
+from ...services import current_services
 from ..files import page
 
 __all__ = ["console"]
@@ -32,14 +32,14 @@ console = Blueprint(
 
 @console.before_request
 def _require_console() -> None:
-    if not services().settings.serves("console"):
+    if not current_services().settings.serves("console"):
         abort(404)
 
 
 @console.get("/")
 def shell() -> Response:
     """The page, without data."""
-    settings = services().settings
+    settings = current_services().settings
     return page(
         "console.html", _POLICY, docs=settings.serves("docs"), development=settings.development
     )

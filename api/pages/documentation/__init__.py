@@ -14,7 +14,7 @@ from flask import Blueprint, Response, abort, current_app, request, send_from_di
 from callboard.errors import Unauthorized
 
 from ...call.calls import identify
-from ...services import services
+from ...services import current_services
 from ..files import page
 from ..openapi import build_document
 
@@ -45,12 +45,12 @@ def document() -> Response:
 
     The console reads its actions from it; where only that is served, a token is needed.
     """
-    settings = services().settings
+    settings = current_services().settings
     public = settings.serves("openapi") or settings.serves("docs")
     if not public and not settings.serves("console"):
         abort(404)
     if public:
-        services().limit_rate(None, "requests")
+        current_services().limit_rate(None, "requests")
     elif identify() is None:
         raise Unauthorized("no token", token_given=False)
     return Response(_document(request.root_path), mimetype="application/json")
@@ -58,7 +58,7 @@ def document() -> Response:
 
 @docs.before_request
 def _require_docs() -> None:
-    if not services().settings.serves("docs"):
+    if not current_services().settings.serves("docs"):
         abort(404)
 
 
@@ -80,6 +80,6 @@ def _document(prefix: str) -> str:
     """Written on its first use and, for another prefix, anew: there is hardly more than one."""
     kept: tuple[str, str] | None = current_app.extensions.get(_KEPT)
     if kept is None or kept[0] != prefix:
-        kept = prefix, json.dumps(build_document(services().registry, prefix))
+        kept = prefix, json.dumps(build_document(current_services().registry, prefix))
         current_app.extensions[_KEPT] = kept
     return kept[1]

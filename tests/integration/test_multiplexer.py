@@ -1,4 +1,4 @@
-"""The line that all requests of an API process share: replies go to whom they belong."""
+"""The connection that all requests of an API process share: replies go to whom they belong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from api.call import multiplexer
-from api.call.multiplexer import SharedLine
+from api.call.multiplexer import Multiplexer
 from callboard.processes import threads
 
 ECHO = "redis.call('INCR', 'echoed:' .. ARGV[1]) return ARGV[1]"
@@ -27,15 +27,15 @@ SHA = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()
 Eventually = Callable[..., None]
 
 
-class Line:
-    """A line whose messages are kept."""
+class Given:
+    """A multiplexer whose messages are kept."""
 
     def __init__(self, url: str) -> None:
         self.client = redis.Redis.from_url(url, socket_timeout=1.5, socket_connect_timeout=1.5)
-        self.channel = f"line:{uuid4().hex}"
+        self.channel = f"given:{uuid4().hex}"
         self.messages: list[bytes] = []
         self.turns = 0
-        self.shared = SharedLine(
+        self.multiplexer = Multiplexer(
             self.client, self.channel, scripts=[ECHO], on_message=self.messages.append,
             on_turn=self._count,
         )  # fmt: skip
@@ -45,7 +45,7 @@ class Line:
 
     def post(self, *command: Any) -> Future[Any]:
         told: Future[Any] = Future()
-        self.shared.post(command, told.set_result)
+        self.multiplexer.post(command, told.set_result)
         return told
 
     def echo(self, text: str) -> Future[Any]:
@@ -53,91 +53,91 @@ class Line:
 
 
 @pytest.fixture
-def line(redis_url: str) -> Iterator[Line]:
-    line = Line(redis_url)
-    yield line
-    line.shared.close()
+def given(redis_url: str) -> Iterator[Given]:
+    given = Given(redis_url)
+    yield given
+    given.multiplexer.close()
 
 
-def test_each_of_many_callers_gets_its_own_reply(line: Line) -> None:
+def test_each_of_many_callers_gets_its_own_reply(given: Given) -> None:
     def call(number: int) -> bool:
         texts = [f"{number}-{i}" for i in range(200)]
-        return all(line.echo(text).result(5) == text.encode() for text in texts)
+        return all(given.echo(text).result(5) == text.encode() for text in texts)
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(call, range(16)))
 
 
-def test_an_error_is_its_callers_alone(line: Line) -> None:
-    right, wrong = line.echo("right"), line.post("NO SUCH COMMAND")
-    after = line.echo("after")
+def test_an_error_is_its_callers_alone(given: Given) -> None:
+    right, wrong = given.echo("right"), given.post("NO SUCH COMMAND")
+    after = given.echo("after")
     assert isinstance(wrong.result(5), redis.ResponseError)
     assert (right.result(5), after.result(5)) == (b"right", b"after")
 
 
-def test_a_cut_connection_is_replaced(line: Line, redis_client: redis.Redis) -> None:
+def test_a_cut_connection_is_replaced(given: Given, redis_client: redis.Redis) -> None:
     for number in range(5):
-        assert line.echo(str(number)).result(5) == str(number).encode()
+        assert given.echo(str(number)).result(5) == str(number).encode()
         redis_client.client_kill_filter(_type="pubsub", skipme=True)
 
 
-def test_what_was_not_answered_is_sent_once_more(line: Line, redis_client: redis.Redis) -> None:
-    assert line.echo("before").result(5) == b"before"
+def test_what_was_not_answered_is_sent_once_more(given: Given, redis_client: redis.Redis) -> None:
+    assert given.echo("before").result(5) == b"before"
     redis_client.client_pause(10_000, all=False)  # writes only
-    told = line.echo("again")
+    told = given.echo("again")
     redis_client.client_kill_filter(_type="pubsub", skipme=True)
     redis_client.client_unpause()
     assert told.result(5) == b"again"
 
 
 def test_a_server_that_has_forgotten_the_script_is_told_it(
-    line: Line, redis_client: redis.Redis
+    given: Given, redis_client: redis.Redis
 ) -> None:
-    assert line.echo("before").result(5) == b"before"
+    assert given.echo("before").result(5) == b"before"
     redis_client.script_flush()
-    assert line.echo("after").result(5) == b"after"
+    assert given.echo("after").result(5) == b"after"
 
 
 def test_messages_come_among_replies(
-    line: Line, redis_client: redis.Redis, eventually: Eventually
+    given: Given, redis_client: redis.Redis, eventually: Eventually
 ) -> None:
-    assert line.echo("subscribed").result(5)
+    assert given.echo("subscribed").result(5)
     for number in range(100):
-        redis_client.publish(line.channel, f"message {number}")
-        assert line.echo(str(number)).result(5) == str(number).encode()
-    eventually(lambda: line.messages == [b"message %d" % n for n in range(100)])
+        redis_client.publish(given.channel, f"message {number}")
+        assert given.echo(str(number)).result(5) == str(number).encode()
+    eventually(lambda: given.messages == [b"message %d" % n for n in range(100)])
 
 
 def test_each_connection_begins_with_a_turn(
-    line: Line, redis_client: redis.Redis, eventually: Eventually
+    given: Given, redis_client: redis.Redis, eventually: Eventually
 ) -> None:
-    assert line.echo("connected").result(5)
-    eventually(lambda: line.turns == 1)
+    assert given.echo("connected").result(5)
+    eventually(lambda: given.turns == 1)
     redis_client.client_kill_filter(_type="pubsub", skipme=True)
-    eventually(lambda: line.turns == 2)
+    eventually(lambda: given.turns == 2)
 
 
 def test_where_no_broker_is_an_order_is_told_so_soon() -> None:
-    line = Line("redis://127.0.0.1:1/0")
+    given = Given("redis://127.0.0.1:1/0")
     try:
-        assert isinstance(line.echo("nobody").result(2), redis.ConnectionError)
+        assert isinstance(given.echo("nobody").result(2), redis.ConnectionError)
     finally:
-        line.shared.close()
+        given.multiplexer.close()
 
 
 def test_an_order_that_was_given_up_is_not_sent_again(
-    line: Line, redis_client: redis.Redis, eventually: Eventually
+    given: Given, redis_client: redis.Redis, eventually: Eventually
 ) -> None:
     """The server hangs; its caller was told so. What comes later does not wait behind it."""
-    assert line.echo("before").result(5)
+    assert given.echo("before").result(5)
     pid = redis_client.info("server")["process_id"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        order = line.shared.post(("EVALSHA", SHA, 0, "given-up"), pytest.fail)
-        line.shared.give_up(order)
+        order = given.multiplexer.post(("EVALSHA", SHA, 0, "given-up"), pytest.fail)
+        given.multiplexer.give_up(order)
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: line.echo("after").result(5) == b"after")
+    eventually(lambda: given.echo("after").result(5) == b"after")
     assert int(redis_client.get("echoed:given-up") or 0) <= 1
 
 
@@ -177,10 +177,10 @@ def test_a_broker_that_stays_away_costs_no_memory(
 ) -> None:
     monkeypatch.setattr(multiplexer, "RECONNECT_SECONDS", 0.0)
     tries = []
-    put_down = SharedLine._put_down
-    monkeypatch.setattr(SharedLine, "_put_down", lambda *given: tries.append(1) or put_down(*given))
+    put_down = Multiplexer._put_down
+    monkeypatch.setattr(Multiplexer, "_put_down", lambda *a: tries.append(1) or put_down(*a))
     with broker() as port:
-        line = Line(f"redis://127.0.0.1:{port}/0")
+        given = Given(f"redis://127.0.0.1:{port}/0")
         try:
             eventually(lambda: len(tries) > 100)
             tracemalloc.start()
@@ -192,19 +192,19 @@ def test_a_broker_that_stays_away_costs_no_memory(
             assert grown / (len(tries) - begun) < 1024  # bytes a try; a connection has 38 KiB
         finally:
             tracemalloc.stop()
-            line.shared.close()
-            line.client.close()
+            given.multiplexer.close()
+            given.client.close()
 
 
 def test_a_callback_that_raises_costs_nobody_else_the_line(
-    line: Line, redis_client: redis.Redis, eventually: Eventually
+    given: Given, redis_client: redis.Redis, eventually: Eventually
 ) -> None:
     def broken(_: bytes) -> None:
         raise KeyError("what")
 
-    assert line.echo("before").result(5)
-    line.shared._on_message = broken
-    redis_client.publish(line.channel, "a message")
+    assert given.echo("before").result(5)
+    given.multiplexer._on_message = broken
+    redis_client.publish(given.channel, "a message")
     eventually(lambda: "replies" in threads.down())
-    line.shared._on_message = line.messages.append
-    assert line.echo("after").result(5) == b"after"
+    given.multiplexer._on_message = given.messages.append
+    assert given.echo("after").result(5) == b"after"
