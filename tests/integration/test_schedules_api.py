@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def ask(app: ScheduledApp, make_token: Callable[..., str]) -> Ask:
+def ask(app: ScheduledApp, make_token: Callable[..., str]) -> Iterator[Ask]:
     """Asks the API: ``ask("GET", "/s/history", sub="alice")``; ``sub=None`` without a token."""
     registry = Registry(actions={"work": work}, schedules=(EACH_MINUTE, DIGEST))
     api = create_app(app.settings, registry)
@@ -32,7 +32,8 @@ def ask(app: ScheduledApp, make_token: Callable[..., str]) -> Ask:
         headers = {"Authorization": f"Bearer {make_token(sub)}"} if sub else {}
         return client.open(f"/api/schedules{path}", method=method, headers=headers)
 
-    return ask
+    yield ask
+    api.extensions["callboard"].close()
 
 
 ROUTES = [
