@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from ended_runs import SEALER, done, work
+from ended_runs import done, work
 from flask.testing import FlaskClient
 
 from api.call.replies import HungUp
@@ -36,15 +36,16 @@ def client(api: Api) -> FlaskClient:
 
 
 @pytest.fixture
-def services(client: FlaskClient) -> Services:
+def services(client: FlaskClient) -> Iterator[Services]:
     found: Services = client.application.extensions["callboard"]
-    return found
+    yield found
+    found.runs._line.close()
 
 
 @pytest.fixture
-def run_id(redis_client: redis.Redis) -> str:
+def run_id(runs: Runs) -> str:
     """A run of alice's that is running."""
-    return started(Runs(redis_client, SEALER, KEYS))
+    return started(runs)
 
 
 def started(runs: Runs, caller: str | None = "alice") -> str:
