@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from callboard.connections.applications import Presence, Process
 from callboard.errors import ConfigurationError
 from callboard.layout import API
 from callboard.log import printed
@@ -96,6 +98,10 @@ def post_worker_init(worker: Any) -> None:
         per_address=services.settings.connections_per_address, hung_up=services.replies.hung_up
     )
     supervise("end of waits", lambda: _let_go_at_the_end(worker), threading.Event())
+    settings, stopped = services.settings, threading.Event()
+    me = Process.of(settings, f"API {socket.gethostname()}:{worker.pid}")
+    presence = Presence(services.redis, settings.keys, me)
+    supervise("namespace", lambda: presence.run(stopped), stopped)
 
 
 def _let_go_at_the_end(worker: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from callboard.stack.ready import transaction_commits
 
 if TYPE_CHECKING:
     import redis
+
+    from callboard.connections.applications import Process
 
 __all__ = ["doctor"]
 
@@ -40,6 +42,7 @@ def doctor(as_json: bool, data_dir: Path) -> None:
         ("broker", _broker),
         ("keys", _keys),
         ("database", _database),
+        ("namespace", _namespace),
         ("worker", _worker),
         ("beat", _beat),
         ("clocks", _clocks),
@@ -127,6 +130,32 @@ def _database() -> str:
     return f"commits a transaction in {seconds * 1000:.0f} ms"
 
 
+def _namespace() -> str:
+    from callboard.connections import applications
+
+    settings = get_settings()
+    me, seen = _me(), applications.processes(_redis(), settings.keys)
+    if found := applications.strangers(me, seen):
+        raise ServiceUnavailable(applications.told(me, found, settings.keys))
+    return f"{settings.namespace}, {len(seen)} processes, all of this application"
+
+
+def _me() -> Process:
+    from callboard.connections.applications import Process
+
+    return Process.of(get_settings(), "doctor")
+
+
+def _ours(kind: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are not another application's alone."""
+    from callboard.connections import applications
+
+    me, seen = _me(), applications.processes(_redis(), get_settings().keys)
+    theirs = {process.name for process in applications.strangers(me, seen)}
+    theirs -= {process.name for process in seen if not me.differs(process)}
+    return sorted(name for name in names if f"{kind} {name}" not in theirs)
+
+
 def _worker() -> str:
     """Ask over the broker, as the real app: it knows how its workers listen."""
     from callboard.connections import heartbeat
@@ -140,20 +169,22 @@ def _worker() -> str:
             check=False,
             timeout=30,
         )
-        names = sorted(json.loads(done.stdout.splitlines()[-1]))
+        names = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError, subprocess.TimeoutExpired) as error:
         seen = heartbeat.seen(_redis(), get_settings().keys.worker)
         hint = f"; seen a moment ago: {', '.join(seen)}" if seen else ""
         raise ServiceUnavailable(f"no worker answers{hint}") from error
     _require_ready("worker", get_settings().keys.worker)
-    return f"{', '.join(names)} answers"
+    if not (ours := _ours("worker", names)):
+        raise ServiceUnavailable("no worker of this application answers, those of another do")
+    return f"{', '.join(ours)} answers"
 
 
 def _beat() -> str:
     from callboard.connections import heartbeat
 
     _require_ready("beat", get_settings().keys.beat)
-    if not heartbeat.seen(_redis(), get_settings().keys.beat):
+    if not _ours("beat", heartbeat.seen(_redis(), get_settings().keys.beat)):
         raise ServiceUnavailable("no beat is alive: schedules do not fire")
     return "alive"
 

@@ -9,6 +9,7 @@ waits for what another waits for:
 - sweep: sends lost wake-ups again
 - fence: kills the child of a claim that could not be renewed
 - heartbeat: shows that the worker lives, and that no thread of it is dead
+- namespace: shows whose worker it is, and tells of other applications in its namespace
 
 They live until the pool has drained, through reconnects of Celery's consumer and through a graceful
 stop.
@@ -28,6 +29,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 
+from callboard.connections.applications import Presence, Process
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 
@@ -70,6 +72,8 @@ class Keeper:
         self._heartbeat = Heartbeat(
             client, services.keys.worker + hostname, services.registry.queues
         )
+        me = Process.of(settings, f"worker {hostname}")
+        self._presence = Presence(client, services.keys, me)
         self._grace = settings.stop_grace
         self._drain_until: float | None = None
         self._stopped = threading.Event()
@@ -118,6 +122,7 @@ class Keeper:
         self._supervise("stopping", self._stop)
         self._supervise("sessions", partial(self._sessions.run, self._stopped))
         self._supervise("heartbeat", partial(self._heartbeat.run, self._stopped))
+        self._supervise("namespace", partial(self._presence.run, self._stopped))
 
     def _repeat(self, name: str, turn: Callable[[], object], pause: float) -> None:
         wait = partial(self._stopped.wait, pause)

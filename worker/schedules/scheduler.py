@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any
 
 import structlog
 from celery.beat import Scheduler
 
+from callboard.connections.applications import Presence, Process
 from callboard.errors import CallboardError
+from callboard.processes.threads import supervise
 
 from .beat import Beat
 
@@ -25,6 +29,9 @@ class ActionScheduler(Scheduler):
         """Called by Celery once, before the first `tick`. Does no I/O."""
         services = self.app.services
         self._beat = Beat(services, self.app.oid)
+        me = Process.of(services.settings, f"beat {self.app.oid}")
+        presence, stopped = Presence(services.connect(), services.keys, me), threading.Event()
+        supervise("namespace", partial(presence.run, stopped), stopped)
         names = [schedule.name for schedule in services.registry.schedules]
         _log.info("beat ready", schedules=names)
 
