@@ -318,6 +318,7 @@ class TestDoctor:
         def broken(*_: Any) -> None:
             raise KeyError("what")
 
+        monkeypatch.setattr("worker.schedules.beat.ALIVE_SECONDS", 60)  # doctor takes a while
         beat = app.beat(EACH_MINUTE)
         assert heartbeat.seen(redis_client, KEYS.beat) == ["beat"]
         monkeypatch.setattr(beat, "_states", broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -499,7 +500,8 @@ class TestOutages:
             app.move_database_away(monkeypatch)
         celery = Celery(set_as_current=False)
         celery.services = app.services(EACH_MINUTE)
-        assert ActionScheduler(celery).tick() == 1.0
+        with closing(ActionScheduler(celery)) as scheduler:
+            assert scheduler.tick() == 1.0
 
     def test_whatever_a_turn_raises_the_scheduler_goes_on(
         self, app: ScheduledApp, monkeypatch: pytest.MonkeyPatch
@@ -509,11 +511,11 @@ class TestOutages:
 
         celery = Celery(set_as_current=False)
         celery.services = app.services(EACH_MINUTE)
-        scheduler = ActionScheduler(celery)
-        with monkeypatch.context() as patch:
-            patch.setattr(Fires, "open", broken)
-            assert scheduler.tick() == 1.0
-        assert scheduler.tick() <= 1.0
+        with closing(ActionScheduler(celery)) as scheduler:
+            with monkeypatch.context() as patch:
+                patch.setattr(Fires, "open", broken)
+                assert scheduler.tick() == 1.0
+            assert scheduler.tick() <= 1.0
         assert list(app.schedules.states()) == ["s"]
 
     def test_a_schedule_that_fails_costs_no_other_a_fire(

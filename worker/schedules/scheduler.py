@@ -10,6 +10,7 @@ import structlog
 from celery.beat import Scheduler
 
 from callboard.connections.applications import Presence, Process
+from callboard.connections.redis import TIMEOUT
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
 
@@ -30,8 +31,9 @@ class ActionScheduler(Scheduler):
         services = self.app.services
         self._beat = Beat(services, self.app.oid)
         me = Process.of(services.settings, f"beat {self.app.oid}")
-        presence, stopped = Presence(services.connect(), services.keys, me), threading.Event()
-        supervise("namespace", partial(presence.run, stopped), stopped)
+        presence = Presence(services.connect(), services.keys, me)
+        self._stopped = threading.Event()
+        self._shown = supervise("namespace", partial(presence.run, self._stopped), self._stopped)
         names = [schedule.name for schedule in services.registry.schedules]
         _log.info("beat ready", schedules=names)
 
@@ -45,3 +47,9 @@ class ActionScheduler(Scheduler):
         except Exception as error:  # noqa: BLE001 - a beat that ends fires nothing
             _log.error("beat failed", exc_info=error)
             return AGAIN_SECONDS
+
+    def close(self) -> None:
+        """Called by Celery at the end."""
+        self._stopped.set()
+        self._shown.join(TIMEOUT)
+        super().close()
