@@ -17,7 +17,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from callboard.connections.applications import Presence, Process
+from callboard.applications import Presence, Process
 from callboard.errors import ConfigurationError
 from callboard.layout import API
 from callboard.log import printed

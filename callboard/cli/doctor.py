@@ -23,7 +23,7 @@ from callboard.stack.ready import transaction_commits
 if TYPE_CHECKING:
     import redis
 
-    from callboard.connections.applications import Process
+    from callboard.applications import Process
 
 __all__ = ["doctor"]
 
@@ -131,7 +131,7 @@ def _database() -> str:
 
 
 def _namespace() -> str:
-    from callboard.connections import applications
+    from callboard import applications
 
     settings = get_settings()
     me, seen = _me(), applications.processes(_redis(), settings.keys)
@@ -141,14 +141,14 @@ def _namespace() -> str:
 
 
 def _me() -> Process:
-    from callboard.connections.applications import Process
+    from callboard.applications import Process
 
     return Process.of(get_settings(), "doctor")
 
 
 def _ours(kind: str, names: Iterable[str]) -> list[str]:
     """Those of ``names`` that are not another application's alone."""
-    from callboard.connections import applications
+    from callboard import applications
 
     me, seen = _me(), applications.processes(_redis(), get_settings().keys)
     theirs = {process.name for process in applications.strangers(me, seen)}

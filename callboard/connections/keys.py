@@ -32,7 +32,7 @@ class Keys:
         self.sweep = f"{own}sweep"  # whose turn it is, as with the next
         self.archiver = f"{own}archiver"
         self.rate = f"{own}rate"  # then what `limits` puts behind it
-        self.applications = f"{own}applications"  # see `callboard.connections.applications`
+        self.applications = f"{own}applications"  # see `callboard.applications`
         self.worker = f"{own}worker:"  # then the worker's host name
         self.beat = f"{own}beat:"  # then the beat's host name
         self.unready = f"{own}unready:"  # then the key that is not shown

@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from scheduled_app import ScheduledApp
 from structlog.testing import capture_logs
 
-from callboard.cli.doctor import doctor
-from callboard.connections import heartbeat
-from callboard.connections.applications import (
+from callboard.applications import (
     ALIVE_SECONDS,
     Presence,
     Process,
     processes,
     strangers,
 )
+from callboard.cli.doctor import doctor
+from callboard.connections import heartbeat
 from callboard.connections.keys import Keys
 from callboard.settings import Settings
 

@@ -27,7 +27,7 @@ LAYERS = (
     ("clock", "sdk"),
     ("runs",),
     ("registry", "schedules"),
-    ("preflight", "producer", "programs"),
+    ("applications", "preflight", "producer", "programs"),
     ("client", "__init__"),
     ("stack",),
     ("cli", "testing"),

@@ -29,7 +29,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 
-from callboard.connections.applications import Presence, Process
+from callboard.applications import Presence, Process
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from callboard.connections.applications import Presence, Process
+from callboard.applications import Presence, Process
 from callboard.connections.redis import TIMEOUT
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
