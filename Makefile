@@ -44,8 +44,8 @@ test: install
 wheel-test: install
 	@$(BIN)/pytest tests/wheel $(ARGS)
 
-# With the oldest and with the newest packages that pyproject.toml admits, not those of the locks;
-# a warning of an old package is no error.
+# With the oldest and with the newest packages that pyproject.toml admits, not those of the locks.
+# A warning of an old package is no error, and a tool of the tests that needs a newer one is skipped.
 test-lowest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
 test-lowest test-newest: install
@@ -57,7 +57,7 @@ test-lowest test-newest: install
 	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -r build/$@.txt
 	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -c build/$@.txt --group dev
 	@$(BIN)/uv pip install --quiet --python build/$@ --no-deps --no-build-isolation -e .
-	@build/$@/bin/pytest -W default::DeprecationWarning tests/unit tests/integration $(ARGS)
+	@CI= build/$@/bin/pytest -W default::DeprecationWarning tests/unit tests/integration $(ARGS)
 
 check: install
 	@$(BIN)/ruff check .

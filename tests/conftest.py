@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -128,7 +129,7 @@ def eventually() -> Callable[..., None]:
 @pytest.fixture
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """A client of the empty Redis."""
-    with redis.Redis.from_url(redis_url) as client:
+    with redis.Redis.from_url(redis_url, protocol=3) as client:
         yield client
 
 
@@ -169,6 +170,25 @@ def installed() -> Callable[[str], None]:
             _cannot(f"needs {module}, which is not installed")
 
     return require
+
+
+@pytest.fixture(scope="session")
+def check_compose() -> Callable[[Path], None]:
+    """Checks that a compose file fits the specification: ``check_compose(file)``."""
+    try:
+        importlib.import_module("check_jsonschema")
+    except Exception as error:  # noqa: BLE001 - it needs a newer click than Callboard does
+        _cannot(f"check_jsonschema does not work with the packages installed: {error}")
+
+    def check(file: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
+             str(file)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return check
 
 
 def _cannot(reason: str) -> NoReturn:
