@@ -31,7 +31,9 @@ class Given:
     """A multiplexer whose messages are kept."""
 
     def __init__(self, url: str) -> None:
-        self.client = redis.Redis.from_url(url, socket_timeout=1.5, socket_connect_timeout=1.5)
+        self.client = redis.Redis.from_url(
+            url, protocol=3, socket_timeout=1.5, socket_connect_timeout=1.5
+        )
         self.channel = f"given:{uuid4().hex}"
         self.messages: list[bytes] = []
         self.turns = 0
