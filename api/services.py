@@ -17,8 +17,9 @@ from callboard.registry import Registry
 from callboard.runs.history import History, PastRun
 from callboard.runs.listing import RunList
 from callboard.runs.live import Live
+from callboard.runs.record import RunRecord
 from callboard.runs.seal import Sealer
-from callboard.runs.store import RunRecord, Runs
+from callboard.runs.store import Runs
 from callboard.settings import Settings
 
 from .call.limits import Kind, RateLimit

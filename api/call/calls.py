@@ -15,8 +15,9 @@ from callboard import strict_json
 from callboard.errors import BadRequest, SealError
 from callboard.runs.idempotency import scoped
 from callboard.runs.outcome import Outcome
+from callboard.runs.record import unreadable
 from callboard.runs.seal import Call
-from callboard.runs.store import Accepted, unreadable
+from callboard.runs.store import Accepted
 from callboard.sdk.action import Action
 from callboard.settings import Settings
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from callboard.errors import BadRequest, Unauthorized
 from callboard.runs.listing import RunFilter
-from callboard.runs.store import Status
+from callboard.runs.record import Status
 
 from ..call.calls import identify
 from ..errors import envelope

@@ -7,7 +7,7 @@ from typing import Any
 
 from callboard import strict_json
 from callboard.runs.history import PastRun
-from callboard.runs.store import RunRecord, unreadable
+from callboard.runs.record import RunRecord, unreadable
 
 __all__ = ["listed", "shown"]
 

@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request
 from callboard.errors import NotRetryable, ServiceUnavailable
 from callboard.runs.history import PastRun
 from callboard.runs.outcome import Outcome
+from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
-from callboard.runs.store import RunRecord
 from callboard.sdk.action import Action
 
 from ..call.calls import identify

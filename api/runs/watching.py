@@ -19,7 +19,8 @@ from weakref import WeakValueDictionary
 
 from callboard.errors import CallboardError, RateLimited
 from callboard.runs.history import PastRun
-from callboard.runs.store import RunRecord, Runs
+from callboard.runs.record import RunRecord
+from callboard.runs.store import Runs
 
 from ..call.replies import HungUp, Replies, Watcher
 from .view import shown

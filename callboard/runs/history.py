@@ -28,8 +28,8 @@ from callboard.errors import SealError
 from callboard.runs.ended import EndedRun
 from callboard.runs.live import Position
 from callboard.runs.outcome import WORKER_LOST, Outcome
+from callboard.runs.record import STATUSES, Status, readable
 from callboard.runs.seal import Call, Kind, Sealer, origin_of
-from callboard.runs.store import STATUSES, Status, readable
 
 __all__ = ["RUNS", "History", "PastRun"]
 

@@ -19,7 +19,8 @@ from callboard.errors import BadRequest, SealError
 from callboard.runs.history import History, PastRun
 from callboard.runs.live import Live, Position
 from callboard.runs.outcome import WORKER_LOST
-from callboard.runs.store import RunRecord, Runs
+from callboard.runs.record import RunRecord
+from callboard.runs.store import Runs
 
 __all__ = ["RunFilter", "RunList"]
 

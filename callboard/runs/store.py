@@ -6,39 +6,25 @@ who changes what. What it holds of the call and of the result is sealed (`callbo
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 import redis
 
 from callboard.connections.keys import Keys
 from callboard.connections.redis import Line, guarded, of_type
-from callboard.errors import KeyReused, NewerFormat, QueueFull, SealError
+from callboard.errors import KeyReused, QueueFull, SealError
 from callboard.runs import message
 from callboard.runs.counters import observation
-from callboard.runs.format import newer
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
+from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.scripts import scripts
-from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer, origin_of
+from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer
 from callboard.sdk.action import Action
 
-__all__ = [
-    "STATUSES",
-    "Accepted",
-    "Claim",
-    "RunRecord",
-    "Runs",
-    "Status",
-    "Take",
-    "known",
-    "readable",
-    "unreadable",
-]
-
-Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+__all__ = ["Accepted", "Claim", "Runs", "Take"]
 
 ERROR_LENGTH = 500  # characters of an error, where lists show it
 WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
@@ -51,12 +37,6 @@ class Accepted(NamedTuple):
     run_id: str
     joined: bool  # True: an idempotency key led to a run that exists
 
-
-STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
-_ROW = (
-    *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
-    *(b"attempt", b"lost", b"error", b"v"),
-)  # of a record, what a list shows
 
 Take = Callable[[], bytes | None]
 """Takes the message that was asked for before; None if none has come."""
@@ -81,27 +61,6 @@ class Claim:
     def is_held(self) -> bool:
         """Whether the run is the claimer's."""
         return self.state in ("claimed", "lost", "canceled")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """A run as it stands, opened. Times are epoch milliseconds. A row of a list has no more than
-    the fields up to ``error``."""
-
-    id: str
-    action: str
-    status: Status
-    caller: str | None  # who asked for it; None for an anonymous caller
-    acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
-    enqueued: int
-    started: int | None
-    ended: int | None
-    attempt: int
-    lost: int
-    error: str | None  # why it failed, as its caller is told; None while it has not
-    outcome: Outcome | None = None  # set once the run has ended
-    progress: bytes | None = None  # JSON of {"fraction", "message"}
-    call: Call | None = None  # what it was called with, as long as it may (start again)
 
 
 class Runs:
@@ -339,7 +298,7 @@ class Runs:
         """The run as it stands, or None; raises `SealError` for one that cannot be read."""
         with guarded():
             [values] = self._replies("hgetall", [run_id])
-        return self._opened(run_id, values) if values else None
+        return open_record(self.sealer, run_id, values) if values else None
 
     def rows(self, run_ids: Sequence[str]) -> list[RunRecord | SealError | None]:
         """These runs as a list shows them, without call, result and progress.
@@ -347,8 +306,8 @@ class Runs:
         None for a run without a record, the error for one that cannot be read.
         """
         with guarded():
-            found = self._replies("hmget", run_ids, _ROW)
-        rows = [dict(zip(_ROW, values, strict=True)) if values else {} for values in found]
+            found = self._replies("hmget", run_ids, ROW)
+        rows = [dict(zip(ROW, values, strict=True)) if values else {} for values in found]
         return [self._row(run_id, row) for run_id, row in zip(run_ids, rows, strict=True)]
 
     def results(self, runs: Iterable[str]) -> dict[str, bytes]:
@@ -368,61 +327,17 @@ class Runs:
 
     def open_result(self, run_id: str, action: str, sealed: bytes) -> Outcome:
         """A sealed result, as it came in a reply or stands in the record."""
-        return Outcome.from_bytes(self.sealer.open("result", run_id, action, sealed))
-
-    def _opened(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
-        """The whole record; raises `SealError`."""
-        known(run_id, values)
-        with readable(run_id):
-            action = values[b"action"].decode()
-            result, progress = values.get(b"result"), values.get(b"progress")
-            outcome = self.open_result(run_id, action, result) if result else None
-            return RunRecord(
-                **self._common(run_id, action, values),
-                error=outcome.error if outcome else None,
-                outcome=outcome,
-                progress=self._opened_progress(run_id, action, progress),
-                call=self._opened_call(run_id, action, values.get(b"seal")),
-            )
+        return open_result(self.sealer, run_id, action, sealed)
 
     def _row(self, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord | SealError | None:
         if not values.get(b"status"):
             return None
         try:
-            known(run_id, values)
             if not values[b"origin"]:  # of a version that had none
                 return self.read(run_id)
-            with readable(run_id):
-                action, error = values[b"action"].decode(), values[b"error"]
-                told = self.sealer.open("error", run_id, action, error).decode() if error else None
-                return RunRecord(**self._common(run_id, action, values), error=told)
+            return open_row(self.sealer, run_id, values)
         except SealError as error:
             return error
-
-    def _common(self, run_id: str, action: str, values: Mapping[bytes, bytes]) -> dict[str, Any]:
-        """What rows and whole records have."""
-        origin = origin_of(self.sealer, run_id, action, values)
-        enqueued = _number(values[b"enqueued"])
-        if enqueued is None:
-            raise ValueError("no time of enqueuing")
-        return {
-            "id": run_id,
-            "action": action,
-            "status": STATUSES[values[b"status"].decode()],
-            "caller": origin.caller,
-            "acceptance": origin.acceptance,
-            "enqueued": enqueued,
-            "started": _number(values.get(b"started")),
-            "ended": _number(values.get(b"ended")),
-            "attempt": _number(values.get(b"attempt")) or 0,
-            "lost": _number(values.get(b"lost")) or 0,
-        }
-
-    def _opened_progress(self, run_id: str, action: str, sealed: bytes | None) -> bytes | None:
-        return self.sealer.open("progress", run_id, action, sealed) if sealed else None
-
-    def _opened_call(self, run_id: str, action: str, sealed: bytes | None) -> Call | None:
-        return Call.from_json(self.sealer.open("call", run_id, action, sealed)) if sealed else None
 
     def _run_and_open(self, run_id: str) -> list[str]:
         """The keys that most scripts begin with."""
@@ -451,42 +366,3 @@ class Runs:
 
 def _text(values: Iterable[bytes]) -> list[str]:
     return [value.decode(errors="replace") for value in values]
-
-
-@contextlib.contextmanager
-def readable(run_id: str) -> Iterator[None]:
-    """Whatever is found in it that Callboard never wrote makes a run one that cannot be read:
-    `SealError`."""
-    try:
-        yield
-    except (
-        *(SealError, LookupError, ValueError, TypeError),
-        *(AttributeError, OverflowError, RecursionError),
-    ) as error:
-        raise SealError(unreadable(run_id)) from error
-
-
-def known(run_id: str, values: Mapping[bytes, bytes | None]) -> None:
-    """Raises `NewerFormat` for a record of a version that is not known here."""
-    if version := newer(values.get(b"v")):
-        raise NewerFormat(
-            f"Run {run_id} was written by a newer version of Callboard (format {version}). "
-            "Ask again once this server is upgraded, too."
-        )
-
-
-def unreadable(run_id: str) -> str:
-    """What is said of a run whose record, or a part of it, does not open."""
-    return (
-        f"Run {run_id} can no longer be read: no key of SECRET_KEY opens it, or it was altered. "
-        "Put the key that it was sealed with back into SECRET_KEY, or call the action again."
-    )
-
-
-def _number(value: bytes | None) -> int | None:
-    """A count or a time (epoch milliseconds); raises ValueError for what is neither."""
-    if value is None:
-        return None
-    if len(value) > 14 or not value.isdigit():
-        raise ValueError("no number of ours")
-    return int(value)

@@ -10,9 +10,9 @@ import pytest
 from scheduled_app import STARTED, ScheduledApp, work
 
 from callboard.runs.outcome import WORKER_LOST, Outcome
+from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
 from callboard.runs.seal import Call
-from callboard.runs.store import RunRecord
 from worker.runs import execution
 from worker.runs.execution import execute
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from callboard.runs.store import Status
+from callboard.runs.record import Status
 
 __all__ = ["COMPONENTS", "RESERVED", "data_envelope", "failures", "nullable", "ref", "responds"]
 
