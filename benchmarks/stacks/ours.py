@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from benchmarks.stacks.base import HOST, Request, Site, Stack
-from callboard.sdk.action import DEFAULT_QUEUE
+from callboard.sdk.options import DEFAULT_QUEUE
 from callboard.settings import default_workers
 from callboard.stack.environment import development_environment
 from callboard.stack.process import Program

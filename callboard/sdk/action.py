@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, overload
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext
+from callboard.sdk.options import Options, is_name
 from callboard.sdk.params import Params
 from callboard.sdk.results import ActionResult
 from callboard.sdk.retry import Retry
 
-__all__ = ["DEFAULT_QUEUE", "Action", "action"]
-
-DEFAULT_QUEUE = "callboard"
-MAX_TIMEOUT = 86_400.0  # seconds: a run must end before its seal expires
+__all__ = ["Action", "action"]
 
 Handler = Callable[..., ActionResult[Any]]
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(Options):
     """A handler and how it runs."""
 
     name: str
     handler: Handler
     params: Params | None  # of the handler's second parameter; None: it takes (ctx)
-    owner_only: bool
-    anonymous: bool  # callable without a token
-    transaction: bool
-    timeout: float  # seconds, hard
-    retry: Retry | None
     queue: str
-    on_worker_lost: Literal["rerun", "fail"]
     where: str  # "file:line", for messages
 
     @property
@@ -104,14 +93,15 @@ def action(name: Any = None, **options: Any) -> Any:
     Raises `ConfigurationError`, with file and line, for an option or a handler that cannot work.
     """
     _require_known(options, sys._getframe(1))
+    given = Options(**options)
     if callable(name):
-        return _build(name, None, **options)
-    return lambda handler: _build(handler, name, **options)
+        return _build(name, None, given)
+    return lambda handler: _build(handler, name, given)
 
 
 def _require_known(options: Mapping[str, Any], caller: FrameType) -> None:
     """Refuse an option that `action` does not have; ``caller``: the frame that gave it."""
-    known = [name for name in inspect.signature(_build).parameters if name != "handler"]
+    known = ["name", *Options.names()]
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
@@ -122,59 +112,19 @@ def _require_known(options: Mapping[str, Any], caller: FrameType) -> None:
             )
 
 
-def _build(
-    handler: Any,
-    name: str | None,
-    *,
-    owner_only: bool = False,
-    anonymous: bool = False,
-    transaction: bool = False,
-    timeout: float = 30.0,
-    retry: Retry | None = None,
-    queue: str | None = None,
-    on_worker_lost: Literal["rerun", "fail"] = "rerun",
-) -> Action:
+def _build(handler: Any, name: str | None, options: Options) -> Action:
     where = _where(handler)
     params = _params(handler, where)
     name = _camel_case(handler.__name__) if name is None else name
-    queue = DEFAULT_QUEUE if queue is None else queue
-
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise ConfigurationError(f"{where}: action {name!r}: {what}")
-
-    require(_is_name(name), "a name is a letter, then up to 63 letters, digits, _ or -")
-    require(_is_name(queue), f"queue {queue!r} is not a letter, then letters, digits, _ or -")
-    flags = {"owner_only": owner_only, "anonymous": anonymous, "transaction": transaction}
-    for option, value in flags.items():
-        require(isinstance(value, bool), f"{option} must be True or False, not {value!r}")
-    require(not (owner_only and anonymous), "owner_only and anonymous exclude each other")
-    require(
-        isinstance(timeout, int | float)
-        and not isinstance(timeout, bool)
-        and 0 < timeout <= MAX_TIMEOUT,
-        f"timeout must be more than 0 and at most {MAX_TIMEOUT:g} seconds, not {timeout!r}",
-    )
-    require(retry is None or isinstance(retry, Retry), f"retry must be a Retry, not {retry!r}")
-    require(
-        on_worker_lost in ("rerun", "fail"),
-        f"on_worker_lost must be 'rerun' or 'fail', not {on_worker_lost!r}",
-    )
-    return Action(
-        name=name,
-        handler=handler,
-        params=params,
-        timeout=float(timeout),
-        retry=retry,
-        queue=queue,
-        on_worker_lost=on_worker_lost,
-        where=where,
-        **flags,
-    )
+    for fault in _faults(name, options):
+        raise ConfigurationError(f"{where}: action {name!r}: {fault}")
+    return Action(name=name, handler=handler, params=params, where=where, **options.settled())
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+def _faults(name: str, options: Options) -> Iterator[str]:
+    if not is_name(name):
+        yield "a name is a letter, then up to 63 letters, digits, _ or -"
+    yield from options.faults()
 
 
 def _where(handler: Any) -> str:

@@ -1,12 +1,14 @@
 """`@action`: names, options, params; each mistake is told with file and line."""
 
-from typing import Any
+import inspect
+from typing import Any, get_overloads
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
 from callboard import ActionContext, ActionResult, Retry, action, ok
 from callboard.errors import ConfigurationError, InvalidParams
+from callboard.sdk.options import Options
 
 
 class Order(BaseModel):
@@ -93,6 +95,15 @@ def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
 def test_a_bad_option_is_refused_at_start(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"test_action\.py:\d+.*{named}"):
         action(**options)(plain)
+
+
+def test_the_signature_that_editors_show_is_the_options() -> None:
+    _bare, called = get_overloads(action)
+    shown = dict(inspect.signature(called).parameters)
+    del shown["name"]
+    assert {name: one.default for name, one in shown.items()} == {
+        name: getattr(Options(), name) for name in Options.names()
+    }
 
 
 def test_what_is_no_function_is_refused() -> None:
