@@ -60,13 +60,28 @@ def retry(run_id: str) -> Response:
     identity = identify()
     services = current_services()
     services.require_owner(identity)
-    run = services.visible_run(run_id, identity)
+    record, call = _kept(services.visible_run(run_id, identity))
+    call = _call_again(services.registry.get(record.action), call)
+    if not services.runs.retry(record, call):  # it was started again meanwhile
+        raise _not_so_ended(services.visible_run(run_id, identity))
+    return _answer(services.visible_run(run_id, identity))
+
+
+def _kept(run: RunRecord | PastRun) -> tuple[RunRecord, Call]:
+    """What may start again of a run that ended so; else raises `NotRetryable`.
+
+    Its end is judged first, wherever the run is kept: the answer is the same before and after
+    the archiver has been there. (In the history, no `outcome`: its key has left SECRET_KEY.)
+    """
+    if run.status != "failed" or (run.outcome and not run.outcome.retryable):
+        raise _not_so_ended(run)
     if not isinstance(run, RunRecord) or run.call is None:
         raise NotRetryable("What the run was called with is no longer kept; call the action again")
-    call = _call_again(services.registry.get(run.action), run.call)
-    if not services.runs.retry(run, call):
-        raise NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
-    return _answer(services.visible_run(run_id, identity))
+    return run, run.call
+
+
+def _not_so_ended(run: RunRecord | PastRun) -> NotRetryable:
+    return NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
 
 
 def _call_again(action: Action, call: Call) -> Call:

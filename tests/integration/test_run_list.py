@@ -252,14 +252,38 @@ class TestRetry:
         assert retry(run_id, None).status_code == 401
         assert retry(str(uuid4())).status_code == 404
 
-    def test_no_other_end_does(
+    def test_no_other_end_does_wherever_the_run_is_kept(
         self, retry: Get, runs: Runs, archiver: Archiver, redis_client: redis.Redis
     ) -> None:
-        done, gone = end(runs), end(runs, lost)
+        ends = {
+            "succeeded": end(runs),
+            "failed": end(runs, lambda run_id: Outcome.failed("Action failed", run_id)),
+            "canceled": end(runs, Outcome.canceled),
+        }
+
+        def refused(status: str) -> bool:
+            response = retry(ends[status])
+            told = f"A run that is {status} starts again only after `Worker lost`"
+            return (response.status_code, response.get_json()["error"]) == (409, told)
+
+        assert all(map(refused, ends))  # just ended
         archiver.turn()
-        redis_client.delete(f"callboard:run:{gone}")
-        for run_id in (done, gone, queue(runs)):
-            assert retry(run_id).status_code == 409
+        assert all(map(refused, ends))  # in the history, its record without its params
+        for run_id in ends.values():
+            redis_client.delete(f"callboard:run:{run_id}")
+        assert all(map(refused, ends))  # in the history alone
+        ends["queued"] = queue(runs)
+        assert refused("queued")
+
+    def test_a_lost_run_whose_params_are_gone_does_not(
+        self, retry: Get, runs: Runs, archiver: Archiver, redis_client: redis.Redis
+    ) -> None:
+        run_id = end(runs, lost)
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{run_id}")
+        response = retry(run_id)
+        assert response.status_code == 409
+        assert "no longer kept; call the action again" in response.get_json()["error"]
 
 
 def test_without_the_database_the_list_is_503_and_live_runs_are_there(
