@@ -43,6 +43,7 @@ class Declared:
 
     actions: tuple[DeclaredAction, ...]
     queues: tuple[str, ...]
+    message_queues: tuple[str, ...]  # of their wake-ups: async actions have their own
     folder: str  # of the package; the file of a plain module
     imported: tuple[str, ...]  # the source files below the working directory that it took
     pages: tuple[str, ...]  # what the API serves to people: "console", "docs"
@@ -77,6 +78,7 @@ def preflight(
     return Declared(
         actions=tuple(DeclaredAction(**row) for row in read["actions"]),
         queues=tuple(read["queues"]),
+        message_queues=tuple(read["message_queues"]),
         folder=read["folder"],
         imported=tuple(read["imported"]),
         pages=tuple(read["pages"]),
@@ -113,6 +115,7 @@ def _declared() -> Declared:
             for name, action in sorted(registry.actions.items())
         ),
         queues=registry.queues,
+        message_queues=registry.message_queues,
         folder=str(Path(next(iter(paths)) if paths else module.__file__ or ".").absolute()),
         imported=tuple(_of_the_project()),
         pages=("console",) * settings.serves("console") + ("docs",) * settings.serves("docs"),

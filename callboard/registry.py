@@ -40,6 +40,11 @@ class Registry:
         """The Celery queues that the actions name, sorted."""
         return tuple(sorted({action.queue for action in self.actions.values()}))
 
+    @property
+    def message_queues(self) -> tuple[str, ...]:
+        """The queues of wake-ups, sorted: those of async actions have lists of their own."""
+        return tuple(sorted({action.message_queue for action in self.actions.values()}))
+
     def get(self, name: str) -> Action:
         """The action of this name; raises `UnknownAction` with the nearest names."""
         found = self.actions.get(name)

@@ -24,6 +24,7 @@ from callboard.runs.format import FORMAT
 from callboard.runs.message import Wakeup
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
+from callboard.sdk.action import Action
 from callboard.settings import PRIVATE_VARIABLES, Settings
 
 from .lease.hands import Hands
@@ -91,8 +92,8 @@ class Services:
         return None
 
     @cached_property
-    def _tasks(self) -> frozenset[str]:
-        return frozenset(action.task for action in self.registry.actions.values())
+    def _tasks(self) -> Mapping[str, Action]:
+        return {action.task: action for action in self.registry.actions.values()}
 
     def refuse(self, why: str, task: object, run_id: object) -> None:
         """Log and count a message that is dropped; nothing of its content is logged."""
@@ -110,6 +111,13 @@ class Services:
         structlog.get_logger("callboard.worker").warning(
             "left for a newer worker: upgrade this one", what=what, version=version, known=FORMAT
         )
+
+    def pass_on(self, wakeup: Wakeup) -> None:
+        """Queue a wake-up where those of its action are: it came to the other kind of process,
+        because the action has become `async def`, or `def`, since its run was accepted."""
+        queue = self._tasks[wakeup.task].message_queue
+        text = message.compose(queue, wakeup, self.sealer.sign(*wakeup))
+        self.runs.put_back(self.keys.queue(queue), text.encode())
 
     @cached_property
     def hands(self) -> Hands:

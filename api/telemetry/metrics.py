@@ -59,7 +59,7 @@ def page() -> Response:
     else:
         registry.register(_process)
     services = current_services()
-    registry.register(_Shared(services.redis, services.runs.keys, services.registry.queues))
+    registry.register(_Shared(services.redis, services.runs.keys, services.registry.message_queues))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -47,6 +47,7 @@ def _row(action: Action) -> dict[str, Any]:
         "timeout": action.timeout,
         "retry": repr(action.retry) if action.retry else None,
         "queue": action.queue,
+        "async": action.is_async,
         "onWorkerLost": action.on_worker_lost,
         "where": action.where,
     }
@@ -68,6 +69,8 @@ def _params(action: Action) -> str:
 
 def _options(action: Action) -> Iterator[str]:
     """What is not as by default."""
+    if action.is_async:
+        yield "async"
     for name in ("owner_only", "anonymous", "transaction"):
         if getattr(action, name):
             yield name

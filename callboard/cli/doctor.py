@@ -103,7 +103,7 @@ def _keys() -> str:
     from callboard.connections.spoiled import spoiled
 
     try:
-        queues = preflight(os.environ).queues
+        queues = preflight(os.environ).message_queues
     except ConfigurationError:  # another line says why
         queues = ()
     client = _redis()

@@ -45,7 +45,7 @@ class Keys:
         return self._run + run_id
 
     def queue(self, name: str) -> str:
-        """The list of a queue's messages."""
+        """The list of a queue's messages (`Action.message_queue`)."""
         return self.celery + name
 
     def idempotency(self, key: str) -> str:

@@ -105,7 +105,7 @@ class Runs:
         """
         key, digest = idempotency or ("", "")
         ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
-        queue = self.keys.queue(action.queue)
+        queue = self.keys.queue(action.message_queue)
         keys = [*self._run_and_open(run_id), queue, self.keys.idempotency(key)]
         arguments = [
             run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
@@ -134,7 +134,7 @@ class Runs:
 
     def _message(self, run_id: str, action: Action, call: Call) -> str:
         wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
-        return message.compose(action.queue, wakeup, self.sealer.sign(*wakeup))
+        return message.compose(action.message_queue, wakeup, self.sealer.sign(*wakeup))
 
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal, overload
+from typing import Any, Generic, Literal, Protocol, overload
+
+from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext
@@ -19,23 +21,34 @@ from callboard.sdk.retry import Retry
 
 __all__ = ["Action", "action"]
 
+Awaited = Coroutine[Any, Any, ActionResult[Any]]
 Handler = Callable[..., ActionResult[Any]]
+AsyncHandler = Callable[..., Awaited]
+R_co = TypeVar("R_co", covariant=True, default=ActionResult[Any])
+
+ASYNC_SUFFIX = ".async"  # no declared queue has a dot in its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Action(Options):
+class Action(Options, Generic[R_co]):
     """A handler and how it runs."""
 
     name: str
-    handler: Handler
+    handler: Callable[..., R_co]
+    is_async: bool  # the handler is `async def`: a coroutine of the result comes back
     params: Params | None  # of the handler's second parameter; None: it takes (ctx)
-    queue: str
+    queue: str  # as declared
     where: str  # "file:line", for messages
 
     @property
     def task(self) -> str:
         """The name of its Celery task."""
         return f"actions.{self.name}"
+
+    @property
+    def message_queue(self) -> str:
+        """The queue of its wake-ups: plain and async runs never wait behind each other."""
+        return self.queue + ASYNC_SUFFIX if self.is_async else self.queue
 
     def validate(self, params: Mapping[str, Any]) -> Any:
         """The params as the handler wants them; raises `InvalidParams` with the issues.
@@ -44,14 +57,15 @@ class Action(Options):
         """
         return params if self.params is None else self.params.validate(params)
 
-    def __call__(self, *args: Any) -> ActionResult[Any]:
+    def __call__(self, *args: Any) -> R_co:
         """The handler itself, so that one action's code can call another's: in the same run.
 
         Of its options only ``transaction`` counts: it joins the transaction that is open. Raises
         `ConfigurationError` where none is.
         """
         if self.transaction and args and isinstance(args[0], ActionContext):
-            return args[0]._joined(self.name, lambda: self.handler(*args))
+            joined: R_co = args[0]._joined(self.name, lambda: self.handler(*args))
+            return joined
         return self.handler(*args)
 
     def run(self, ctx: ActionContext) -> object:
@@ -67,6 +81,17 @@ class Action(Options):
         return f"{{{len(params)} fields}}" if params else "{}"
 
 
+class Decorator(Protocol):
+    """`action` with its options given."""
+
+    @overload
+    def __call__(self, handler: AsyncHandler, /) -> Action[Awaited]: ...
+    @overload
+    def __call__(self, handler: Handler, /) -> Action: ...
+
+
+@overload
+def action(name: AsyncHandler, /) -> Action[Awaited]: ...
 @overload
 def action(name: Handler, /) -> Action: ...
 @overload
@@ -80,9 +105,10 @@ def action(
     retry: Retry | None = None,
     queue: str | None = None,
     on_worker_lost: Literal["rerun", "fail"] = "rerun",
-) -> Callable[[Handler], Action]: ...
+) -> Decorator: ...
 def action(name: Any = None, **options: Any) -> Any:
-    """Expose a function as an action, by default under its name in lowerCamelCase.
+    """Expose a function, `def` or `async def`, as an action, by default under its name in
+    lowerCamelCase.
 
     Used bare or called. ``owner_only``: everyone but ``OWNER_USER_ID`` gets 403.
     ``anonymous``: no token is needed. ``transaction``: the handler's reads and writes are one
@@ -112,13 +138,17 @@ def _require_known(options: Mapping[str, Any], caller: FrameType) -> None:
             )
 
 
-def _build(handler: Any, name: str | None, options: Options) -> Action:
+def _build(handler: Any, name: str | None, options: Options) -> Action[Any]:
     where = _where(handler)
+    is_async = _is_async(handler, where)
     params = _params(handler, where)
     name = _camel_case(handler.__name__) if name is None else name
     for fault in _faults(name, options):
         raise ConfigurationError(f"{where}: action {name!r}: {fault}")
-    return Action(name=name, handler=handler, params=params, where=where, **options.settled())
+    return Action(
+        name=name, handler=handler, is_async=is_async, params=params, where=where,
+        **options.settled(),
+    )  # fmt: skip
 
 
 def _faults(name: str, options: Options) -> Iterator[str]:
@@ -138,12 +168,18 @@ def _where(handler: Any) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
+def _is_async(handler: Any, where: str) -> bool:
+    """Whether it is `async def`; what yields is no handler of either kind."""
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise ConfigurationError(
+            f"{where}: {handler.__name__} has a `yield`, so a call of it answers a generator; "
+            f"a handler returns its ActionResult"
+        )
+    return inspect.iscoroutinefunction(handler)
+
+
 def _params(handler: Any, where: str) -> Params | None:
     """The handler's second parameter; None where it has none."""
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-        raise ConfigurationError(
-            f"{where}: {handler.__name__} is `async def`; a handler is a plain function"
-        )
     parameters = list(inspect.signature(handler).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(positional) != len(parameters) or len(positional) not in (1, 2):

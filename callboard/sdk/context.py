@@ -99,7 +99,7 @@ class ActionContext:
     _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], None] = field(repr=False)
     _fetch: Callable[..., httpx.Response] = field(repr=False)
-    _joined: Callable[[str, Callable[[], ActionResult[Any]]], ActionResult[Any]] = field(repr=False)
+    _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
 
     @property
     def db(self) -> Database[dict[str, Any]]:

@@ -16,6 +16,7 @@ from callboard.registry import Registry
 from callboard.runs import message
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
+from callboard.sdk.action import Action
 from worker.celery_app import create_app
 from worker.runs.execution import execute
 from worker.runs.turn import take_turn
@@ -31,15 +32,23 @@ def closing(ctx: Any) -> ActionResult:
     return ok()
 
 
+@action
+async def wait_for_it(ctx: Any) -> ActionResult:
+    return ok()
+
+
+ACTIONS = {"closing": closing, "waitForIt": wait_for_it}
+
+
 @pytest.fixture
 def services(app: ScheduledApp) -> Services:
     HAPPENED.clear()
-    return Services(app.settings, Registry(actions={"closing": closing}))
+    return Services(app.settings, Registry(actions=ACTIONS))
 
 
-def accept(runs: Runs) -> str:
+def accept(runs: Runs, action: Action[Any] = closing) -> str:
     call = Call(caller="alice")
-    return runs.accept(str(uuid4()), closing, call, max_queue=10, result_ttl=60).run_id
+    return runs.accept(str(uuid4()), action, call, max_queue=10, result_ttl=60).run_id
 
 
 def test_whether_to_go_on_is_asked_when_the_run_has_ended(
@@ -82,7 +91,7 @@ def test_a_message_that_comes_after_the_stop_goes_back_to_the_queues_front(
 ) -> None:
     HAPPENED.clear()
     monkeypatch.setattr("callboard.runs.store.WAIT_SECONDS", 1.0)  # time enough for `eventually`
-    celery = create_app(app.settings, Registry(actions={"closing": closing}))
+    celery = create_app(app.settings, Registry(actions=ACTIONS))
     services = celery.services
     first = accept(services.runs)
     redis_client.rpop("callboard")
@@ -98,3 +107,19 @@ def test_a_message_that_comes_after_the_stop_goes_back_to_the_queues_front(
     stopping.join()
     assert HAPPENED == ["handler"]
     assert redis_client.llen("callboard") == 1
+
+
+def test_a_wake_up_of_an_async_action_goes_on_to_its_own_queue(
+    app: ScheduledApp, redis_client: redis.Redis
+) -> None:
+    """The action was plain when the run was accepted: a child has no event loop for it."""
+    HAPPENED.clear()
+    celery = create_app(app.settings, Registry(actions=ACTIONS))
+    run_id = accept(celery.services.runs, wait_for_it)
+    accepted = redis_client.rpop("callboard.async")
+    following = accept(celery.services.runs)
+    take_turn(celery, "worker@here", message.Wakeup("actions.waitForIt", run_id, "{}"))
+    assert HAPPENED == ["handler"], "the turn goes on"
+    assert redis_client.lrange("callboard.async", 0, -1) == [accepted]
+    assert celery.services.runs.read(run_id).status == "queued"
+    assert celery.services.runs.read(following).status == "succeeded"

@@ -56,7 +56,27 @@ def test_what_is_displayed_holds_no_value() -> None:
     assert action(raw).display({"hunter2": 1}) == "{1 fields}"
 
 
-async def _asynchronous(ctx: Any) -> None: ...
+async def waiting(ctx: Any) -> ActionResult:
+    return ok()
+
+
+def test_an_async_action_has_a_queue_of_its_own_for_its_wake_ups() -> None:
+    assert not action(plain).is_async
+    assert action(plain).message_queue == "callboard"
+    assert action(waiting).is_async
+    assert action(waiting).queue == "callboard"
+    assert action(queue="slow")(waiting).message_queue == "slow.async"
+
+
+def _yielding(ctx: Any) -> Any:
+    yield ok()
+
+
+async def _streaming(ctx: Any) -> Any:
+    yield ok()
+
+
+async def _keyword_only_async(ctx: Any, *, params: Any) -> None: ...
 
 
 def _too_many(ctx: Any, params: Any, more: Any) -> None: ...
@@ -68,7 +88,10 @@ def _keyword_only(ctx: Any, *, params: Any) -> None: ...
 def _nothing() -> None: ...
 
 
-@pytest.mark.parametrize("handler", [_asynchronous, _too_many, _keyword_only, _nothing])
+@pytest.mark.parametrize(
+    "handler",
+    [_yielding, _streaming, _keyword_only_async, _too_many, _keyword_only, _nothing],
+)
 def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"test_action\.py:\d+.*{handler.__name__}"):
         action(handler)
@@ -98,7 +121,7 @@ def test_a_bad_option_is_refused_at_start(options: dict[str, Any], named: str) -
 
 
 def test_the_signature_that_editors_show_is_the_options() -> None:
-    _bare, called = get_overloads(action)
+    _bare_async, _bare, called = get_overloads(action)
     shown = dict(inspect.signature(called).parameters)
     del shown["name"]
     assert {name: one.default for name, one in shown.items()} == {

@@ -47,6 +47,19 @@ def test_every_module_is_found(package: Package) -> None:
     assert registry.queues == ("callboard",)
 
 
+def test_async_actions_have_lists_of_their_own(package: Package) -> None:
+    name = package(
+        {
+            "one.py": ACTION.format(name="plain"),
+            "two.py": "from callboard import action, ok\n\n\n@action(queue='slow')\n"
+            "async def wait(ctx):\n    return ok()\n",
+        }
+    )
+    registry = discover(name)
+    assert registry.queues == ("callboard", "slow")
+    assert registry.message_queues == ("callboard", "slow.async")
+
+
 def test_modules_in_folders_without_init_are_found(package: Package) -> None:
     name = package(
         {

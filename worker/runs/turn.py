@@ -55,7 +55,7 @@ class _Child:
             while take and (message := take()) is not None:
                 wakeup, _ = self._services.read(message) or (None, None)
                 if wakeup and self._services.hands.closed:  # since the message was asked for
-                    queue = self._keys.queue(self._actions[wakeup.task].queue)
+                    queue = self._keys.queue(self._actions[wakeup.task].message_queue)
                     self._services.runs.put_back(queue, message)
                     return
                 take = self._run(wakeup, ends_at) if wakeup else self._ask(ends_at)
@@ -64,9 +64,12 @@ class _Child:
 
     def _run(self, wakeup: Wakeup, ends_at: float) -> Take | None:
         """Run the run, and ask for the next message; None at the end of the turn."""
+        action, queues = self._actions[wakeup.task], partial(self._open_queues, ends_at)
+        if action.is_async:  # it was not when the run was accepted
+            self._services.pass_on(wakeup)
+            return self._ask(ends_at)
         started = time.monotonic()
         self._events.started(wakeup)
-        action, queues = self._actions[wakeup.task], partial(self._open_queues, ends_at)
         delivered = execute(self._services, action, wakeup.run_id, queues)
         self._events.ended(wakeup, delivered, time.monotonic() - started)
         return delivered.take or self._ask(ends_at)
