@@ -13,7 +13,7 @@ from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
 from callboard.runs.seal import Call
-from worker.runs import execution
+from worker.runs import execution, lifecycle
 from worker.runs.execution import execute
 
 LEASE = 5.0
@@ -86,7 +86,8 @@ class TestWhatCannotBeOpened:
         def fail(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr(execution, step, fail)
+        module = lifecycle if step == "_opened" else execution
+        monkeypatch.setattr(module, step, fail)
         run_id = accept(app)
         assert app.work() == []
         assert record(app, run_id).error == "Action failed"
@@ -104,7 +105,7 @@ class TestLosses:
     ) -> None:
         run_id = accept(app)
         self.lose(app, run_id, MAX_LOST)
-        monkeypatch.setattr(execution, "_opened", pytest.fail)
+        monkeypatch.setattr(lifecycle, "_opened", pytest.fail)
         assert app.work() == []
         found = record(app, run_id)
         assert (found.error, found.lost, found.attempt) == (WORKER_LOST, MAX_LOST, MAX_LOST)

@@ -36,7 +36,8 @@ from worker.lease.renewing import Renewing
 from worker.lease.sessions import Sessions
 from worker.lease.stopping import Stopping
 from worker.lease.sweeping import Sweeping
-from worker.runs.execution import HandlerStopped, _stoppable, install_stop_signal
+from worker.runs.execution import _stoppable, install_stop_signal
+from worker.runs.lifecycle import HandlerStopped
 from worker.services import Services
 
 KEYS = Keys()

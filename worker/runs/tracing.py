@@ -7,8 +7,9 @@ Needs the extra ``tracing``; imported only where `callboard.tracing.asked_for` s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 from celery import signals
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from .attempt import Attempt
 
-    OutcomeOf = Callable[[Any, Attempt], Outcome]  # the first: the worker's services
     Handler = Callable[[ActionContext], object]
     Send = Callable[[httpx.Request], httpx.Response]
 
@@ -41,24 +41,26 @@ class RunTracing:
         self._tracer = get_tracer("callboard-worker")
         signals.worker_process_shutdown.connect(lambda **_: self._tracer.close(), weak=False)
 
-    def run(self, outcome_of: OutcomeOf) -> OutcomeOf:
-        """One attempt, below the call that it comes from; a trace of its own if there is none."""
+    @contextmanager
+    def run(self, attempt: Attempt) -> Iterator[Callable[[Outcome], None]]:
+        """One attempt, below the call that it comes from; a trace of its own if there is none.
 
-        def traced(services: Any, attempt: Attempt) -> Outcome:
-            with self._tracer.span(
-                f"run {attempt.action.name}",
-                SpanKind.CONSUMER,
-                _facts(attempt),
-                parent_of(attempt.call.trace),
-                harmless=Exception,  # a retry
-            ) as span:
-                outcome = outcome_of(services, attempt)
+        Yields what is to be told the outcome.
+        """
+        with self._tracer.span(
+            f"run {attempt.action.name}",
+            SpanKind.CONSUMER,
+            _facts(attempt),
+            parent_of(attempt.call.trace),
+            harmless=Exception,  # a retry
+        ) as span:
+
+            def note(outcome: Outcome) -> None:
                 span.set_attribute("callboard.status", outcome.status)
                 if outcome.code >= 500:
                     failed(span, str(outcome.code))
-                return outcome
 
-        return traced
+            yield note
 
     def handler(self, action: Action) -> Handler:
         """`Action.run`."""
