@@ -59,8 +59,7 @@ def trigger(name: str) -> Response:
     schedule, given = _declared(name), current_services()
     publisher = Publisher(given.settings, given.registry, given.runs, _fires())
     run_id = publisher.trigger(schedule, _now())
-    data = {"runId": run_id, "status": given.status_of(run_id)}
-    body = {"success": True, "data": data}
+    body = {"success": True, "data": {"runId": run_id, "status": "queued"}}
     return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
 
 

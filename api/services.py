@@ -96,7 +96,7 @@ class Services:
             self.rate_limit.check(identity, kind)
 
     def status_of(self, run_id: str) -> str:
-        """The status of a run that was just accepted."""
+        """The status of a run that was accepted a while ago."""
         record = self.runs.read(run_id)
         return record.status if record else "queued"
 

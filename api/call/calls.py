@@ -13,11 +13,11 @@ from werkzeug.sansio.utils import get_content_length
 
 from callboard import strict_json
 from callboard.errors import BadRequest, SealError
+from callboard.runs.history import PastRun
 from callboard.runs.idempotency import scoped
 from callboard.runs.outcome import Outcome
-from callboard.runs.record import unreadable
+from callboard.runs.record import RunRecord, unreadable
 from callboard.runs.seal import Call
-from callboard.runs.store import Accepted
 from callboard.sdk.action import Action
 from callboard.settings import Settings
 
@@ -136,40 +136,50 @@ def _run(
     idempotency: tuple[str, str] | None,
 ) -> Response:
     """Enqueue the run and wait for its reply as long as the caller wants to."""
-    settings, runs, replies = services.settings, services.runs, services.replies
+    settings = services.settings
     seconds = _wait_seconds(settings, preferences)
     deadline = time.monotonic() + seconds
     run_id = str(uuid.uuid4())
-    with replies.expect(run_id) as waiter:
-        acceptance = runs.acceptance(
-            run_id,
-            action,
-            Call(
-                caller=identity.subject if identity else None,
-                claims=identity.claims if identity else {},
-                jwt=identity.token if identity else None,
-                params=params,
-            ),
-            reply=replies.channel,
-            max_queue=settings.max_queue,
-            result_ttl=settings.result_ttl,
-            idempotency=idempotency,
-        )
-        replies.accept(waiter, acceptance)
-        outcome = replies.outcome(run_id, action.name, waiter, deadline) if seconds else None
-        accepted = Accepted(run_id, joined=False) if outcome else replies.accepted(waiter)
+    made = Call(
+        caller=identity.subject if identity else None,
+        claims=identity.claims if identity else {},
+        jwt=identity.token if identity else None,
+        params=params,
+    )
+    with services.replies.submit(
+        run_id,
+        action,
+        made,
+        max_queue=settings.max_queue,
+        result_ttl=settings.result_ttl,
+        idempotency=idempotency,
+    ) as submission:
+        outcome = submission.result(deadline) if seconds else None
+        accepted = submission.accepted()
+    status = "queued"
     if accepted.run_id != run_id:
-        # who can write to Redis could point a key of his at another caller's run
-        services.visible_run(accepted.run_id, identity)
-        run = services.wait_for_end(accepted.run_id, deadline)
+        run = _joined(services, accepted.run_id, identity, deadline)
         outcome = run.outcome if run else None
-        if run and run.ended is not None and outcome is None:
-            raise SealError(unreadable(run.id))
-    response = ended(outcome) if outcome else _not_ended(accepted.run_id, preferences)
+        status = run.status if run else status
+    elif seconds and not outcome and preferences.respond_async:
+        status = services.status_of(run_id)
+    response = ended(outcome) if outcome else _not_ended(accepted.run_id, status, preferences)
     response.headers["Run-Id"] = accepted.run_id
     if accepted.joined:
         response.headers["Idempotent-Replayed"] = "true"
     return response
+
+
+def _joined(
+    services: Services, run_id: str, identity: Identity | None, deadline: float
+) -> RunRecord | PastRun | None:
+    """The run that an idempotency key led to, as it is when it has ended or at the deadline."""
+    # who can write to Redis could point a key of his at another caller's run
+    services.visible_run(run_id, identity)
+    run = services.wait_for_end(run_id, deadline)
+    if run and run.ended is not None and run.outcome is None:
+        raise SealError(unreadable(run.id))
+    return run
 
 
 def _wait_seconds(settings: Settings, preferences: Preferences) -> float:
@@ -186,10 +196,10 @@ def ended(outcome: Outcome) -> Response:
     return response
 
 
-def _not_ended(run_id: str, preferences: Preferences) -> Response:
+def _not_ended(run_id: str, status: str, preferences: Preferences) -> Response:
     location = run_location(run_id)
     if preferences.respond_async:
-        data = {"runId": run_id, "status": current_services().status_of(run_id)}
+        data = {"runId": run_id, "status": status}
         return envelope(
             {"success": True, "data": data},
             202,

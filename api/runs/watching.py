@@ -22,7 +22,8 @@ from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord
 from callboard.runs.store import Runs
 
-from ..call.replies import HungUp, Replies, Watcher
+from ..call.replies import Replies
+from ..call.waiting import HungUp, Watcher
 from .view import shown
 
 __all__ = ["MAX_STREAMS", "MAX_WAITS", "Places", "Seen", "Watch", "Watching"]
@@ -78,7 +79,7 @@ class Watching:
     @property
     def is_over(self) -> bool:
         """Nobody watches any more: the process is about to stop."""
-        return self._replies.leaving
+        return self._replies.is_over
 
     def read(self, reads: _Reads, since: float) -> Seen:
         """The run as it stood at ``since`` (time.monotonic seconds) or later.

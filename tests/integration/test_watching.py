@@ -15,7 +15,7 @@ import redis
 from ended_runs import done, work
 from flask.testing import FlaskClient
 
-from api.call.replies import HungUp
+from api.call.waiting import HungUp
 from api.runs import watching
 from api.services import Services
 from callboard.connections.keys import Keys
