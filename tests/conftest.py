@@ -115,9 +115,13 @@ def make_token() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
-    """Wait until a condition holds: ``eventually(lambda: ..., within=5)``; fails after that."""
+    """Wait until a condition holds: ``eventually(lambda: ...)``; fails after a minute.
 
-    def wait(condition: Callable[[], object], *, within: float = 10.0) -> None:
+    That long only a defect takes, on a slow and busy machine, too. ``within`` (seconds) is for
+    what has to be there sooner.
+    """
+
+    def wait(condition: Callable[[], object], *, within: float = 60.0) -> None:
         deadline = time.monotonic() + within
         while not condition():
             assert time.monotonic() < deadline, f"not within {within:g} s"

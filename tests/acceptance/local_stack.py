@@ -13,6 +13,9 @@ import httpx
 from callboard.testing.live import LiveStack
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = (
+    60  # seconds in which whatever a test waits for is there, on a slow and busy machine, too
+)
 STOP = 10.0  # seconds: what Ctrl-C promises
 
 
@@ -24,8 +27,8 @@ class Stack(LiveStack):
         return dict(_below(self.process.pid))
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """The run as its caller sees it; waits until it has ended, or 10 s."""
-        return self._ask("GET", f"{run_id}?wait=10")
+        """The run as its caller sees it; waits until it has ended, or `PATIENCE`."""
+        return self._ask("GET", f"{run_id}?wait={PATIENCE}")
 
     def status(self, run_id: str) -> str:
         """What the run is at now."""
@@ -33,8 +36,8 @@ class Stack(LiveStack):
         return status
 
     def wait_for_status(self, run_id: str, status: str) -> None:
-        """Return when the run has this status; fails after 10 s."""
-        deadline = time.monotonic() + 10
+        """Return when the run has this status; fails after `PATIENCE`."""
+        deadline = time.monotonic() + PATIENCE
         while (now := self.status(run_id)) != status:
             assert time.monotonic() < deadline, f"{now}, not {status}"
             time.sleep(0.02)
@@ -47,9 +50,8 @@ class Stack(LiveStack):
     def _ask(self, method: str, path: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.token()}"}
         url = f"{self.url}/api/runs/{path}"
-        data: dict[str, Any] = httpx.request(method, url, headers=headers, timeout=60).json()[
-            "data"
-        ]
+        answer = httpx.request(method, url, headers=headers, timeout=2 * PATIENCE).json()
+        data: dict[str, Any] = answer["data"]
         return data
 
 

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -212,33 +213,33 @@ _STARTS: dict[str, Callable[[str], None]] = {
 STARTS = list(_STARTS)
 
 
-def _wait_for(file: str) -> None:
-    """Until the program, or both of a pipe, have written who they are."""
-    while not os.path.exists(file) or not open(file).read().strip():  # noqa: SIM115
+def _start(how: str, file: str) -> None:
+    """Start a program, and return when it, or both of a pipe, have written who they are."""
+    _STARTS[how](file)
+    lines = 2 if how == "pipe" else 1
+    while not os.path.exists(file) or Path(file).read_text().count("\n") < lines:
         time.sleep(0.01)
-    time.sleep(0.1)
 
 
-@action(timeout=2)
+@action(timeout=5)
 def overrun_with_process(ctx: ActionContext) -> ActionResult:
     """Start a process and wait until the run is stopped."""
-    _STARTS[ctx.params["how"]](ctx.params["file"])
+    _start(ctx.params["how"], ctx.params["file"])
     time.sleep(60)
     return ok()
 
 
-@action(on_worker_lost="fail")
+@action(timeout=120, on_worker_lost="fail")
 def start_process(ctx: ActionContext) -> ActionResult:
     """Start a process that would live for ten minutes, and end in one of several ways."""
-    _STARTS[ctx.params["how"]](ctx.params["file"])
-    _wait_for(ctx.params["file"])
+    _start(ctx.params["how"], ctx.params["file"])
     end = ctx.params.get("end", "return")
     if end == "raise":
         raise RuntimeError("canary-exception")
     if end == "die":
         os._exit(7)
     if end == "wait":
-        time.sleep(20)
+        time.sleep(100)
     return ok(os.getpid())
 
 
