@@ -96,7 +96,7 @@ class TestEverySetting:
             if empty or name in required:
                 monkeypatch.setenv(name, required.get(name, ""))
         defaults = {
-            name: field.get_default(call_default_factory=True)
+            name: field.get_default(call_default_factory=True, validated_data={})
             for name, field in Settings.model_fields.items()
             if not field.is_required() and name != "jwt_secret"
         }

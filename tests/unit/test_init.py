@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +73,9 @@ def test_the_image_installs_what_the_application_depends_on(application: Path) -
         '[project]\nname = "x"\n'
         'dependencies = ["callboard[server]", "stripe>=1; python_version>\'3\'"]\n'
     )
-    subprocess.run(["/bin/sh", "-c", step], cwd=application, check=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # Debian has no plain `python`
+    env = {**os.environ, "PATH": path}
+    subprocess.run(["/bin/sh", "-c", step], cwd=application, env=env, check=True)
     listed = (application / "requirements.txt").read_text().splitlines()
     assert listed == ["callboard[server]", "stripe>=1; python_version>'3'"]
 
