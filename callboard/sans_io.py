@@ -12,9 +12,9 @@ raises. So only the objects differ that do the I/O, never what is done with the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
-from inspect import isawaitable
+from inspect import GEN_CLOSED, getgeneratorstate, isawaitable
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 __all__ = ["Steps", "arun", "awaited", "plain", "run"]
@@ -33,6 +33,17 @@ def run(steps: Steps[T]) -> T:
             answer = steps.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    except BaseException as error:
+        if getgeneratorstate(steps) == GEN_CLOSED:  # the body has raised it
+            raise
+        return run(_interrupted(steps, error))
+
+
+def _interrupted(steps: Steps[T], error: BaseException) -> Steps[T]:
+    """A signal handler has raised between two steps: the body must know, to leave all in order."""
+    step = steps.throw(error)
+    while True:
+        step = steps.send((yield step))
 
 
 async def arun(steps: Steps[T]) -> T:
@@ -65,7 +76,7 @@ def plain(method: Callable[P, Steps[T]]) -> Callable[P, T]:
     return call
 
 
-def awaited(method: Callable[P, Steps[T]]) -> Callable[P, Awaitable[T]]:
+def awaited(method: Callable[P, Steps[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The function for async callers."""
 
     @wraps(method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
@@ -68,3 +69,31 @@ def test_a_canceled_task_cancels_the_body() -> None:
 
     asyncio.run(canceled())
     assert left == ["the end"]
+
+
+class Interrupted:
+    """Steps that a signal handler interrupts when the first has been made."""
+
+    def __init__(self, steps: Steps[object]) -> None:
+        self._steps = steps
+
+    def __next__(self) -> object:
+        next(self._steps)
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._steps, name)
+
+
+def test_what_comes_between_two_steps_is_raised_in_the_body() -> None:
+    left: list[object] = []
+
+    def body() -> Steps[None]:
+        try:
+            yield 1
+        finally:
+            left.append((yield 2))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cast(Steps[None], Interrupted(body())))
+    assert left == [2]

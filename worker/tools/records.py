@@ -3,6 +3,8 @@
 A record is a document ``{_id, data, createdBy, createdAt, updatedBy, updatedAt}``. No write
 reads first: a merge is an ``$set`` per top-level key of ``data``, so writers of different keys
 never lose each other's.
+
+The methods are steps (`callboard.sans_io`), for a plain collection and for an async one.
 """
 
 from __future__ import annotations
@@ -10,22 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from pymongo import ReturnDocument
-from pymongo.client_session import ClientSession
-from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
+from pymongo.results import DeleteResult, UpdateResult
 
+from callboard.connections.mongodb import AnyCollection, AnySession, Document
+from callboard.sans_io import Steps
 from callboard.sdk.names import ENVELOPE
 
 from .cursor import Order
 from .values import now, read
 
 __all__ = ["Records", "envelope"]
-
-Document = dict[str, Any]
-T = TypeVar("T")
 
 _UPSERT_TRIES = 3
 
@@ -37,25 +37,25 @@ class Records:
     Names and values are checked by the caller of these methods. They raise PyMongo's errors.
     """
 
-    collection: Collection[Document]
-    session: ClientSession | None  # of the open transaction
+    collection: AnyCollection
+    session: AnySession  # of the open transaction
     writer: str | None  # the user id for createdBy and updatedBy; None: anonymous
 
-    def insert(self, record_id: str, data: Document) -> None:
+    def insert(self, record_id: str, data: Document) -> Steps[None]:
         """Store a new record; one that exists already stays as it is."""
         moment = now()
         change = {"$setOnInsert": {"data": data, **self._created(moment)}}
-        self._retrying(lambda: self._upsert(record_id, change))
+        yield from self._retrying(lambda: self._upsert(record_id, change))
 
-    def merge(self, record_id: str, data: Document) -> None:
+    def merge(self, record_id: str, data: Document) -> Steps[None]:
         """Store a record, or set the top-level keys of ``data`` in the existing one."""
         change = self._merge(data)
-        self._retrying(lambda: self._upsert(record_id, change))
+        yield from self._retrying(lambda: self._upsert(record_id, change))
 
-    def merged(self, record_id: str, data: Document) -> Document:
+    def merged(self, record_id: str, data: Document) -> Steps[Document]:
         """As `merge`, and answer the document that came of it."""
         change = self._merge(data)
-        document = self._retrying(
+        document: Document = yield from self._retrying(
             lambda: self.collection.find_one_and_update(
                 {"_id": record_id},
                 change,
@@ -64,31 +64,37 @@ class Records:
                 session=self.session,
             )
         )
-        return cast("Document", document)  # an upsert always leaves one
+        return document
 
-    def patch(self, record_id: str, data: Document) -> bool:
+    def patch(self, record_id: str, data: Document) -> Steps[bool]:
         """Set the top-level keys of ``data`` in an existing record; whether there is one."""
         fields = {**_paths(data), **self._updated(now())}
-        updated = self.collection.update_one(
+        updated: UpdateResult = yield self.collection.update_one(
             {"_id": record_id}, {"$set": fields}, session=self.session
         )
         return updated.matched_count == 1
 
-    def remove(self, record_id: str) -> bool:
+    def remove(self, record_id: str) -> Steps[bool]:
         """Delete a record; whether there was one."""
-        deleted = self.collection.delete_one({"_id": record_id}, session=self.session)
+        deleted: DeleteResult = yield self.collection.delete_one(
+            {"_id": record_id}, session=self.session
+        )
         return deleted.deleted_count == 1
 
-    def find(self, record_id: str) -> Document | None:
+    def find(self, record_id: str) -> Steps[Document | None]:
         """One document."""
-        return self.collection.find_one({"_id": record_id}, session=self.session)
+        document: Document | None = yield self.collection.find_one(
+            {"_id": record_id}, session=self.session
+        )
+        return document
 
-    def search(self, where: Document, order: Order, limit: int) -> list[Document]:
+    def search(self, where: Document, order: Order, limit: int) -> Steps[list[Document]]:
         """The first ``limit`` matching documents."""
         found = self.collection.find(where, sort=order.sort, limit=limit, session=self.session)
-        return list(found)
+        documents: list[Document] = yield found.to_list()
+        return documents
 
-    def delete(self, where: Document, limit: int) -> int:
+    def delete(self, where: Document, limit: int) -> Steps[int]:
         """Delete up to ``limit`` matching records, by record id; how many were deleted.
 
         A record that no longer matches when its turn comes stays.
@@ -96,20 +102,24 @@ class Records:
         found = self.collection.find(
             where, projection=["_id"], sort=[("_id", 1)], limit=limit, session=self.session
         )
-        chosen = {"_id": {"$in": [document["_id"] for document in found]}}
-        if not chosen["_id"]["$in"]:
+        documents: list[Document] = yield found.to_list()
+        ids = [document["_id"] for document in documents]
+        if not ids:
             return 0
-        deleted = self.collection.delete_many({"$and": [chosen, where]}, session=self.session)
+        chosen = {"$and": [{"_id": {"$in": ids}}, where]}
+        deleted: DeleteResult = yield self.collection.delete_many(chosen, session=self.session)
         return deleted.deleted_count
 
-    def _upsert(self, record_id: str, change: Document) -> None:
-        self.collection.update_one({"_id": record_id}, change, upsert=True, session=self.session)
+    def _upsert(self, record_id: str, change: Document) -> Any:
+        return self.collection.update_one(
+            {"_id": record_id}, change, upsert=True, session=self.session
+        )
 
-    def _retrying(self, upsert: Callable[[], T]) -> T:
+    def _retrying(self, upsert: Callable[[], Any]) -> Steps[Any]:
         """Upsert. Two first writers can meet on the record id: then the loser updates."""
         for tries_left in reversed(range(_UPSERT_TRIES)):
             try:
-                return upsert()
+                return (yield upsert())
             except DuplicateKeyError as error:
                 on_id = "_id" in ((error.details or {}).get("keyPattern") or {})
                 if not on_id or not tries_left or self.session is not None:

@@ -1,279 +1,111 @@
 """The tools: what a handler reads and writes records with.
 
-Each call checks names and values, does one operation of `worker.tools.records`, and answers an
-`ActionResult`. Only a lost database, or a lost transaction, raises: and the tools remember it,
-so that the run ends as retryable whatever the handler makes of the exception.
+There are two kinds, of one body (`worker.tools.steps`): calls of `Tools` answer, calls of
+`AsyncTools` are awaited.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
-from uuid import UUID, uuid5
+from typing import Any, Concatenate, ParamSpec
 
-from pymongo.database import Database
+from callboard.sans_io import Steps, arun, awaited, plain, run
 
-from callboard.errors import InvalidData, ServiceUnavailable
-from callboard.sdk.names import collection_name, record_id as checked_id
-from callboard.sdk.results import ActionResult, StopHandler, fail, ok
+from .steps import Answer, ToolSteps
+from .transaction import ASYNC, PLAIN, Transaction
 
-from .cursor import Order
-from .deadline import within
-from .faults import DATABASE_ERRORS, DatabaseError, outage, refusal
-from .filters import filter_of
-from .records import Records, envelope
-from .transaction import Transaction, part_transaction
-from .values import stored_data, stored_scalar
-
-__all__ = ["Tools"]
-
-MAX_RECORDS = 10_000  # of one query
-MAX_DELETED = 500  # by one delete_where
-MAX_MESSAGE = 500  # characters: a refused name can be as long as a request
-
-USERS = "users"
-
-_DERIVED = UUID("6f0d7ad6-9d0c-5c3e-9f3b-0a8b9ad4c1de")  # the namespace of derived record ids
-_NOT_FOUND = fail("Record not found")
-_ENDED = fail("This context is that of a run that has ended; use the one of the run that goes on")
+__all__ = ["AsyncTools", "Tools"]
 
 P = ParamSpec("P")
-T = TypeVar("T")
-Method = Callable[Concatenate["Tools", P], ActionResult[dict[str, Any]]]
 
 
-def _answering(method: Method[P]) -> Method[P]:
-    """Make a method answer for what goes wrong in it, as `ActionTools` promises."""
+class Tools(ToolSteps):
+    """The `callboard.sdk.context.ActionTools` of one attempt of a run."""
+
+    kind = PLAIN
+
+    create = plain(ToolSteps._create)
+    update = plain(ToolSteps._update)
+    remove = plain(ToolSteps._remove)
+    get = plain(ToolSteps._get)
+    query = plain(ToolSteps._query)
+    delete_where = plain(ToolSteps._delete_where)
+    register_user = plain(ToolSteps._register_user)
+    integration = plain(ToolSteps._integration)
+    join = plain(ToolSteps._join)
+    end = plain(ToolSteps._end)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        transaction = run(self._begin())
+        try:
+            yield
+        except BaseException as error:
+            run(self._finish(transaction, error))
+            raise
+        run(self._finish(transaction, None))
+
+
+Method = Callable[Concatenate["AsyncTools", P], Steps[Answer]]
+AsyncMethod = Callable[Concatenate["AsyncTools", P], Coroutine[Any, Any, Answer]]
+
+
+def _in_turn(method: Method[P]) -> AsyncMethod[P]:
+    """`awaited`; within a transaction one after the other, whatever task calls."""
 
     @wraps(method)
-    def call(self: Tools, /, *args: P.args, **kwargs: P.kwargs) -> ActionResult[dict[str, Any]]:
-        if (doomed := self._checked()) is not None:
-            return doomed
-        try:
-            with within(self._deadline):
-                return method(self, *args, **kwargs)
-        except InvalidData as error:
-            return fail(f"{error!s:.{MAX_MESSAGE}}")
-        except DATABASE_ERRORS as error:
-            return self._judged(error)
-        except ServiceUnavailable as error:
-            raise self._remembered(error) from None
+    async def call(self: AsyncTools, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        transaction = self._transaction
+        if transaction is None or transaction.lock is None:
+            return await arun(method(self, *args, **kwargs))
+        async with transaction.lock:
+            return await arun(method(self, *args, **kwargs))
 
     return call
 
 
-class Tools:
-    """The `callboard.sdk.context.ActionTools` of one attempt of a run."""
+class AsyncTools(ToolSteps):
+    """The `callboard.sdk.context.AsyncActionTools` of one attempt of a run.
 
-    def __init__(
-        self,
-        *,
-        database: Callable[[], Database[dict[str, Any]]],
-        run_id: str,
-        user_id: str | None,
-        integration: Callable[[str, Mapping[str, Any] | None], ActionResult],
-        deadline: float | None = None,
-        transaction: Transaction | None = None,
-        on_session: Callable[[str], None] = lambda session_id: None,
-        on_end: Callable[[], None] = lambda: None,
-    ) -> None:
-        """``deadline``: `time.monotonic` seconds by which calls to the database give up.
-        ``transaction``: the one that `run_in_transaction` opened around the handler.
-        ``on_session``: told the session id before ``transaction()`` starts one.
-        ``on_end``: called by `end`.
-        """
-        self.lost: ServiceUnavailable | None = None
-        self._database = database
-        self._run_id = run_id
-        self._user_id = user_id
-        self._integration = integration
-        self._deadline = deadline
-        self._transaction = transaction
-        self._on_session = on_session
-        self._on_end = on_end
-        self.ended = False
-        self._creates: Counter[str] = Counter()  # creates without an id, by collection
+    A transaction is that of the task that opened it, and of the tasks that it starts within.
+    """
 
-    @_answering
-    def create(
-        self, coll: str, data: Mapping[str, Any], record_id: str | None = None
-    ) -> ActionResult[dict[str, Any]]:
-        records, fields = self._records(coll), stored_data(data)
-        if record_id is not None:
-            record_id = checked_id(record_id)
-            records.merge(record_id, fields)
-        else:
-            record_id = self._derived_id(coll)
-            records.insert(record_id, fields)
-        return ok({"recordId": record_id})
+    kind = ASYNC
 
-    @_answering
-    def update(
-        self, coll: str, record_id: str, patch: Mapping[str, Any]
-    ) -> ActionResult[dict[str, Any]]:
-        records, record_id = self._records(coll), checked_id(record_id)
-        found = records.patch(record_id, stored_data(patch, "patch"))
-        return ok({"recordId": record_id}) if found else _NOT_FOUND
+    create = _in_turn(ToolSteps._create)
+    update = _in_turn(ToolSteps._update)
+    remove = _in_turn(ToolSteps._remove)
+    get = _in_turn(ToolSteps._get)
+    query = _in_turn(ToolSteps._query)
+    delete_where = _in_turn(ToolSteps._delete_where)
+    register_user = _in_turn(ToolSteps._register_user)
+    integration = awaited(ToolSteps._integration)
+    join = awaited(ToolSteps._join)
+    end = awaited(ToolSteps._end)
 
-    @_answering
-    def remove(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
-        records, record_id = self._records(coll), checked_id(record_id)
-        return ok({"recordId": record_id}) if records.remove(record_id) else _NOT_FOUND
-
-    @_answering
-    def get(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
-        document = self._records(coll).find(checked_id(record_id))
-        return _NOT_FOUND if document is None else ok({"record": envelope(document)})
-
-    @_answering
-    def query(
-        self,
-        coll: str,
-        where: Mapping[str, Any] | None = None,
-        order_by: str | None = None,
-        order_dir: Literal["asc", "desc"] = "asc",
-        limit: int | None = None,
-        after: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
-        records, wanted = self._records(coll), filter_of(where)
-        order = Order.of(coll, order_by, order_dir)
-        size = MAX_RECORDS if limit is None else _limit(limit, MAX_RECORDS)
-        if after is not None:
-            wanted = {"$and": [wanted, order.after(after)]}
-        found = records.search(wanted, order, size + 1)
-        more = len(found) > size
-        if more and limit is None:
-            return fail(
-                f"More than {MAX_RECORDS} records match: pass limit, and after for each next page"
-            )
-        page = [envelope(document) for document in found[:size]]
-        cursor = order.cursor(found[size - 1]) if more else None
-        return ok({"records": page, "count": len(page), "after": cursor})
-
-    @_answering
-    def delete_where(
-        self, coll: str, where: Mapping[str, Any], limit: int = 100
-    ) -> ActionResult[dict[str, Any]]:
-        records, wanted, limit = self._records(coll), filter_of(where), _limit(limit, MAX_DELETED)
-        if not wanted:
-            return fail("delete_where: where must name at least one field")
-        return ok({"deleted": records.delete(wanted, limit)})
-
-    @_answering
-    def register_user(
-        self,
-        user_id: str | None = None,
-        name: str | None = None,
-        email: str | None = None,
-        image_url: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
-        user_id = self._user_id if user_id is None else user_id
-        if user_id is None:
-            return fail("register_user: an anonymous caller has no user id; pass user_id")
-        given = {"name": name, "email": email, "imageUrl": image_url}
-        fields = {key: _text(value, key) for key, value in given.items() if value is not None}
-        return ok({"user": envelope(self._records(USERS).merged(checked_id(user_id), fields))})
-
-    def integration(self, endpoint: str, data: Mapping[str, Any] | None = None) -> ActionResult:
-        doomed = self._checked()
-        return self._integration(endpoint, data) if doomed is None else doomed
-
-    def end(self) -> None:
-        """The attempt is over: what has kept the tools, a global or a thread, gets nothing more."""
-        self.ended = True
-        self._on_end()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self._checked()
-        if self.ended:
-            _ENDED.unwrap()
-        if self._transaction is not None:
-            fail(
-                "tools.transaction() inside a transaction: the writes are in one already; "
-                "leave the inner one out"
-            ).unwrap()
-        opened = part_transaction(
-            database=self._database, deadline=self._deadline, on_session=self._on_session
-        )
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        transaction = await arun(self._begin())
         try:
-            with opened as transaction:
-                self._transaction = transaction
-                yield
-        except ServiceUnavailable as error:
-            raise self._remembered(error) from None
-        finally:
-            self._transaction = None
-        if transaction.doomed is not None:
-            transaction.doomed.unwrap()
+            yield
+        except BaseException as error:
+            await arun(self._finish(transaction, error))
+            raise
+        await arun(self._finish(transaction, None))
 
     @property
-    def in_transaction(self) -> bool:
-        """Whether one is open."""
-        return self._transaction is not None
+    def _transaction(self) -> Transaction | None:
+        tools, transaction = _scope.get()
+        return transaction if tools is self else None
 
-    def join(self, handler: Callable[[], T]) -> T:
-        """Run a handler within the open transaction. Its failure is that of the transaction: what
-        it wrote until then must not be committed by a caller that takes no notice."""
-        try:
-            result = handler()
-        except StopHandler as stop:
-            self._doom(stop.result)
-            raise
-        except Exception:
-            self._doom(fail("Action failed"))
-            raise
-        if isinstance(result, ActionResult) and not result.success:
-            self._doom(result)
-        return result
-
-    def _doom(self, failure: ActionResult) -> None:
-        if self._transaction is not None and self._transaction.doomed is None:
-            self._transaction.doomed = failure
-
-    def _records(self, coll: str) -> Records:
-        session = self._transaction.session if self._transaction else None
-        collection = self._database()[collection_name(coll)]
-        return Records(collection=collection, session=session, writer=self._user_id)
-
-    def _derived_id(self, coll: str) -> str:
-        """The same id at each rerun of the run: from its id, the collection and the ordinal."""
-        self._creates[coll] += 1
-        return str(uuid5(_DERIVED, f"{self._run_id}\n{coll}\n{self._creates[coll]}"))
-
-    def _checked(self) -> ActionResult | None:
-        """Raise what ended the attempt; answer the failure that dooms each further call."""
-        if self.lost is not None:
-            raise self.lost
-        if self.ended:
-            return _ENDED
-        return self._transaction.doomed if self._transaction else None
-
-    def _judged(self, error: DatabaseError) -> ActionResult:
-        if (lost := outage(error)) is not None:
-            raise self._remembered(lost) from error
-        failure = refusal(error)
-        if self._transaction is not None:
-            self._transaction.doomed = failure
-        return failure
-
-    def _remembered(self, error: ServiceUnavailable) -> ServiceUnavailable:
-        self.lost = error
-        if self._transaction is not None:
-            self._transaction.broken = error
-        return error
+    @_transaction.setter
+    def _transaction(self, transaction: Transaction | None) -> None:
+        _scope.set((self, transaction))
 
 
-def _limit(value: object, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise InvalidData(f"limit: must be a whole number from 1 to {most}, not {value!r:.80}")
-    return value
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidData(f"{what}: must be text, not {type(value).__name__}")
-    return str(stored_scalar(value, what))
+_scope: ContextVar[tuple[AsyncTools | None, Transaction | None]] = ContextVar(
+    "transaction", default=(None, None)
+)

@@ -7,28 +7,32 @@ without running the handler.
 The session's id is told before the transaction starts. A worker that dies leaves its
 transaction open on the server, and other writers of its records wait for it: whoever takes
 the run over ends it with `kill_sessions`.
+
+What does I/O is steps (`callboard.sans_io`), for both kinds of handlers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pymongo
 from bson.binary import Binary
-from pymongo.client_session import ClientSession
-from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from callboard import strict_json
+from callboard.connections.mongodb import AnyDatabase, AnySession
 from callboard.errors import DatabaseUnavailable, ServiceUnavailable, TransactionConflict
+from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult
 
 from .deadline import time_left, within
@@ -36,12 +40,18 @@ from .faults import outage
 from .values import now
 
 __all__ = [
+    "ASYNC",
     "MARKERS",
     "MARKER_TTL",
+    "PLAIN",
+    "Kind",
     "Transaction",
+    "close_part",
     "kill_sessions",
-    "part_transaction",
+    "kill_sessions_async",
+    "open_part",
     "run_in_transaction",
+    "run_in_transaction_async",
 ]
 
 MARKERS = "_markers"
@@ -53,73 +63,119 @@ ABORT_TIMEOUT = 0.5  # seconds; what is left open then ends with the session
 KILL_TIMEOUT = 1.5  # seconds
 COMMIT_AGAIN = "UnknownTransactionCommitResult"
 
-Store = Callable[[], Database[dict[str, Any]]]
+Store = Callable[[], AnyDatabase]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What plain and async transactions do not share."""
+
+    pause: Callable[[float], Any]  # for so many seconds; a step
+    lock: Callable[[], asyncio.Lock | None]  # of a session that several tasks may use
+
+
+PLAIN = Kind(pause=time.sleep, lock=lambda: None)
+ASYNC = Kind(pause=asyncio.sleep, lock=asyncio.Lock)
 
 
 @dataclass(slots=True, kw_only=True)
 class Transaction:
-    """An open transaction and what became of it; `worker.tools.tools.Tools` works inside one."""
+    """An open transaction and what became of it; `worker.tools.tools` works inside one."""
 
-    session: ClientSession
+    session: AnySession
+    lock: asyncio.Lock | None = None  # held during a call: a session does one thing at a time
     doomed: ActionResult | None = None  # the first failure of a write that the database refused
     broken: ServiceUnavailable | None = None  # the database went away, or a conflict
+    ended: bool = False  # no further call is part of it
 
     def check(self) -> None:
         """Raise what broke the transaction, even if the handler took no notice of it."""
         if self.broken is not None:
             raise self.broken
 
+    def end(self) -> Steps[None]:
+        """Take no further call, and wait until what other tasks have called is over."""
+        self.ended = True
+        if self.lock is not None:
+            yield self.lock.acquire()
+            self.lock.release()
 
-def run_in_transaction(
+
+def _run(
+    kind: Kind,
     *,
     database: Store,
     run_id: str,
     action: str,
     deadline: float | None,
-    before_start: Callable[[str], None],
-    body: Callable[[Transaction], ActionResult],
-) -> ActionResult:
+    before_start: Callable[[str], Any],
+    body: Callable[[Transaction], Any],
+) -> Steps[ActionResult]:
     """Run ``body`` exactly once: its writes and its result commit together or not at all.
 
-    ``before_start`` gets the session id (a UUID's text) before anything is written. ``body``
-    is called anew on each try, so tools that it builds count from the start. A failure, or an
-    exception, leaves nothing behind. After a conflict or an outage it is tried again until
-    ``deadline`` (`time.monotonic` seconds; None: for ever); then `TransactionConflict` or
-    `DatabaseUnavailable` is raised.
+    ``before_start`` (a step) gets the session id (a UUID's text) before anything is written.
+    ``body`` (a step: an `ActionResult`) is called anew on each try, so tools that it builds count
+    from the start. A failure, or an exception, leaves nothing behind. After a conflict or an
+    outage it is tried again until ``deadline`` (`time.monotonic` seconds; None: for ever); then
+    `TransactionConflict` or `DatabaseUnavailable` is raised.
     """
-    with _session(database, deadline) as session:
-        before_start(_session_id(session))
+    session = _session(database, deadline)
+    try:
+        yield before_start(_session_id(session))
         pauses = _pauses()
         while True:
             try:
-                return _attempt(database(), session, run_id, action, deadline, body)
+                begun = yield from _begin(kind, session)
+                return (
+                    yield from _attempt(database(), begun, run_id, action, deadline, body, kind)
+                )
             except (DatabaseUnavailable, TransactionConflict):
                 pause = next(pauses)
                 if time_left(deadline) <= pause:
                     raise
-                time.sleep(pause)
+                yield kind.pause(pause)
+    finally:
+        yield session.end_session()
 
 
-@contextmanager
-def part_transaction(
-    *, database: Store, deadline: float | None, on_session: Callable[[str], None]
-) -> Iterator[Transaction]:
-    """A transaction around the ``with`` block; it commits at the end of the block.
+run_in_transaction = plain(partial(_run, PLAIN))
+run_in_transaction_async = awaited(partial(_run, ASYNC))
 
-    An exception in the block, and a write that the database refused, roll it back. Raises
-    `TransactionConflict` or `DatabaseUnavailable` when it could not commit: the block cannot
+
+def open_part(
+    kind: Kind, database: Store, deadline: float | None, on_session: Callable[[str], Any]
+) -> Steps[Transaction]:
+    """Begin the transaction of a part of a handler; ``on_session`` (a step) gets its session id."""
+    session = _session(database, deadline)
+    try:
+        yield on_session(_session_id(session))
+        return (yield from _begin(kind, session))
+    except BaseException:
+        yield session.end_session()
+        raise
+
+
+def close_part(
+    kind: Kind, transaction: Transaction, deadline: float | None, *, commit: bool
+) -> Steps[None]:
+    """Commit it, unless the database refused a write of it, or roll it back.
+
+    Raises `TransactionConflict` or `DatabaseUnavailable` when it could not commit: the part cannot
     be run again from here.
     """
-    with _session(database, deadline) as session:
-        on_session(_session_id(session))
-        with _begun(session) as transaction:
-            yield transaction
+    session = transaction.session
+    try:
+        yield from transaction.end()
+        if commit:
             transaction.check()
             if transaction.doomed is None:
-                _commit(session, deadline)
+                yield from _commit(kind, session, deadline)
+    finally:
+        yield from _rolled_back(session)
+        yield session.end_session()
 
 
-def kill_sessions(database: Database[dict[str, Any]], session_ids: Sequence[str]) -> None:
+def _kill(database: AnyDatabase, session_ids: Sequence[str]) -> Steps[None]:
     """End the sessions of stopped or dead children, and with them the transactions left open.
 
     Harmless for a session that is gone, and for what is no session's id: whoever writes Redis may
@@ -130,9 +186,13 @@ def kill_sessions(database: Database[dict[str, Any]], session_ids: Sequence[str]
         return
     try:
         with pymongo.timeout(KILL_TIMEOUT):
-            database.client.admin.command("killSessions", targets)
+            yield database.client.admin.command("killSessions", targets)
     except PyMongoError as error:
         raise outage(error) or error from error
+
+
+kill_sessions = plain(_kill)
+kill_sessions_async = awaited(_kill)
 
 
 def _uuid(text: str) -> UUID | None:
@@ -143,94 +203,96 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _attempt(
-    database: Database[dict[str, Any]],
-    session: ClientSession,
+    database: AnyDatabase,
+    transaction: Transaction,
     run_id: str,
     action: str,
     deadline: float | None,
-    body: Callable[[Transaction], ActionResult],
-) -> ActionResult:
+    body: Callable[[Transaction], Any],
+    kind: Kind,
+) -> Steps[ActionResult]:
     """One try: marker, body, result, commit."""
-    markers = database[MARKERS]
-    with _begun(session) as transaction:
+    markers, session = database[MARKERS], transaction.session
+    try:
+        marker = {"_id": run_id, "action": action, "createdAt": now()}
         try:
             with _bounded(deadline):
-                markers.insert_one(
-                    {"_id": run_id, "action": action, "createdAt": now()}, session=session
-                )
+                yield markers.insert_one(marker, session=session)
         except DuplicateKeyError:
-            return _committed(database, run_id, deadline)
-        result = _settled(transaction, body)
+            return (yield from _committed(database, run_id, deadline))
+        result = yield from _settled(transaction, body)
         if isinstance(result, ActionResult) and result.success:
             text = strict_json.dumps(result.data).decode()
             with _bounded(deadline):
-                markers.update_one({"_id": run_id}, {"$set": {"result": text}}, session=session)
-            _commit(session, deadline)
+                yield markers.update_one(
+                    {"_id": run_id}, {"$set": {"result": text}}, session=session
+                )
+            yield from _commit(kind, session, deadline)
         return result
+    finally:
+        yield from transaction.end()
+        yield from _rolled_back(session)
 
 
-def _settled(transaction: Transaction, body: Callable[[Transaction], ActionResult]) -> ActionResult:
+def _settled(transaction: Transaction, body: Callable[[Transaction], Any]) -> Steps[ActionResult]:
     """The body's result, unless the database has already decided otherwise."""
     try:
-        result = body(transaction)
+        result = yield body(transaction)
     except Exception:
         transaction.check()
         raise
+    yield from transaction.end()
     transaction.check()
     return transaction.doomed or result
 
 
-def _committed(
-    database: Database[dict[str, Any]], run_id: str, deadline: float | None
-) -> ActionResult:
+def _committed(database: AnyDatabase, run_id: str, deadline: float | None) -> Steps[ActionResult]:
     """The result of the run's earlier, committed transaction."""
     with _bounded(deadline):
-        marker = database[MARKERS].find_one({"_id": run_id})
+        marker = yield database[MARKERS].find_one({"_id": run_id})
     if marker is None:  # its time was up just now
         raise DatabaseUnavailable("The run's marker has expired")
     return ActionResult(success=True, data=strict_json.loads(marker["result"]))
 
 
-@contextmanager
-def _session(database: Store, deadline: float | None) -> Iterator[ClientSession]:
+def _session(database: Store, deadline: float | None) -> AnySession:
+    """A new session, which is to be ended."""
     with _bounded(deadline):
-        session = database().client.start_session()
-    with session:
-        yield session
+        return database().client.start_session()
 
 
-def _session_id(session: ClientSession) -> str:
+def _session_id(session: AnySession) -> str:
     identity: Binary = session.session_id["id"]
     return str(identity.as_uuid())
 
 
-@contextmanager
-def _begun(session: ClientSession) -> Iterator[Transaction]:
-    """A started transaction; one that is not committed at the end of the block is aborted."""
-    session.start_transaction(
+def _begin(kind: Kind, session: AnySession) -> Steps[Transaction]:
+    yield session.start_transaction(
         read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority", j=True)
     )
-    try:
-        yield Transaction(session=session)
-    finally:
-        if session.in_transaction:
-            with pymongo.timeout(ABORT_TIMEOUT):
-                session.abort_transaction()
+    return Transaction(session=session, lock=kind.lock())
 
 
-def _commit(session: ClientSession, deadline: float | None) -> None:
+def _rolled_back(session: AnySession) -> Steps[None]:
+    """Abort what has not been committed."""
+    if session.in_transaction:
+        with pymongo.timeout(ABORT_TIMEOUT):
+            yield session.abort_transaction()
+
+
+def _commit(kind: Kind, session: AnySession, deadline: float | None) -> Steps[None]:
     """Commit, again and again while the outcome is unknown and time is left."""
     pauses = _pauses()
     while True:
         try:
             with within(deadline):
-                session.commit_transaction()
+                yield session.commit_transaction()
             return
         except PyMongoError as error:
             pause = next(pauses)
             if not error.has_error_label(COMMIT_AGAIN) or time_left(deadline) <= pause:
                 raise outage(error) or error from error
-            time.sleep(pause)
+        yield kind.pause(pause)
 
 
 @contextmanager
