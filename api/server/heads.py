@@ -10,7 +10,7 @@ from gunicorn.http.body import ChunkedReader
 
 from callboard.errors import BadRequest
 
-__all__ = ["Chunks", "InvalidHost", "require_chunked_alone", "require_version_and_host"]
+__all__ = ["HOST", "Chunks", "InvalidHost", "require_chunked_alone", "require_version_and_host"]
 
 MAX_TRAILER_BYTES = 8 * 1024
 
@@ -42,7 +42,7 @@ def require_chunked_alone(headers: list[tuple[str, str]]) -> None:
             raise refused.UnsupportedTransferCoding("not chunked alone")
 
 
-_HOST = re.compile(r"(?:[0-9A-Za-z._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+HOST = re.compile(r"(?:[0-9A-Za-z._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 def require_version_and_host(req: Any) -> None:
@@ -54,7 +54,7 @@ def require_version_and_host(req: Any) -> None:
         raise refused.InvalidHTTPVersion(req.version)
     for name, value in req.headers:
         if name == "HOST":
-            if not _HOST.fullmatch(value):
+            if not HOST.fullmatch(value):
                 raise InvalidHost
             return
     if req.version == (1, 1):

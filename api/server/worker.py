@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import resource
+import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+import gevent
 from gunicorn.config import Config
+from gunicorn.http import wsgi
 from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.util import close
 from gunicorn.workers.ggevent import GeventWorker
 
 from callboard.processes.threads import supervise
@@ -20,7 +29,9 @@ from . import connections as table
 from .connection import Connection
 from .connections import Connections, address_key
 from .heads import Chunks, require_chunked_alone, require_version_and_host
-from .refusals import TOO_MANY, refusal, response
+from .refusals import TOO_MANY, refusal, response as refused
+from .request import PlainRequest
+from .response import PlainResponse
 
 __all__ = ["ApiWorker", "raise_file_limit"]
 
@@ -43,6 +54,7 @@ class ApiWorker(GeventWorker):
     """gunicorn's worker of the API."""
 
     cfg: Config
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,23 +87,78 @@ class ApiWorker(GeventWorker):
         status = self.connections.add(connection)
         try:
             if status:
-                connection.sendall(response(status, *TOO_MANY[status], Retry_After="2"))
+                connection.sendall(refused(status, *TOO_MANY[status], Retry_After="2"))
                 connection.close()
             else:
-                super().handle(listener, connection, addr)
+                self._serve(listener, connection, addr)
         finally:
             self.connections.remove(connection)
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """A request, when its head is there; raises StopIteration if it was the last one."""
-        sock.begin()
-        require_version_and_host(req)
-        if isinstance(req.body.reader, ChunkedReader):
-            require_chunked_alone(req.headers)
-            req.body.reader = Chunks(req.body.reader)
-        super().handle_request(listener_name, req, sock, addr)
-        if not sock.finish(req):
-            raise StopIteration
+    def _serve(self, listener: Any, connection: Connection, addr: Any) -> None:
+        """The requests of a connection, one after the other; then it is closed."""
+        req = None
+        try:
+            connection.setblocking(True)
+            listener_name, unreader = listener.getsockname(), SocketUnreader(connection)
+            for number in itertools.count(1):
+                req = PlainRequest(self.cfg, unreader, addr, number)
+                if not self._answer(listener_name, req, connection, addr):
+                    break
+        except (StopIteration, NoMoreData, gevent.GreenletExit, SystemExit):
+            pass  # the client is gone, or the process ends
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                self.log.exception("Socket error processing request.")
+        except BaseException as error:  # noqa: BLE001 - each is answered
+            self.handle_error(req, connection, addr, error)
+        finally:
+            close(connection)
+
+    def _answer(
+        self, listener_name: Any, req: PlainRequest, connection: Connection, addr: Any
+    ) -> bool:
+        """Serve a request, when its head is there. Whether another one can come."""
+        connection.begin()
+        if not req.is_usual:
+            require_version_and_host(req)
+            if isinstance(req.body.reader, ChunkedReader):
+                require_chunked_alone(req.headers)
+                req.body.reader = Chunks(req.body.reader)
+        response, environ = wsgi.create(
+            req, connection, addr, listener_name, self.cfg, PlainResponse
+        )
+        environ["wsgi.multithread"] = True
+        self._count()
+        if not (self.alive and self.cfg.keepalive):
+            response.force_close()
+        self._respond(environ, response)
+        return not response.should_close() and connection.finish(req)
+
+    def _respond(self, environ: dict[str, Any], response: PlainResponse) -> None:
+        """What the application has to say to it; raises StopIteration if it fails half-way."""
+        parts: Any = ()
+        begun = datetime.now()  # noqa: DTZ005 - for a difference
+        try:
+            parts = self.wsgi(environ, response.start_response)
+            for part in parts:
+                response.write(part)
+            response.close()
+        except Exception as error:
+            if isinstance(error, OSError) or not response.headers_sent:
+                raise
+            self.log.exception("Error handling request")
+            response.sock.shutdown(socket.SHUT_RDWR)
+            raise StopIteration from None
+        finally:
+            self.log.access(response, response.req, environ, datetime.now() - begun)  # noqa: DTZ005
+            if hasattr(parts, "close"):
+                parts.close()
+
+    def _count(self) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """A request that cannot be served; gunicorn closes the connection."""
@@ -101,7 +168,7 @@ class ApiWorker(GeventWorker):
         else:  # without the exception's text: it quotes what was sent
             self.log.warning("Request refused: %d, %s", status, type(exc).__name__)
         with contextlib.suppress(OSError):  # it is gone
-            client.sendall(response(status, code, text))
+            client.sendall(refused(status, code, text))
 
     def timeout_ctx(self) -> Any:
         """Bounds the wait for a request: the reaper does."""
