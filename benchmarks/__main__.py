@@ -37,7 +37,8 @@ def main() -> None:
     stacks = [stack for stack in STACKS if stack.key in options.only]
     plan = Plan(seconds=options.seconds)
     try:
-        results = Results(_measurements(stacks, plan, options.rounds))
+        peers = [stack.key for stack in STACKS if stack.kind != "ours"]
+        results = Results(_measurements(stacks, plan, options.rounds), peers=peers)
     except CallboardError as error:
         sys.exit(str(error))
     text = report(results, machine, options.rounds, options.seconds)

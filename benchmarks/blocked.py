@@ -15,16 +15,17 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.jobs import UPSERT
 from benchmarks.servers import Database, Watched, running_database, start_redis
 from benchmarks.stacks.base import HOST, Request, Site
 from benchmarks.stacks.ours import OURS, application
 from callboard.stack.folder import DataFolder
 from callboard.stack.ports import free_port
-from callboard.stack.process import Process
+from callboard.stack.process import Process, Program
 
 SAMPLES = 10
 
@@ -42,13 +43,18 @@ def main() -> None:
 
 
 @contextmanager
-def running_stack() -> Iterator[tuple[Site, Watched, Database]]:
-    """Callboard as the benchmark runs it, ready; its supervisor runs Valkey, the API, a worker."""
+def running_stack(
+    programs: Callable[[Site], Sequence[Program]] = OURS.programs, job: str = UPSERT
+) -> Iterator[tuple[Site, Watched, Database]]:
+    """Callboard as the benchmark runs it, ready; its supervisor runs Valkey, the API, a worker.
+
+    ``job``: a call of it shows that they are ready.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as path,
         Watched() as supervisor,
         running_database() as database,
-        database.fresh("bench_blocked") as mongodb_uri,
+        database.fresh("bench_blocked", upserts=job == UPSERT) as mongodb_uri,
     ):
         folder = DataFolder(Path(path))
         folder.create()
@@ -58,9 +64,9 @@ def running_stack() -> Iterator[tuple[Site, Watched, Database]]:
             mongodb_uri=mongodb_uri,
             port=free_port(),
         )
-        for program in OURS.programs(site):
+        for program in programs(site):
             supervisor.start(program)
-        while not OURS.answers(site, "upsert", 1.0):
+        while not OURS.answers(site, job, 3.0):
             supervisor.tick()
         yield site, supervisor, database
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from callboard.stack.process import Process
 
-__all__ = ["cpu_seconds", "per_call"]
+__all__ = ["cpu_seconds", "per_call", "sessions"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,6 +47,11 @@ def per_call(
     """CPU milliseconds per call by process group, without those that did nothing."""
     spent = {name: 1000 * (after[name] - before.get(name, 0.0)) / calls for name in after}
     return {name: cost for name, cost in sorted(spent.items()) if cost >= 0.005}
+
+
+def sessions() -> Iterator[tuple[int, int]]:
+    """Process id and session of every process."""
+    return ((stat.pid, stat.session) for stat in _stats())
 
 
 def _stats() -> Iterator[_Stat]:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.jobs import WAIT, WAIT_SECONDS
 from benchmarks.results import Figures, Results
-from benchmarks.stacks import CELERY_GET, INLINE, OURS, REDIS_LIST, STACKS
+from benchmarks.stacks import (
+    CELERY_GET,
+    INLINE,
+    OURS,
+    OURS_ASYNC,
+    REDIS_LIST,
+    STACKS,
+    TASKIQ_ASYNC,
+)
 
 __all__ = ["Goal", "goals"]
 
 BUSY = 16  # callers at which throughput counts
+WAITING = 500  # and where they wait
+CROWD = 2000  # at which none may fail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +41,8 @@ class Goal:
 
 def goals(results: Results, job: str) -> list[Goal]:
     """The goals that the measured stacks allow to judge."""
+    if job == WAIT:
+        return [*_waiting(results)]
     quiet, busy = (results.figures(OURS.key, job, callers) for callers in (1, BUSY))
     if quiet is None or busy is None:
         return []
@@ -93,5 +106,49 @@ def _against_floor(results: Results, job: str, quiet: Figures, busy: Figures) ->
         text=f"p99 against p50, at {BUSY} callers",
         value=busy.p99_ms / busy.p50_ms,
         target=3.0,
+        at_least=False,
+    )
+
+
+def _waiting(results: Results) -> Iterator[Goal]:
+    """Calls per second and latency are bounded by the wait itself: N callers, N calls a second."""
+    if ours := results.figures(OURS_ASYNC.key, WAIT, WAITING):
+        yield Goal(
+            text=f"calls/s at {WAITING} callers, of the {WAITING / WAIT_SECONDS:.0f} possible",
+            value=ours.calls_per_second,
+            target=430,
+            at_least=True,
+        )
+        yield Goal(
+            text=f"p50 at {WAITING} callers, milliseconds",
+            value=ours.p50_ms,
+            target=1150,
+            at_least=False,
+        )
+        if taskiq := results.figures(TASKIQ_ASYNC.key, WAIT, WAITING):
+            yield from _against_taskiq(ours, taskiq)
+    if ours := results.figures(OURS_ASYNC.key, WAIT, CROWD):
+        yield Goal(
+            text=f"failed calls at {CROWD:,} callers", value=ours.failed, target=0, at_least=False
+        )
+        yield Goal(
+            text=f"calls/s at {CROWD:,} callers",
+            value=ours.calls_per_second,
+            target=900,
+            at_least=True,
+        )
+
+
+def _against_taskiq(ours: Figures, taskiq: Figures) -> Iterator[Goal]:
+    yield Goal(
+        text=f"calls/s at {WAITING} callers, against {TASKIQ_ASYNC.name}",
+        value=ours.calls_per_second / taskiq.calls_per_second,
+        target=1.2,
+        at_least=True,
+    )
+    yield Goal(
+        text=f"memory of all worker processes, against {TASKIQ_ASYNC.name}",
+        value=ours.workers_mib / taskiq.workers_mib,
+        target=1.5,
         at_least=False,
     )

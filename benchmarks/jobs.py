@@ -1,9 +1,11 @@
-"""The two jobs that every stack runs: nothing, and one durable upsert."""
+"""The jobs that stacks run: nothing, one durable upsert, and to wait for a second."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -14,17 +16,24 @@ __all__ = [
     "COLLECTION",
     "DONE",
     "JOBS",
+    "SHORT_JOBS",
+    "UPSERT",
+    "WAIT",
+    "WAIT_SECONDS",
     "changed_data",
     "noop",
     "noop_async",
     "random_record_id",
     "upsert",
     "upsert_async",
+    "wait",
+    "wait_async",
 ]
 
 COLLECTION = "players"
 DONE = "done"  # what a job returns; a response without it is wrong
 RECORDS = 1000  # so that callers seldom meet at one record, and the collection stays small
+WAIT_SECONDS = 1.0
 DURABLE = WriteConcern("majority", j=True)
 
 Document = dict[str, Any]
@@ -59,7 +68,22 @@ async def upsert_async() -> str:
     return DONE
 
 
-JOBS: Mapping[str, Callable[[], str]] = {"noop": noop, "upsert": upsert}
+def wait() -> str:
+    """Wait, as for the answer of another service."""
+    time.sleep(WAIT_SECONDS)
+    return DONE
+
+
+async def wait_async() -> str:
+    """`wait` for a worker that runs an event loop."""
+    await asyncio.sleep(WAIT_SECONDS)
+    return DONE
+
+
+JOBS: Mapping[str, Callable[[], str]] = {"noop": noop, "upsert": upsert, "wait": wait}
+SHORT_JOBS = ("noop", "upsert")
+UPSERT = "upsert"
+WAIT = "wait"
 
 
 def random_record_id() -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import selectors
 import socket
 import sys
@@ -37,6 +38,7 @@ class Load:
     callers: int
     seconds: float  # counted
     lead_in: float  # seconds before that
+    ramp: float = 0.0  # seconds over which the callers begin, one after the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,21 +126,36 @@ class Generator:
     def run(self) -> LoadResult:
         """Until the time is over and every caller has its response."""
         load = self._load
-        counted_from = time.perf_counter() + load.lead_in
+        started = time.perf_counter()
+        counted_from = started + load.lead_in
         until = counted_from + load.seconds
-        for _ in range(load.callers):
-            caller = Caller((load.host, load.port), load.request.encode())
-            self._selector.register(caller.socket, selectors.EVENT_READ, caller)
-            caller.send()
-            self._busy += 1
+        for number in range(load.callers):
+            self._serve_until(started + load.ramp * number / load.callers, until)
+            self._begin()
         while self._busy:
-            ready = self._selector.select(ANSWER_TIMEOUT)
-            if not ready:
+            if not self._serve(ANSWER_TIMEOUT, until):
                 self._errors["no response"] += self._busy
                 break
-            for key, _ in ready:
-                self._step(key.data, until)
         return self._result(counted_from, until)
+
+    def _begin(self) -> None:
+        """One more caller."""
+        caller = Caller((self._load.host, self._load.port), self._load.request.encode())
+        self._selector.register(caller.socket, selectors.EVENT_READ, caller)
+        caller.send()
+        self._busy += 1
+
+    def _serve_until(self, moment: float, until: float) -> None:
+        """Take responses while the next caller has not to begin yet."""
+        while (left := moment - time.perf_counter()) > 0:
+            self._serve(left, until)
+
+    def _serve(self, timeout: float, until: float) -> bool:
+        """Take the responses that are there, or come in time; whether there was one."""
+        ready = self._selector.select(timeout)
+        for key, _ in ready:
+            self._step(key.data, until)
+        return bool(ready)
 
     def _step(self, caller: Caller, until: float) -> None:
         try:
@@ -155,7 +172,13 @@ class Generator:
         if time.perf_counter() < until:
             caller.send()
         else:
-            self._busy -= 1
+            self._end(caller)
+
+    def _end(self, caller: Caller) -> None:
+        """It has its last response; the server may close what is idle before all others have."""
+        self._selector.unregister(caller.socket)
+        caller.socket.close()
+        self._busy -= 1
 
     def _note(self, caller: Caller, head: bytes, body: bytes) -> None:
         now = time.perf_counter()
@@ -183,6 +206,8 @@ class Generator:
 def main() -> None:
     """Read a `Load` as JSON, print its `LoadResult` as JSON."""
     load = Load(**json.load(sys.stdin))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection per caller
     print(json.dumps(asdict(Generator(load).run())))
 
 

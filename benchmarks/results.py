@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.jobs import WAIT
 from benchmarks.load import LoadResult
 
-__all__ = ["CALLERS", "JOB_NAMES", "Cell", "Figures", "Measurement", "Results"]
+__all__ = ["CALLERS", "Cell", "Figures", "Measurement", "Results"]
 
-CALLERS = (1, 16, 64)
-JOB_NAMES = ("noop", "upsert")
+CALLERS = {"noop": (1, 16, 64), "upsert": (1, 16, 64), WAIT: (1, 50, 500, 2000)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Measurement:
     callers: int
     load: LoadResult
     cpu_ms: Mapping[str, float]  # per call, by process group
+    workers_mib: float  # PSS of all worker processes, the most that was seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,17 @@ class Figures:
     slowest: float  # calls per second in the worst round
     fastest: float  # and in the best
     cpu_ms: Mapping[str, float]  # per call, by process group
+    generator_ms: float  # CPU of the load generator, per call
+    workers_mib: float  # PSS of all worker processes
+    failed: int  # calls with a wrong response, in all rounds
 
 
 class Results:
     """All measurements of one run of the benchmark."""
 
-    def __init__(self, measurements: Iterable[Measurement]) -> None:
+    def __init__(self, measurements: Iterable[Measurement], *, peers: Iterable[str] = ()) -> None:
+        """``peers``: the keys of the stacks that are not ours."""
+        self._peers = frozenset(peers)
         self.measurements = tuple(measurements)
         cells: dict[Cell, list[Measurement]] = {}
         for found in self.measurements:
@@ -70,9 +76,15 @@ class Results:
 
     @property
     def errors(self) -> dict[str, int]:
-        """What was wrong with responses -> how often. A run with errors counts for nothing."""
+        """What was wrong with responses -> how often.
+
+        A run with errors counts for nothing. In the job that waits, failed calls of a peer are a
+        figure of its row instead.
+        """
         errors: Counter[str] = Counter()
         for found in self.measurements:
+            if found.job == WAIT and found.stack in self._peers:
+                continue
             for what, count in found.load.errors.items():
                 errors[f"{found.stack}, {found.job}, {found.callers} callers: {what}"] += count
         return dict(errors)
@@ -93,4 +105,7 @@ def _figures(rounds: Sequence[Measurement]) -> Figures:
         slowest=min(found.load.calls_per_second for found in rounds),
         fastest=max(found.load.calls_per_second for found in rounds),
         cpu_ms={group: cost(group) for group in groups},
+        generator_ms=median(lambda found: found.load.cpu_ms),
+        workers_mib=median(lambda found: found.workers_mib),
+        failed=sum(sum(found.load.errors.values()) for found in rounds),
     )

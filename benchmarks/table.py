@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.goals import goals
+from benchmarks.jobs import WAIT
 from benchmarks.machine import Machine
-from benchmarks.results import CALLERS, JOB_NAMES, Figures, Results
-from benchmarks.stacks import OURS, STACKS
+from benchmarks.results import CALLERS, Figures, Results
+from benchmarks.stacks import STACKS, Stack
 
-__all__ = ["report"]
+__all__ = ["JOB_TITLES", "measured", "report"]
 
 NAME_WIDTH = max(len(stack.name) for stack in STACKS)
-JOB_TITLES = {"noop": "no-op", "upsert": "one upsert"}
+HEAD = f"{'calls/s':>8}{'p50':>8}{'p99':>8}{'x calls':>8}{'x p50':>8}"
+JOB_TITLES = {"noop": "no-op", "upsert": "one upsert", WAIT: "waits 1 s"}
 
 
 def report(results: Results, machine: Machine, rounds: int, seconds: float) -> str:
@@ -22,32 +24,56 @@ def report(results: Results, machine: Machine, rounds: int, seconds: float) -> s
         f"medians of {rounds} round(s), {seconds:g} s per measurement; "
         "latencies in milliseconds; ratio: Callboard / the stack of the row",
     ]
-    for job in JOB_NAMES:
-        lines += ["", *_table(results, job)]
-    if OURS.key in results.stacks:
-        for job in JOB_NAMES:
-            lines += ["", *_goals(results, job)]
-        lines += ["", *_cpu(results)]
+    jobs = [job for job in JOB_TITLES if measured(results, job)]
+    for job in jobs:
+        lines += ["", *(_waiting_table(results) if job == WAIT else _table(results, job))]
+    for job in jobs:
+        if found := [*_goals(results, job)]:
+            lines += ["", *found]
+    if found := [*_cpu(results)]:
+        lines += ["", "CPU milliseconds per call, Callboard and the load generator", *found]
     lines += ["", *_settings(results)]
     return "\n".join(lines)
 
 
+def measured(results: Results, job: str) -> list[Stack]:
+    """The stacks that were measured with this job, in the order of the table."""
+    return [stack for stack in STACKS if stack.key in results.stacks and job in stack.jobs]
+
+
+def _ours(job: str) -> Stack:
+    return next(stack for stack in STACKS if stack.kind == "ours" and job in stack.jobs)
+
+
 def _table(results: Results, job: str) -> Iterator[str]:
-    groups = [f"{callers} caller{'s' if callers > 1 else ''}" for callers in CALLERS]
+    groups = [_callers(number) for number in CALLERS[job]]
     yield f"{JOB_TITLES[job]:<{NAME_WIDTH}}" + "".join(f"  {group:^40}" for group in groups)
-    head = f"{'calls/s':>8}{'p50':>8}{'p99':>8}{'x calls':>8}{'x p50':>8}"
-    yield " " * NAME_WIDTH + f"  {head}" * len(CALLERS)
-    for stack in STACKS:
-        if stack.key in results.stacks:
-            cells = [_cell(results, stack.key, job, callers) for callers in CALLERS]
-            yield f"{stack.name:<{NAME_WIDTH}}" + "".join(f"  {cell}" for cell in cells)
+    yield " " * NAME_WIDTH + f"  {HEAD}" * len(groups)
+    for stack in measured(results, job):
+        cells = [_cell(results, stack, job, callers) for callers in CALLERS[job]]
+        yield f"{stack.name:<{NAME_WIDTH}}" + "".join(f"  {cell}" for cell in cells)
 
 
-def _cell(results: Results, stack: str, job: str, callers: int) -> str:
-    found = results.figures(stack, job, callers)
+def _waiting_table(results: Results) -> Iterator[str]:
+    yield f"{JOB_TITLES[WAIT]:<{NAME_WIDTH}}  {HEAD}{'failed':>8}{'workers, MiB':>14}"
+    for callers in CALLERS[WAIT]:
+        yield _callers(callers)
+        for stack in measured(results, WAIT):
+            if found := results.figures(stack.key, WAIT, callers):
+                cell = _cell(results, stack, WAIT, callers)
+                more = f"{found.failed:>8}{found.workers_mib:>14.0f}"
+                yield f"  {stack.name:<{NAME_WIDTH}}{cell}{more}"
+
+
+def _callers(number: int) -> str:
+    return f"{number:,} caller{'s' if number > 1 else ''}"
+
+
+def _cell(results: Results, stack: Stack, job: str, callers: int) -> str:
+    found = results.figures(stack.key, job, callers)
     if found is None:
-        return " " * 40
-    ours = None if stack == OURS.key else results.figures(OURS.key, job, callers)
+        return " " * len(HEAD)
+    ours = None if stack.kind == "ours" else results.figures(_ours(job).key, job, callers)
     ratios = f"{'':>8}{'':>8}" if ours is None else _ratios(ours, found)
     return f"{found.calls_per_second:>8.0f}{found.p50_ms:>8.2f}{found.p99_ms:>8.2f}{ratios}"
 
@@ -60,21 +86,24 @@ def _ratios(ours: Figures, other: Figures) -> str:
 
 
 def _goals(results: Results, job: str) -> Iterator[str]:
-    yield f"Goals, {JOB_TITLES[job]}"
-    for goal in goals(results, job):
+    for number, goal in enumerate(goals(results, job)):
+        if not number:
+            yield f"Goals, {JOB_TITLES[job]}"
         bound = "at least" if goal.at_least else "at most"
         verdict = "met" if goal.met else "MISSED"
         yield f"  {goal.text:<72}{goal.value:>7.2f}  ({bound} {goal.target:g})  {verdict}"
 
 
 def _cpu(results: Results) -> Iterator[str]:
-    yield "CPU milliseconds per call, Callboard"
-    for job in JOB_NAMES:
-        for callers in CALLERS:
-            if found := results.figures(OURS.key, job, callers):
+    for job, title in JOB_TITLES.items():
+        for callers in CALLERS[job]:
+            if found := results.figures(_ours(job).key, job, callers):
                 groups = ", ".join(f"{name} {cost:.2f}" for name, cost in found.cpu_ms.items())
                 total = sum(found.cpu_ms.values())
-                yield f"  {JOB_TITLES[job]}, {callers:>2} callers: {total:.2f} = {groups}"
+                yield (
+                    f"  {title}, {callers:>4} callers: {total:.2f} = {groups}; "
+                    f"generator {found.generator_ms:.2f}"
+                )
 
 
 def _settings(results: Results) -> Iterator[str]:

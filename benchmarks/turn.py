@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.cpu import cpu_seconds, per_call
-from benchmarks.jobs import DONE
+from benchmarks.jobs import DONE, UPSERT, WAIT
 from benchmarks.load import Load, LoadResult
-from benchmarks.results import CALLERS, JOB_NAMES, Measurement
+from benchmarks.memory import Peak
+from benchmarks.results import CALLERS, Measurement
 from benchmarks.servers import Database, Watched, start_redis
 from benchmarks.stacks import Site, Stack
 from benchmarks.stacks.base import HOST
@@ -25,7 +26,7 @@ from callboard.stack.ports import free_port
 __all__ = ["Plan", "take_turn"]
 
 START_TIMEOUT = 30.0  # seconds until the first right answer
-PROBE_TIMEOUT = 1.0  # seconds for one try of it
+PROBE_TIMEOUT = 3.0  # seconds for one try of it
 WARM_CALLERS = 16
 
 
@@ -35,7 +36,14 @@ class Plan:
 
     seconds: float  # counted, per measurement
     lead_in: float = 0.3  # before that
+    ramp: float = 0.0  # over which the callers begin
     warm_up: float = 1.0  # per job, after the start
+
+    @property
+    def waiting(self) -> Plan:
+        """For the job that waits: its callers begin one after the other, so that what is measured
+        is no wave that comes back once a second."""
+        return replace(self, seconds=3 * self.seconds, ramp=1.0, lead_in=2.5)
 
 
 def take_turn(stack: Stack, database: Database, plan: Plan, number: int) -> Iterator[Measurement]:
@@ -45,7 +53,7 @@ def take_turn(stack: Stack, database: Database, plan: Plan, number: int) -> Iter
     """
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as path,
-        database.fresh(f"bench_{stack.key}") as mongodb_uri,
+        database.fresh(f"bench_{stack.key}", upserts=UPSERT in stack.jobs) as mongodb_uri,
         Watched() as supervisor,
     ):
         folder = DataFolder(Path(path))
@@ -61,6 +69,10 @@ def take_turn(stack: Stack, database: Database, plan: Plan, number: int) -> Iter
         yield from _Turn(stack, site, supervisor, database, plan).measurements(number)
 
 
+def _nothing() -> None:
+    """What is done while a load runs, where nothing is."""
+
+
 class _Turn:
     """A stack whose processes have been started."""
 
@@ -74,11 +86,11 @@ class _Turn:
         self._plan = plan
 
     def measurements(self, number: int) -> Iterator[Measurement]:
-        for job in JOB_NAMES:
+        for job in self._stack.jobs:
             self._wait_for_answer(job)
-            self._run_load(job, WARM_CALLERS, self._plan.warm_up)
-        for job in JOB_NAMES:
-            for callers in CALLERS:
+            self._run_load(job, WARM_CALLERS, replace(self._plan, seconds=self._plan.warm_up))
+        for job in self._stack.jobs:
+            for callers in CALLERS[job]:
                 yield self._measure(number, job, callers)
 
     def _wait_for_answer(self, job: str) -> None:
@@ -92,8 +104,10 @@ class _Turn:
                 raise CallboardError(f"{self._stack.name} does not answer {job!r}.\n{logs}")
 
     def _measure(self, number: int, job: str, callers: int) -> Measurement:
+        plan = self._plan.waiting if job == WAIT else self._plan
+        memory = Peak(process for process in self._processes if process.name.startswith("worker"))
         before = cpu_seconds(self._processes)
-        load = self._run_load(job, callers, self._plan.seconds)
+        load = self._run_load(job, callers, plan, memory.look if job == WAIT else _nothing)
         after = cpu_seconds(self._processes)
         return Measurement(
             round=number,
@@ -102,9 +116,12 @@ class _Turn:
             callers=callers,
             load=load,
             cpu_ms=per_call(before, after, max(load.all_calls, 1)),
+            workers_mib=memory.mib,
         )
 
-    def _run_load(self, job: str, callers: int, seconds: float) -> LoadResult:
+    def _run_load(
+        self, job: str, callers: int, plan: Plan, meanwhile: Callable[[], None] = _nothing
+    ) -> LoadResult:
         """Run the generator, in a process of its own, while all processes are watched."""
         load = Load(
             host=HOST,
@@ -112,8 +129,9 @@ class _Turn:
             request=self._stack.request(self._site, job).as_bytes().decode(),
             expect=DONE,
             callers=callers,
-            seconds=seconds,
-            lead_in=self._plan.lead_in,
+            seconds=plan.seconds,
+            lead_in=plan.lead_in,
+            ramp=plan.ramp,
         )
         with subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load"],
@@ -127,6 +145,7 @@ class _Turn:
                 json.dump(asdict(load), given)
             while generator.poll() is None:
                 self._supervisor.tick()
+                meanwhile()
             if generator.returncode:
                 raise CallboardError(f"{self._stack.name}: the load generator failed.")
             return LoadResult(**json.loads(generator.stdout.read()))

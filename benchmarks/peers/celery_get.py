@@ -27,4 +27,4 @@ web = Flask(__name__)
 @web.post("/<name>")
 def call(name: str) -> dict[str, object]:
     result = app.tasks[name].delay()
-    return {"success": True, "data": result.get(timeout=10)}
+    return {"success": True, "data": result.get(timeout=60)}

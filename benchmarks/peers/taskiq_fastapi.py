@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 
-from benchmarks.jobs import noop_async, upsert_async
+from benchmarks.jobs import noop_async, upsert_async, wait_async
 
 REDIS_URL = os.environ["REDIS_URL"]
-POLL = 0.002  # seconds; the default of 0.2 would be every call's latency
+POLL = float(os.environ.get("TASKIQ_POLL", "0.002"))  # seconds; the default is 0.2
 
 # No socket timeout: a worker may wait for its next task as long as it likes.
 broker = ListQueueBroker(REDIS_URL, socket_timeout=None).with_result_backend(
@@ -21,6 +21,7 @@ broker = ListQueueBroker(REDIS_URL, socket_timeout=None).with_result_backend(
 tasks = {
     "noop": broker.task(task_name="noop")(noop_async),
     "upsert": broker.task(task_name="upsert")(upsert_async),
+    "wait": broker.task(task_name="wait")(wait_async),
 }
 
 
@@ -37,5 +38,5 @@ web = FastAPI(lifespan=_connected)
 @web.post("/{name}")
 async def call(name: str) -> dict[str, object]:
     task = await tasks[name].kiq()
-    result = await task.wait_result(check_interval=POLL, timeout=10)
+    result = await task.wait_result(check_interval=POLL, timeout=60)
     return {"success": True, "data": result.return_value}

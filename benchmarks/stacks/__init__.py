@@ -1,19 +1,21 @@
 """The stacks that the benchmark knows, in the order of its table."""
 
 from benchmarks.stacks.base import Request, Site, Stack
-from benchmarks.stacks.celery_get import CELERY_GET
-from benchmarks.stacks.dramatiq_flask import DRAMATIQ_FLASK
+from benchmarks.stacks.celery_get import CELERY_GET, CELERY_GEVENT
+from benchmarks.stacks.dramatiq_flask import DRAMATIQ_FLASK, DRAMATIQ_GEVENT
 from benchmarks.stacks.flower_apply import FLOWER_APPLY
 from benchmarks.stacks.inline import INLINE
-from benchmarks.stacks.ours import OURS
+from benchmarks.stacks.ours import OURS, OURS_ASYNC
 from benchmarks.stacks.redis_list import REDIS_LIST
-from benchmarks.stacks.taskiq_fastapi import TASKIQ_FASTAPI
+from benchmarks.stacks.taskiq_fastapi import TASKIQ_ASYNC, TASKIQ_FASTAPI
 
 __all__ = [
     "CELERY_GET",
     "OURS",
+    "OURS_ASYNC",
     "REDIS_LIST",
     "STACKS",
+    "TASKIQ_ASYNC",
     "Request",
     "Site",
     "Stack",
@@ -27,4 +29,8 @@ STACKS = (
     FLOWER_APPLY,
     REDIS_LIST,
     INLINE,
+    OURS_ASYNC,
+    TASKIQ_ASYNC,
+    DRAMATIQ_GEVENT,
+    CELERY_GEVENT,
 )

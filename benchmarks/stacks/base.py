@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from typing import Literal
 
-from benchmarks.jobs import DONE
+from benchmarks.jobs import DONE, SHORT_JOBS
 from callboard.stack.folder import DataFolder
 from callboard.stack.process import Program
 
@@ -66,6 +66,7 @@ class Stack:
     settings: str  # said beside the table
     programs: Callable[[Site], Sequence[Program]]
     request: Callable[[Site, str], Request] = post
+    jobs: Sequence[str] = SHORT_JOBS  # that it is measured with
 
     def answers(self, site: Site, job: str, timeout: float) -> bool:
         """Whether a call of this job is answered rightly within ``timeout`` seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from benchmarks.jobs import WAIT
 from benchmarks.stacks.base import HOST, Request, Site, Stack
 from callboard.sdk.options import DEFAULT_QUEUE
 from callboard.settings import default_workers
@@ -14,16 +15,19 @@ from callboard.stack.programs import Application
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.tokens import mint_token
 
-__all__ = ["OURS", "application"]
+__all__ = ["OURS", "OURS_ASYNC", "application", "waiting_programs"]
 
 
-def application(site: Site) -> Application:
+def application(
+    site: Site, actions: str = "benchmarks.actions_bench", **settings: str
+) -> Application:
     """The processes of Callboard at this site."""
     environment = {
         **os.environ,
         **development_environment({}, keep_secrets(site.folder)),
         **site.environment,
-        "CALLBOARD_ACTIONS": "benchmarks.actions_bench",
+        "CALLBOARD_ACTIONS": actions,
+        **settings,
     }
     return Application(
         folder=site.folder,
@@ -37,6 +41,12 @@ def application(site: Site) -> Application:
 
 def _programs(site: Site) -> Sequence[Program]:
     return [application(site).worker([DEFAULT_QUEUE]), application(site).web()]
+
+
+def waiting_programs(site: Site, **settings: str) -> Sequence[Program]:
+    """The processes that run the job that waits; ``settings``: CALLBOARD_... variables."""
+    waiting = application(site, "benchmarks.actions_waiting", **settings)
+    return [waiting.worker([DEFAULT_QUEUE]), waiting.web()]
 
 
 def _request(site: Site, job: str) -> Request:
@@ -55,4 +65,17 @@ OURS = Stack(
     ),
     programs=_programs,
     request=_request,
+)
+
+OURS_ASYNC = Stack(
+    key="callboard-async",
+    name="Callboard, async",
+    kind="ours",
+    settings=(
+        "the same; the handler is async: one process of the worker runs 500 at once, beside the "
+        "children, which have nothing to do here"
+    ),
+    programs=waiting_programs,
+    request=_request,
+    jobs=(WAIT,),
 )
