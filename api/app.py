@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
@@ -62,14 +60,10 @@ class ApiRequest(Request):
 
 
 class Api(Flask):
-    """A Flask application whose views are all plain functions, under one name."""
+    """A Flask application without sessions."""
 
     request_class = ApiRequest
     session_interface = NoSessions()
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Called by Flask for each function of a request, five times a call; none is async."""
-        return func
 
     def process_response(self, response: Response) -> Response:
         """Called by Flask for each response."""
