@@ -39,17 +39,6 @@ TICK_SECONDS = 1.0
 OTHER_FILES = 512  # that a process has open besides
 
 
-class PlainConfig(Config):
-    """gunicorn's settings as plain attributes: by itself it looks each up anew, 30 times a request.
-
-    What a setting is no more than a part of stays a property: `is_ssl`.
-    """
-
-    def __init__(self, settings: Config) -> None:
-        values = {name: setting.get() for name, setting in settings.settings.items()}
-        self.__dict__.update(vars(settings) | values)
-
-
 class ApiWorker(GeventWorker):
     """gunicorn's worker of the API."""
 
@@ -75,11 +64,6 @@ class ApiWorker(GeventWorker):
         supervise("reaper", reap, threading.Event())
 
     # Called by gunicorn
-
-    def init_process(self) -> None:
-        """In the new process, before all else."""
-        self.cfg = self.log.cfg = PlainConfig(self.cfg)
-        super().init_process()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """A connection, from its first byte to its last."""

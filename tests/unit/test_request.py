@@ -12,7 +12,6 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given, settings, strategies as st
 
 from api.server.request import PlainRequest
-from api.server.worker import PlainConfig
 
 PEER = ("127.0.0.1", 4242)
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -23,11 +22,11 @@ CALL = (
 )
 
 
-def _config(**said: Any) -> PlainConfig:
+def _config(**said: Any) -> Config:
     config = Config()
     for name, value in said.items():
         config.set(name, value)
-    return PlainConfig(config)
+    return config
 
 
 CONFIG = _config(secure_scheme_headers={}, limit_request_field_size=8256)
