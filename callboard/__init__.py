@@ -4,7 +4,12 @@ from callboard.client.client import Client
 from callboard.client.enqueue import enqueue
 from callboard.sdk.action import action
 from callboard.sdk.collection import Collection
-from callboard.sdk.context import ActionContext, ActionTools
+from callboard.sdk.context import (
+    ActionContext,
+    ActionTools,
+    AsyncActionContext,
+    AsyncActionTools,
+)
 from callboard.sdk.results import ActionResult, fail, ok
 from callboard.sdk.retry import Retry
 from callboard.sdk.schedule import Schedule
@@ -14,6 +19,8 @@ __all__ = [
     "ActionContext",
     "ActionResult",
     "ActionTools",
+    "AsyncActionContext",
+    "AsyncActionTools",
     "Client",
     "Collection",
     "Retry",

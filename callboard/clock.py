@@ -12,15 +12,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import redis
 import structlog
-from pymongo.database import Database
 
 from callboard.connections import mongodb, redis as broker
+from callboard.connections.mongodb import AnyDatabase
+from callboard.sans_io import Steps, awaited, plain
 
-__all__ = ["OFF_SECONDS", "Clock", "ClockWatch", "DatabaseClock", "ahead_of_broker", "deviation"]
+__all__ = [
+    "OFF_SECONDS",
+    "AsyncDatabaseClock",
+    "Clock",
+    "ClockWatch",
+    "DatabaseClock",
+    "ahead_of_broker",
+    "deviation",
+]
 
 OFF_SECONDS = 5.0  # a clock that differs by more is off
 AGAIN_SECONDS = 60.0  # until a clock that is still off is told again
@@ -38,27 +47,40 @@ class Clock(Protocol):
         ...
 
 
-class DatabaseClock:
+class _DatabaseClock:
     """The database's time, asked for each time. ``local``: this machine's clock, epoch seconds."""
 
     def __init__(
         self,
-        database: Callable[[], Database[dict[str, Any]]],
+        database: Callable[[], AnyDatabase],
         local: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._local = local
         self.ahead = 0.0
 
-    def __call__(self) -> datetime:
+    def _ask(self) -> Steps[datetime]:
         """The time; half of what the answer took is added. Raises `DatabaseUnavailable`."""
         asked = time.monotonic()
         with mongodb.guarded():
-            told: datetime = self._database().client.admin.command("hello")["localTime"]
+            answer = yield self._database().client.admin.command("hello")
+        told: datetime = answer["localTime"]
         took = timedelta(seconds=time.monotonic() - asked)
         moment = told.replace(tzinfo=UTC) + took / 2
         self.ahead = self._local() - moment.timestamp()
         return moment
+
+
+class DatabaseClock(_DatabaseClock):
+    """Of plain code."""
+
+    __call__ = plain(_DatabaseClock._ask)
+
+
+class AsyncDatabaseClock(_DatabaseClock):
+    """Of an event loop."""
+
+    __call__ = awaited(_DatabaseClock._ask)
 
 
 def ahead_of_broker(client: redis.Redis, local: Callable[[], float] = time.time) -> float:

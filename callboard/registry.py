@@ -75,7 +75,7 @@ def discover(module_name: str) -> Registry:
     """Import the actions package, each of its modules, and collect what they declare.
 
     Raises `ConfigurationError` with file and line: a module that does not import, two actions
-    of one name, params that cannot be validated, a declaration of the wrong type, a schedule that
+    of one name, annotations that cannot work, a declaration of the wrong type, a schedule that
     cannot work.
     """
     _prefer_first_folder(module_name.partition(".")[0])
@@ -86,8 +86,7 @@ def discover(module_name: str) -> Registry:
             if isinstance(value, Action) and value is not actions.get(value.name):
                 _add(actions, value)
     for action in actions.values():
-        if action.params is not None:
-            action.params.check()
+        action.check()
     if not actions:
         raise ConfigurationError(
             f"{module_name}: holds no action. Decorate a function with @callboard.action in a "

@@ -15,16 +15,19 @@ For requests that a process makes for many callers, and for servers that nobody 
 Any part of Callboard may use it: one `BoundedClient` for each process, and::
 
     response = client.send(client.build("GET", url), deadline=time.monotonic() + 3)
+
+On an event loop: one `AsyncBoundedClient`, whose `send` is awaited.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -33,9 +36,9 @@ from typing import Any
 import httpcore
 import httpx
 
-__all__ = ["BoundedClient"]
+__all__ = ["AsyncBoundedClient", "BoundedClient"]
 
-CONNECT_SECONDS = 5.0  # for one address of the host
+CONNECT_SECONDS = 5.0  # for one address of the host; on an event loop for all, which are raced
 PIECE_BYTES = 16 * 1024  # written at once: less than a socket takes whenever it takes something
 
 _deadline: ContextVar[float] = ContextVar("deadline")  # time.monotonic seconds
@@ -46,23 +49,61 @@ _CHARSETS = re.compile(
 )
 
 
-class BoundedClient:
+class _Bounded:
     """Nothing of one exchange is there for the next."""
+
+    _client: httpx.Client | httpx.AsyncClient
 
     def __init__(self, max_bytes: int) -> None:
         """``max_bytes``: of a response's body."""
         self._max_bytes = max_bytes
-        self._client = httpx.Client(
-            transport=_Transport(),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            follow_redirects=False,
-            trust_env=False,
-            headers={"User-Agent": "callboard"},
-        )
 
     def build(self, method: str, url: str, **options: Any) -> httpx.Request:
         """A request; ``options`` are httpx's (``params``, ``json``, ``headers``, ...)."""
         return self._client.build_request(method, url, **options)
+
+    def _prepare(self, request: httpx.Request, deadline: float) -> float:
+        """Make the request as is said above; the seconds that are left for it."""
+        request.headers["Accept-Encoding"] = "identity"
+        request.headers["Connection"] = "close"
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("no time is left", request=request)
+        bounds = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        request.extensions = {**request.extensions, "timeout": bounds.as_dict()}
+        return left
+
+    def _take(self, response: httpx.Response, body: bytearray, chunk: bytes) -> None:
+        """Add a further piece of the body."""
+        if encodings := _encodings(response):
+            raise httpx.DecodingError(
+                f"the body is encoded ({encodings:.40}), though identity was asked for"
+            )
+        body += chunk
+        if len(body) > self._max_bytes:
+            most = f"{self._max_bytes / 2**20:.4g} MiB"
+            raise httpx.RequestError(f"the response is larger than {most}")
+
+
+def _options() -> dict[str, Any]:
+    """Of httpx's clients."""
+    return {
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        "follow_redirects": False,
+        "trust_env": False,
+        "headers": {"User-Agent": "callboard"},
+    }
+
+
+class BoundedClient(_Bounded):
+    """A client of plain code."""
+
+    _client: httpx.Client
+
+    def __init__(self, max_bytes: int) -> None:
+        """``max_bytes``: of a response's body."""
+        super().__init__(max_bytes)
+        self._client = httpx.Client(transport=_Transport(), **_options())
 
     def send(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
         """The whole response; nothing of the request (and its token) hangs on it.
@@ -71,13 +112,7 @@ class BoundedClient:
         ``next_request``. Raises httpx's `RequestError`: a `TimeoutException` at the deadline,
         a `DecodingError` for a body that is encoded.
         """
-        request.headers["Accept-Encoding"] = "identity"
-        request.headers["Connection"] = "close"
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise httpx.ReadTimeout("no time is left", request=request)
-        bounds = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
-        request.extensions = {**request.extensions, "timeout": bounds.as_dict()}
+        self._prepare(request, deadline)
         before = _deadline.set(deadline)
         try:
             response = self._client.send(request, stream=True)
@@ -95,14 +130,37 @@ class BoundedClient:
     def _read(self, response: httpx.Response) -> bytes:
         body = bytearray()
         for chunk in response.iter_raw():
-            if encodings := _encodings(response):
-                raise httpx.DecodingError(
-                    f"the body is encoded ({encodings:.40}), though identity was asked for"
-                )
-            body += chunk
-            if len(body) > self._max_bytes:
-                most = f"{self._max_bytes / 2**20:.4g} MiB"
-                raise httpx.RequestError(f"the response is larger than {most}")
+            self._take(response, body, chunk)
+        return bytes(body)
+
+
+class AsyncBoundedClient(_Bounded):
+    """A client of one event loop."""
+
+    _client: httpx.AsyncClient
+
+    def __init__(self, max_bytes: int) -> None:
+        """``max_bytes``: of a response's body."""
+        super().__init__(max_bytes)
+        self._client = httpx.AsyncClient(transport=_AsyncTransport(), **_options())
+
+    async def send(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
+        """As `BoundedClient.send`."""
+        left = self._prepare(request, deadline)
+        try:
+            async with asyncio.timeout(left):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return _complete(response, await self._read(response))
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise httpx.ReadTimeout("no time is left", request=request) from None
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            self._take(response, body, chunk)
         return bytes(body)
 
 
@@ -138,20 +196,8 @@ class _Transport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        target = httpcore.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
         with _as_httpx(request):
-            response = self._pool.handle_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=target,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
+            response = self._pool.handle_request(_as_httpcore(request))
         body = _Body(response, request)
         return httpx.Response(response.status, headers=response.headers, stream=body)
 
@@ -172,6 +218,60 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._response.close()
+
+
+class _AsyncTransport(httpx.AsyncBaseTransport):
+    """A connection for each request: a pool's work grows with what is under way."""
+
+    def __init__(self) -> None:
+        self._ssl_context = httpx.create_ssl_context(trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        wanted = _as_httpcore(request)
+        connection = httpcore.AsyncHTTPConnection(wanted.url.origin, self._ssl_context)
+        try:
+            with _as_httpx(request):
+                response = await connection.handle_async_request(wanted)
+        except BaseException:
+            await connection.aclose()
+            raise
+        body = _AsyncBody(connection, response, request)
+        return httpx.Response(response.status, headers=response.headers, stream=body)
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    """The body of a response, as it comes."""
+
+    def __init__(
+        self,
+        connection: httpcore.AsyncHTTPConnection,
+        response: httpcore.Response,
+        request: httpx.Request,
+    ) -> None:
+        self._connection = connection
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _as_httpx(self._request):
+            async for chunk in self._response.aiter_stream():
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+
+def _as_httpcore(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    return httpcore.Request(
+        method=request.method,
+        url=httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        ),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions=request.extensions,
+    )
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 from pymongo.database import Database
 
-from callboard.connections.mongodb import guarded
+from callboard.connections.mongodb import AnyCollection, AnyDatabase, Document, guarded
+from callboard.sans_io import Steps, awaited, plain
 
-__all__ = ["FIRES", "KEPT_ROWS", "Fire", "FireOutcome", "Fires", "fire_id"]
+__all__ = ["FIRES", "KEPT_ROWS", "AsyncFires", "Fire", "FireOutcome", "Fires", "fire_id"]
 
 FIRES = "_fires"
 KEPT_SECONDS = 30 * 86_400
@@ -31,7 +32,6 @@ KEPT_ROWS = 1_000  # per schedule
 _IDS = uuid.UUID("f9b7c1de-4ce5-5f0b-a5a4-64a1b8a0c6c1")  # the namespace of fires' run ids
 
 FireOutcome = Literal["succeeded", "failed", "canceled", "lost", "missed", "skipped"]
-Document = dict[str, Any]
 
 
 def fire_id(schedule: str, planned: datetime) -> str:
@@ -96,10 +96,77 @@ class Fire:
         )
 
 
-class Fires:
+class _Rows:
+    """What a worker does with the row of its run, for plain and for async handlers."""
+
+    def __init__(self, database: Callable[[], AnyDatabase]) -> None:
+        self._of = database
+
+    @property
+    def _rows(self) -> AnyCollection:
+        return self._of()[FIRES]
+
+    def _take(
+        self, run_id: str, acceptance: str, attempt: int, moment: datetime
+    ) -> Steps[Fire | None]:
+        """Let the run of this acceptance start; None if the fire has had its run.
+
+        Returns the fire as it stood before: its first start is the one that finds none.
+
+        A fire belongs to the first acceptance that takes it, for all its attempts. So when
+        Redis forgets a run and the fire is published again, at most one of the two runs.
+        """
+        mine = [{"acceptance": acceptance}, {"open": True, "acceptance": {"$exists": False}}]
+        change = {
+            "$set": {"acceptance": acceptance, "open": True, "attempts": attempt},
+            "$min": {"publishedAt": moment, "startedAt": moment},  # sets what is not set
+            "$unset": {"outcome": "", "completedAt": ""},  # of an end that was retried
+        }
+        with guarded():
+            before = yield self._rows.find_one_and_update({"_id": run_id, "$or": mine}, change)
+        return Fire.of(before) if before else None
+
+    def _close(
+        self,
+        run_id: str,
+        outcome: FireOutcome,
+        *,
+        completed: datetime,
+        attempts: int,
+        started: datetime | None = None,
+        acceptance: str | None = None,
+    ) -> Steps[None]:
+        """The fire's run has ended. A fire that is closed, or another acceptance's, stays."""
+        wanted: Document = {"_id": run_id, "open": True}
+        change: Document = {
+            "$set": {"outcome": outcome, "completedAt": completed, "attempts": attempts},
+            "$unset": {"open": ""},
+            "$min": {"publishedAt": completed},
+        }
+        if started is not None:
+            change["$min"]["startedAt"] = started
+        if acceptance is not None:
+            wanted["acceptance"] = {"$in": [acceptance, None]}
+            change["$set"]["acceptance"] = acceptance
+        with guarded():
+            yield self._rows.update_one(wanted, change)
+
+
+class AsyncFires(_Rows):
+    """The rows, for a worker's event loop. Every method raises `DatabaseUnavailable`."""
+
+    take = awaited(_Rows._take)
+    close = awaited(_Rows._close)
+
+
+class Fires(_Rows):
     """The rows of one application. Every method raises `DatabaseUnavailable`."""
 
+    take = plain(_Rows._take)
+    close = plain(_Rows._close)
+
     def __init__(self, database: Callable[[], Database[Document]]) -> None:
+        super().__init__(database)
         self._database = database
 
     def prepare(self) -> None:
@@ -138,50 +205,6 @@ class Fires:
         """The run exists."""
         with guarded():
             self._database()[FIRES].update_one({"_id": run_id}, {"$min": {"publishedAt": moment}})
-
-    def take(self, run_id: str, acceptance: str, attempt: int, moment: datetime) -> Fire | None:
-        """Let the run of this acceptance start; None if the fire has had its run.
-
-        Returns the fire as it stood before: its first start is the one that finds none.
-
-        A fire belongs to the first acceptance that takes it, for all its attempts. So when
-        Redis forgets a run and the fire is published again, at most one of the two runs.
-        """
-        mine = [{"acceptance": acceptance}, {"open": True, "acceptance": {"$exists": False}}]
-        change = {
-            "$set": {"acceptance": acceptance, "open": True, "attempts": attempt},
-            "$min": {"publishedAt": moment, "startedAt": moment},  # sets what is not set
-            "$unset": {"outcome": "", "completedAt": ""},  # of an end that was retried
-        }
-        with guarded():
-            rows = self._database()[FIRES]
-            before = rows.find_one_and_update({"_id": run_id, "$or": mine}, change)
-        return Fire.of(before) if before else None
-
-    def close(
-        self,
-        run_id: str,
-        outcome: FireOutcome,
-        *,
-        completed: datetime,
-        attempts: int,
-        started: datetime | None = None,
-        acceptance: str | None = None,
-    ) -> None:
-        """The fire's run has ended. A fire that is closed, or another acceptance's, stays."""
-        wanted: Document = {"_id": run_id, "open": True}
-        change: Document = {
-            "$set": {"outcome": outcome, "completedAt": completed, "attempts": attempts},
-            "$unset": {"open": ""},
-            "$min": {"publishedAt": completed},
-        }
-        if started is not None:
-            change["$min"]["startedAt"] = started
-        if acceptance is not None:
-            wanted["acceptance"] = {"$in": [acceptance, None]}
-            change["$set"]["acceptance"] = acceptance
-        with guarded():
-            self._database()[FIRES].update_one(wanted, change)
 
     def prune(self, schedule: str) -> None:
         """Delete what is beyond the newest rows that are kept."""

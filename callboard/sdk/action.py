@@ -13,9 +13,9 @@ from typing import Any, Generic, Literal, Protocol, overload
 from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
-from callboard.sdk.context import ActionContext
+from callboard.sdk.context import ActionContext, AsyncActionContext
 from callboard.sdk.options import Options, is_name
-from callboard.sdk.params import Params
+from callboard.sdk.params import Params, annotated_with
 from callboard.sdk.results import ActionResult
 from callboard.sdk.retry import Retry
 
@@ -40,6 +40,18 @@ class Action(Options, Generic[R_co]):
     queue: str  # as declared
     where: str  # "file:line", for messages
 
+    def check(self) -> None:
+        """Raise `ConfigurationError` for an annotation that cannot be used."""
+        if self.params is not None:
+            self.params.check()
+        contexts: list[type] = [ActionContext, AsyncActionContext]
+        wanted, other = reversed(contexts) if self.is_async else contexts
+        if annotated_with(self.handler, other):
+            raise ConfigurationError(
+                f"{self.where}: {self.handler.__name__} is {_kind(self.is_async)} and gets an "
+                f"{wanted.__name__}; its first parameter is annotated with {other.__name__}"
+            )
+
     @property
     def task(self) -> str:
         """The name of its Celery task."""
@@ -61,15 +73,23 @@ class Action(Options, Generic[R_co]):
         """The handler itself, so that one action's code can call another's: in the same run.
 
         Of its options only ``transaction`` counts: it joins the transaction that is open. Raises
-        `ConfigurationError` where none is.
+        `ConfigurationError` where none is, and for a context of the other kind of handler.
         """
-        if self.transaction and args and isinstance(args[0], ActionContext):
+        if not args or not isinstance(args[0], ActionContext | AsyncActionContext):
+            return self.handler(*args)
+        if isinstance(args[0], AsyncActionContext) is not self.is_async:
+            raise ConfigurationError(
+                f"{self.where}: action {self.name!r} is {_kind(self.is_async)}, and a handler of "
+                f"the other kind calls it as a function. Let both be of one kind, or have it "
+                f"called as a run of its own."
+            )
+        if self.transaction:
             joined: R_co = args[0]._joined(self.name, lambda: self.handler(*args))
             return joined
         return self.handler(*args)
 
-    def run(self, ctx: ActionContext) -> object:
-        """Call the handler; what it returns is not checked here."""
+    def run(self, ctx: ActionContext | AsyncActionContext) -> object:
+        """Call the handler; what it returns is not checked here. Of an async one: a coroutine."""
         if self.params is None:
             return self.handler(ctx)
         return self.handler(ctx, self.validate(ctx.params))
@@ -166,6 +186,10 @@ def _where(handler: Any) -> str:
             f"@action takes a function, not {handler!r}"
         )
     return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _kind(is_async: bool) -> str:
+    return "`async def`" if is_async else "a plain `def`"
 
 
 def _is_async(handler: Any, where: str) -> bool:

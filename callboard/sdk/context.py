@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -11,11 +11,12 @@ import structlog
 
 if TYPE_CHECKING:
     import httpx
+    from pymongo.asynchronous.database import AsyncDatabase
     from pymongo.database import Database
 
     from callboard.sdk.results import ActionResult
 
-__all__ = ["ActionContext", "ActionTools"]
+__all__ = ["ActionContext", "ActionTools", "AsyncActionContext", "AsyncActionTools"]
 
 
 class ActionTools(Protocol):
@@ -81,25 +82,100 @@ class ActionTools(Protocol):
         """The writes inside the ``with`` block commit together or not at all."""
 
 
+class AsyncActionTools(Protocol):
+    """`ActionTools`, each call awaited; several may be awaited at once.
+
+    What is awaited within ``transaction()`` happens one after the other: a transaction does one
+    thing at a time. It is that of the task that opened it, and of the tasks started within.
+    """
+
+    async def create(
+        self, coll: str, data: Mapping[str, Any], record_id: str | None = None
+    ) -> ActionResult[dict[str, Any]]:
+        """Create a record: `ActionTools.create`.
+
+        Creates without an id count in the order in which they are started: where tasks of one
+        handler race for that order, pass an id.
+        """
+
+    async def update(
+        self, coll: str, record_id: str, patch: Mapping[str, Any]
+    ) -> ActionResult[dict[str, Any]]:
+        """Patch an existing record: `ActionTools.update`."""
+
+    async def remove(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+        """Delete a record: `ActionTools.remove`."""
+
+    async def get(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+        """One record: `ActionTools.get`."""
+
+    async def query(
+        self,
+        coll: str,
+        where: Mapping[str, Any] | None = None,
+        order_by: str | None = None,
+        order_dir: Literal["asc", "desc"] = "asc",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> ActionResult[dict[str, Any]]:
+        """Matching records: `ActionTools.query`."""
+
+    async def delete_where(
+        self, coll: str, where: Mapping[str, Any], limit: int = 100
+    ) -> ActionResult[dict[str, Any]]:
+        """Delete matching records: `ActionTools.delete_where`."""
+
+    async def register_user(
+        self,
+        user_id: str | None = None,
+        name: str | None = None,
+        email: str | None = None,
+        image_url: str | None = None,
+    ) -> ActionResult[dict[str, Any]]:
+        """Upsert a ``users`` row: `ActionTools.register_user`."""
+
+    async def integration(
+        self, endpoint: str, data: Mapping[str, Any] | None = None
+    ) -> ActionResult[Any]:
+        """Call a third party: `ActionTools.integration`."""
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """The writes inside the ``async with`` block commit together or not at all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionContext:
-    """One run as its handler sees it."""
+class _Context:
+    """What both kinds of handlers see of their run."""
 
     run_id: str
     action: str
     user_id: str | None  # the verified JWT subject; None for an anonymous caller
     params: Mapping[str, Any]  # the request body, as it came
-    tools: ActionTools
     env: Mapping[str, str]  # the process environment without Callboard's own secrets
     caller_jwt: str | None = field(
         repr=False
     )  # a live credential: only for `Authorization` headers
     claims: Mapping[str, Any] = field(repr=False)  # the token's verified claims
     attempt: int  # 1 at the first start of the handler; counts retries and reruns
+    #: runs the handler of an action, called as a function, in the transaction that is open
+    _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound with run id, action and caller."""
+        return structlog.get_logger("callboard.action").bind(
+            run_id=self.run_id, action=self.action, caller=self.user_id
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionContext(_Context):
+    """One run as its handler sees it."""
+
+    tools: ActionTools
     _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], None] = field(repr=False)
     _fetch: Callable[..., httpx.Response] = field(repr=False)
-    _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
 
     @property
     def db(self) -> Database[dict[str, Any]]:
@@ -108,13 +184,6 @@ class ActionContext:
         Nothing here is checked, merged or stamped, and it is not part of a transaction.
         """
         return self._database()
-
-    @property
-    def log(self) -> Any:
-        """A structlog logger bound with run id, action and caller."""
-        return structlog.get_logger("callboard.action").bind(
-            run_id=self.run_id, action=self.action, caller=self.user_id
-        )
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell watchers how far the run is: ``fraction`` from 0 to 1 and a short text."""
@@ -127,3 +196,26 @@ class ActionContext:
         ``options`` are httpx's: ``method`` (default GET), ``params``, ``json``, ``headers``.
         """
         return self._fetch(upstream, path, **options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsyncActionContext(_Context):
+    """One run as its `async def` handler sees it: what does I/O is awaited."""
+
+    tools: AsyncActionTools
+    _database: Callable[[], AsyncDatabase[dict[str, Any]]] = field(repr=False)
+    _progress: Callable[[float, str | None], Coroutine[Any, Any, None]] = field(repr=False)
+    _fetch: Callable[..., Coroutine[Any, Any, httpx.Response]] = field(repr=False)
+
+    @property
+    def db(self) -> AsyncDatabase[dict[str, Any]]:
+        """The application's database, as PyMongo's async API has it; else as `ActionContext.db`."""
+        return self._database()
+
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tell watchers how far the run is: `ActionContext.progress`."""
+        await self._progress(fraction, message)
+
+    async def fetch(self, upstream: str, path: str, **options: Any) -> httpx.Response:
+        """Request ``path`` of an upstream named in UPSTREAMS: `ActionContext.fetch`."""
+        return await self._fetch(upstream, path, **options)

@@ -23,7 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from callboard import strict_json
 from callboard.errors import ConfigurationError, InvalidParams
 
-__all__ = ["MAX_ISSUES", "MAX_ISSUES_BYTES", "Params"]
+__all__ = ["MAX_ISSUES", "MAX_ISSUES_BYTES", "Params", "annotated_with"]
 
 MAX_ISSUES = 100
 MAX_ISSUES_BYTES = 60 * 1024  # of all issues, as JSON, so that the response stays under 64 KiB
@@ -107,14 +107,8 @@ class Params:
         return "{" + ", ".join(f"{name}: ***" for name in self.names if name in params) + "}"
 
     def _annotation(self) -> Any:
-        """The annotation, resolved alone: others may name what only a type checker sees."""
-        annotations = {self._name: self._function.__annotations__.get(self._name, Any)}
         try:
-            return typing.get_type_hints(
-                SimpleNamespace(__annotations__=annotations),
-                globalns=self._function.__globals__,
-                include_extras=True,
-            )[self._name]
+            return _annotation(self._function, self._name)
         except Exception as error:  # a name that the module does not have, most often
             raise self._unusable(
                 f"{error}. Define or import it in the module, outside `if TYPE_CHECKING:`"
@@ -131,6 +125,28 @@ class Params:
         return ConfigurationError(
             f"{self._where}: the annotation of {self._name}, {shown!s:.200}, cannot be used: {why}."
         )
+
+
+def annotated_with(handler: Any, kind: type) -> bool:
+    """Whether the annotation of its first parameter is ``kind``, which perhaps only a type checker
+    sees."""
+    function = inspect.unwrap(handler)
+    name = next(iter(inspect.signature(function).parameters), "")
+    try:
+        return _annotation(function, name) is kind
+    except Exception:  # noqa: BLE001 - a name under `if TYPE_CHECKING:`
+        said = function.__annotations__[name]
+        return isinstance(said, str) and said.rpartition(".")[2] == kind.__name__
+
+
+def _annotation(function: Any, name: str) -> Any:
+    """The annotation, resolved alone: others may name what only a type checker sees."""
+    annotations = {name: function.__annotations__.get(name, Any)}
+    return typing.get_type_hints(
+        SimpleNamespace(__annotations__=annotations),
+        globalns=function.__globals__,
+        include_extras=True,
+    )[name]
 
 
 def _is_plain(annotation: Any) -> bool:

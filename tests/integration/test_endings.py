@@ -13,7 +13,7 @@ from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
 from callboard.runs.seal import Call
-from worker.runs import execution, lifecycle
+from worker.runs import execution, handling, lifecycle
 from worker.runs.execution import execute
 
 LEASE = 5.0
@@ -86,7 +86,7 @@ class TestWhatCannotBeOpened:
         def fail(*_: Any) -> None:
             raise error
 
-        module = lifecycle if step == "_opened" else execution
+        module = {"_opened": lifecycle, "build_context": handling}.get(step, execution)
         monkeypatch.setattr(module, step, fail)
         run_id = accept(app)
         assert app.work() == []

@@ -6,7 +6,7 @@ from typing import Any, get_overloads
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from callboard import ActionContext, ActionResult, Retry, action, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, ok
 from callboard.errors import ConfigurationError, InvalidParams
 from callboard.sdk.options import Options
 
@@ -146,3 +146,30 @@ def test_the_wait_before_a_retry_grows_to_its_bound() -> None:
     retry = Retry(max_attempts=5, backoff=1.0, max_backoff=3.0)
     for attempt, longest in [(1, 1.0), (2, 2.0), (3, 3.0), (9, 3.0)]:
         assert longest / 2 <= retry.delay(attempt) <= longest
+
+
+def _plain_with_async(ctx: AsyncActionContext) -> ActionResult:
+    return ok()
+
+
+async def _async_with_plain(ctx: ActionContext) -> ActionResult:
+    return ok()
+
+
+async def _async_unseen(ctx: "somewhere.ActionContext") -> ActionResult:  # type: ignore[name-defined]  # noqa: F821
+    return ok()
+
+
+@pytest.mark.parametrize(
+    ("handler", "wanted"),
+    [
+        (_plain_with_async, "a plain `def` and gets an ActionContext;"),
+        (_async_with_plain, "`async def` and gets an AsyncActionContext;"),
+        (_async_unseen, "`async def` and gets an AsyncActionContext;"),
+    ],
+)
+def test_the_context_of_the_other_kind_is_refused_at_start(handler: Any, wanted: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"test_action\.py:\d+.*{wanted}"):
+        action(handler).check()
+    action(waiting).check()
+    place_order.check()

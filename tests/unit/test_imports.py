@@ -22,7 +22,7 @@ FORBIDDEN = {
 }
 # rooms and modules of `callboard`; none imports one of a later line
 LAYERS = (
-    ("errors", "strict_json", "subject", "layout", "log", "processes", "tracing"),
+    ("errors", "strict_json", "subject", "layout", "log", "processes", "sans_io", "tracing"),
     ("settings", "connections"),
     ("clock", "sdk"),
     ("runs",),
@@ -155,9 +155,9 @@ def test_what_counts_as_a_name(text: str) -> None:
 
 def test_the_public_names_are_those_of_the_contract() -> None:
     assert set(callboard.__all__) == {
-        "ActionContext", "ActionResult", "ActionTools", "Client", "Collection", "Retry",
-        "Schedule", "action", "all_of", "enqueue", "exists", "fail", "gt", "gte", "lt", "lte", "ne",
-        "ok", "one_of",
+        "ActionContext", "ActionResult", "ActionTools", "AsyncActionContext", "AsyncActionTools",
+        "Client", "Collection", "Retry", "Schedule", "action", "all_of", "enqueue", "exists",
+        "fail", "gt", "gte", "lt", "lte", "ne", "ok", "one_of",
     }  # fmt: skip
     for name in callboard.__all__:
         assert getattr(callboard, name) is not None

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from callboard.errors import ConfigurationError
-from callboard.sdk.context import ActionContext
+from callboard.sdk.context import ActionContext, AsyncActionContext
 
-from ..tools.tools import Tools
-from .outbound import Outbound
-from .progress import Progress
+from ..tools.tools import AsyncTools, Tools
+from .outbound import AsyncOutbound, Outbound
+from .progress import AsyncProgress, Progress
 
 if TYPE_CHECKING:
+    from callboard.connections.mongodb import AsyncStore
+
     from ..services import Services
     from ..tools.transaction import Transaction
     from .attempt import Attempt
 
-__all__ = ["build_context"]
+__all__ = ["AsyncRuns", "build_async_context", "build_context"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class AsyncRuns(Protocol):
+    """What an async handler's context does with the run records: `callboard.runs.store.Runs`."""
+
+    async def note_session(self, run_id: str, holder: str, session: str) -> bool:
+        """Remember the MongoDB session of a transaction, before it starts."""
+
+    async def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
+        """Remember how far the run is, and tell those who watch."""
+
+
 def build_context(
     services: Services,
     attempt: Attempt,
-    transaction: Transaction | None,
     on_session: Callable[[str], None],
+    transaction: Transaction | None,
 ) -> tuple[ActionContext, Tools]:
     """The context of this attempt, and its tools; ``transaction``: the one around the handler."""
-    call, run_id, name = attempt.call, attempt.run_id, attempt.action.name
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     tools = Tools(
         database=services.store.database,
-        run_id=run_id,
-        user_id=call.caller,
+        run_id=attempt.run_id,
+        user_id=attempt.call.caller,
         integration=outbound.integration,
         deadline=attempt.deadline,
         transaction=transaction,
@@ -43,24 +54,62 @@ def build_context(
         on_end=progress.flush,
     )
     context = ActionContext(
-        run_id=run_id,
-        action=name,
-        user_id=call.caller,
-        params=dict(call.params),
+        **_facts(services, attempt, tools),
         tools=tools,
-        env=services.handler_env,
-        caller_jwt=call.jwt,
-        claims=call.claims,
-        attempt=attempt.claim.attempt,
         _database=_of_the_run(tools, services.store.database),
         _progress=_of_the_run(tools, progress),
         _fetch=_of_the_run(tools, outbound.fetch),
-        _joined=_joined(tools, name),
     )
     return context, tools
 
 
-def _of_the_run(tools: Tools, function: Callable[P, T]) -> Callable[P, T]:
+def build_async_context(
+    services: Services,
+    attempt: Attempt,
+    on_session: Callable[[str], Awaitable[None]],
+    runs: AsyncRuns,
+    store: AsyncStore,
+    transaction: Transaction | None,
+) -> tuple[AsyncActionContext, AsyncTools]:
+    """`build_context`; ``runs`` and ``store``: those of the event loop."""
+    outbound, progress = AsyncOutbound(services, attempt), _async_progress(services, attempt, runs)
+    tools = AsyncTools(
+        database=store.database,
+        run_id=attempt.run_id,
+        user_id=attempt.call.caller,
+        integration=outbound.integration,
+        deadline=attempt.deadline,
+        transaction=transaction,
+        on_session=on_session,
+        on_end=progress.flush,
+    )
+    context = AsyncActionContext(
+        **_facts(services, attempt, tools),
+        tools=tools,
+        _database=_of_the_run(tools, store.database),
+        _progress=_of_the_run(tools, progress),
+        _fetch=_of_the_run(tools, outbound.fetch),
+    )
+    return context, tools
+
+
+def _facts(services: Services, attempt: Attempt, tools: Tools | AsyncTools) -> dict[str, Any]:
+    """The fields that both kinds of contexts have."""
+    call = attempt.call
+    return {
+        "run_id": attempt.run_id,
+        "action": attempt.action.name,
+        "user_id": call.caller,
+        "params": dict(call.params),
+        "env": services.handler_env,
+        "caller_jwt": call.jwt,
+        "claims": call.claims,
+        "attempt": attempt.claim.attempt,
+        "_joined": _joined(tools, attempt.action.name),
+    }
+
+
+def _of_the_run(tools: Tools | AsyncTools, function: Callable[P, T]) -> Callable[P, T]:
     """The function, until the run has ended: it acts for its caller and for nobody else."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,15 +120,17 @@ def _of_the_run(tools: Tools, function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _joined(tools: Tools, caller: str) -> Callable[[str, Callable[[], Any]], Any]:
+def _joined(tools: Tools | AsyncTools, caller: str) -> Callable[[str, Callable[[], Any]], Any]:
     """Runs a handler that wants a transaction, and is called as a function, in the open one."""
 
     def joined(name: str, handler: Callable[[], Any]) -> Any:
         if not tools.in_transaction:
+            with_ = "async with" if isinstance(tools, AsyncTools) else "with"
             raise ConfigurationError(
                 f"Action {name!r} has transaction=True, and action {caller!r} calls it as a "
-                f"function outside a transaction. Call it within `with ctx.tools.transaction():`, "
-                f"give {caller!r} transaction=True, or have it called as a run of its own."
+                f"function outside a transaction. Call it within "
+                f"`{with_} ctx.tools.transaction():`, give {caller!r} transaction=True, or have it "
+                f"called as a run of its own."
             )
         return tools.join(handler)
 
@@ -91,3 +142,10 @@ def _progress(services: Services, attempt: Attempt) -> Progress:
         services.runs.note_progress(attempt.run_id, attempt.action.name, attempt.holder, content)
 
     return Progress(write, services.progress_pause)
+
+
+def _async_progress(services: Services, attempt: Attempt, runs: AsyncRuns) -> AsyncProgress:
+    def write(content: bytes) -> Awaitable[bool]:
+        return runs.note_progress(attempt.run_id, attempt.action.name, attempt.holder, content)
+
+    return AsyncProgress(write, services.progress_pause)

@@ -7,28 +7,22 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from callboard.errors import ServiceUnavailable
 from callboard.runs.outcome import Outcome
 from callboard.runs.store import Take
 from callboard.sans_io import run
 from callboard.sdk.action import Action
-from callboard.sdk.results import ActionResult, StopHandler
 
 from ..lease.hands import Hands
 from ..services import Services
-from ..tools.transaction import Transaction, kill_sessions, run_in_transaction
-from .attempt import Attempt, Delivered, RunEnded
-from .context import build_context
+from ..tools.transaction import kill_sessions
+from .attempt import Attempt, Delivered
 from .fire import close_fire, take_fire
+from .handling import outcome_of
 from .lifecycle import HandlerStopped, live
 
-__all__ = [
-    "execute",
-    "install_stop_signal",
-    "outcome_of",
-]
+__all__ = ["execute", "install_stop_signal"]
 
 STOP_SIGNAL = signal.SIGUSR2  # billiard keeps SIGUSR1 for itself
 KILL_SECONDS = 0.5  # within which the keeper kills the child of a run that it has ended
@@ -93,64 +87,6 @@ def _stoppably(services: Services, attempt: Attempt) -> Outcome:
         if not take_fire(services, attempt):
             return Outcome.canceled(attempt.run_id)
         return outcome_of(services, attempt)
-
-
-def outcome_of(services: Services, attempt: Attempt) -> Outcome:
-    """What comes of the handler; in a transaction if the action wants one.
-
-    Raises what the handler raises, `RunEnded` for what cannot be a result, and
-    `ServiceUnavailable`.
-    """
-    outcome: Outcome
-    on_session = _note_session(services, attempt)
-    action = attempt.action
-    handle = services.tracing.handler(action) if services.tracing else action.run
-
-    def handler(transaction: Transaction | None = None) -> ActionResult[Any]:
-        nonlocal outcome
-        context, tools = build_context(services, attempt, transaction, on_session)
-        result: Any
-        try:
-            result = handle(context)
-        except StopHandler as stop:
-            result = stop.result
-        except Exception:
-            if tools.lost:
-                raise tools.lost from None
-            raise
-        finally:
-            tools.end()
-        if tools.lost:
-            raise tools.lost
-        outcome = Outcome.of(result, attempt.run_id)
-        if outcome.code != 200:  # known before a transaction commits
-            raise RunEnded(outcome)
-        return result  # type: ignore[no-any-return]  # Outcome.of looked at it
-
-    if not attempt.action.transaction:
-        handler()
-        return outcome
-    result = run_in_transaction(
-        database=services.store.database,
-        run_id=attempt.run_id,
-        action=attempt.action.name,
-        deadline=attempt.deadline,
-        before_start=on_session,
-        body=handler,
-    )
-    return Outcome.of(result, attempt.run_id)  # perhaps that of an earlier try
-
-
-def _note_session(services: Services, attempt: Attempt) -> Callable[[str], None]:
-    """Puts the session of a transaction into the run record, for whoever takes over."""
-    return lambda session: _require(
-        services.runs.note_session(attempt.run_id, attempt.holder, session)
-    )
-
-
-def _require(held: bool) -> None:
-    if not held:
-        raise HandlerStopped
 
 
 class _stoppable:  # noqa: N801 - reads as a context manager

@@ -29,7 +29,7 @@ from ..services import Services
 from ..tools.indexes import create_indexes
 from ..tools.tools import Tools
 from .attempt import Attempt, RunEnded
-from .execution import outcome_of
+from .handling import outcome_of
 
 __all__ = ["inline_tools", "prepare", "run_inline"]
 

@@ -2,6 +2,8 @@
 
 A token goes out in an ``Authorization`` header, only to an origin that the settings name, and
 never along a redirect to another one.
+
+What does I/O is steps (`callboard.sans_io`), for both kinds of handlers.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -19,14 +21,15 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from callboard import strict_json
-from callboard.connections.bounded_http import BoundedClient
+from callboard.connections.bounded_http import AsyncBoundedClient, BoundedClient
+from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult, fail, ok
 
 if TYPE_CHECKING:
     from ..services import Services
     from .attempt import Attempt
 
-__all__ = ["MAX_RESPONSE_BYTES", "Outbound"]
+__all__ = ["MAX_RESPONSE_BYTES", "AsyncOutbound", "Outbound"]
 
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 MAX_REDIRECTS = 5
@@ -34,8 +37,11 @@ _ENDPOINT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})/([A-Za-z0-9][A-Za-z0-9
 _OPTIONS = {"method", "params", "json", "headers", "content", "data"}
 
 
-class Outbound:
+class _Outbound:
     """The outgoing requests of one attempt of a run."""
+
+    #: of this process: a forked one must not use its parent's
+    client: Callable[[int], BoundedClient | AsyncBoundedClient]
 
     def __init__(self, services: Services, attempt: Attempt) -> None:
         self._settings = services.settings
@@ -44,9 +50,9 @@ class Outbound:
         self._tracing = services.tracing
         self._occurrences: Counter[str] = Counter()
 
-    def integration(
+    def _integration(
         self, endpoint: str, data: Mapping[str, Any] | None = None
-    ) -> ActionResult[Any]:
+    ) -> Steps[ActionResult[Any]]:
         """Post ``data`` to the gateway; its response's data, or a failure that says why."""
         match = _ENDPOINT.fullmatch(endpoint) if isinstance(endpoint, str) else None
         if match is None:
@@ -69,12 +75,12 @@ class Outbound:
             "Idempotency-Key": self._idempotency_key(endpoint, body),
         }
         try:
-            response = self._send("POST", url, headers=headers, content=body)
+            response = yield from self._send("POST", url, headers=headers, content=body)
         except (httpx.HTTPError, ValueError) as error:
             return fail(f"Integration {endpoint!r} failed: {_reason(error)}")
         return _unwrapped(endpoint, response)
 
-    def fetch(self, upstream: str, path: str, **options: Any) -> httpx.Response:
+    def _fetch(self, upstream: str, path: str, **options: Any) -> Steps[httpx.Response]:
         """Request ``path`` of a named upstream as the caller.
 
         Raises ValueError for an unknown upstream or a path that could lead elsewhere, and
@@ -95,7 +101,8 @@ class Outbound:
             headers.pop(name, None)
         if self._attempt.call.jwt is not None:
             headers["Authorization"] = f"Bearer {self._attempt.call.jwt}"
-        return self._send(options.pop("method", "GET"), url, headers=headers, **options)
+        method = options.pop("method", "GET")
+        return (yield from self._send(method, url, headers=headers, **options))
 
     def _paying_token(self, name: str) -> str | None:
         """The JWT whose subject pays: the owner's, or the caller's; None where there is none.
@@ -115,16 +122,22 @@ class Outbound:
         self._occurrences[call] += 1
         return hashlib.sha256(f"{call}\0{self._occurrences[call]}".encode()).hexdigest()
 
-    def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        request = _client(os.getpid()).build(method, url, **options)
-        follow = self._tracing.request(self._follow) if self._tracing else self._follow
-        return follow(request)
+    def _send(self, method: str, url: str, **options: Any) -> Steps[httpx.Response]:
+        request = self.client(os.getpid()).build(method, url, **options)
+        if self._tracing is None:
+            return (yield from self._follow(request))
+        with self._tracing.request(request) as note:
+            response = yield from self._follow(request)
+            note(response)
+        return response
 
-    def _follow(self, request: httpx.Request) -> httpx.Response:
+    def _follow(self, request: httpx.Request) -> Steps[httpx.Response]:
         """One request, its redirects within the origin, and its whole body, within the deadline."""
         origin = _origin(str(request.url))
         for _ in range(MAX_REDIRECTS + 1):
-            response = _client(os.getpid()).send(request, deadline=self._attempt.deadline)
+            response: httpx.Response = yield self.client(os.getpid()).send(
+                request, deadline=self._attempt.deadline
+            )
             if response.next_request is None:
                 return response
             if _origin(str(response.next_request.url)) != origin:
@@ -133,10 +146,22 @@ class Outbound:
         raise httpx.TooManyRedirects("too many redirects", request=request)
 
 
-@lru_cache(maxsize=1)
-def _client(process: int) -> BoundedClient:
-    """One for each process: a forked one must not use its parent's."""
-    return BoundedClient(MAX_RESPONSE_BYTES)
+class Outbound(_Outbound):
+    """Those of a plain handler."""
+
+    client = staticmethod(lru_cache(maxsize=1)(lambda process: BoundedClient(MAX_RESPONSE_BYTES)))
+    integration = plain(_Outbound._integration)
+    fetch = plain(_Outbound._fetch)
+
+
+class AsyncOutbound(_Outbound):
+    """Those of an async handler."""
+
+    client = staticmethod(
+        lru_cache(maxsize=1)(lambda process: AsyncBoundedClient(MAX_RESPONSE_BYTES))
+    )
+    integration = awaited(_Outbound._integration)
+    fetch = awaited(_Outbound._fetch)
 
 
 def _unwrapped(endpoint: str, response: httpx.Response) -> ActionResult[Any]:

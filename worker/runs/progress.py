@@ -6,19 +6,38 @@ waits; a timer writes it, or the end of the handler.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from callboard import strict_json
 from callboard.errors import ServiceUnavailable
 
-__all__ = ["Progress"]
+__all__ = ["AsyncProgress", "Progress"]
 
 MAX_MESSAGE = 500  # characters
+
+Told = tuple[float, str | None]
+
+
+def _checked(fraction: float, message: str | None) -> Told:
+    """What is to be told; raises TypeError or ValueError for what is no fraction."""
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+        raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
+    if not math.isfinite(fraction) or not 0 <= fraction <= 1:
+        raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
+    return float(fraction), None if message is None else str(message)[:MAX_MESSAGE]
+
+
+def _content(told: Told) -> bytes:
+    """The JSON of ``{"fraction", "message"}``."""
+    fraction, text = told
+    message = text and text.encode(errors="replace").decode()
+    return strict_json.dumps({"fraction": fraction, "message": message})
 
 
 class Progress:
@@ -35,22 +54,18 @@ class Progress:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()  # held while one writes: no older value behind a newer one
-        self._waiting: tuple[float, str | None] | None = None
+        self._waiting: Told | None = None
         self._timer: threading.Timer | None = None
         self._next = 0.0  # time.monotonic seconds
 
     def __call__(self, fraction: float, message: str | None = None) -> None:
         """Tell it; raises TypeError or ValueError for what is no fraction."""
-        if isinstance(fraction, bool) or not isinstance(fraction, int | float):
-            raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
-        if not math.isfinite(fraction) or not 0 <= fraction <= 1:
-            raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
-        text = None if message is None else str(message)[:MAX_MESSAGE]
+        told = _checked(fraction, message)
         self._is_told = True
         if os.getpid() != self._process:  # forked: there, timer and lock are nobody's
             self._begin()
         with self._lock:
-            self._waiting = (float(fraction), text)
+            self._waiting = told
             if self._timer is not None:
                 return
             wait = self._next - time.monotonic()
@@ -79,8 +94,59 @@ class Progress:
     def _tell(self) -> None:
         if self._waiting is None:
             return
-        fraction, text = self._waiting
-        message = text and text.encode(errors="replace").decode()
-        self._write(strict_json.dumps({"fraction": fraction, "message": message}))
+        self._write(_content(self._waiting))
         self._waiting = None
+        self._next = time.monotonic() + self._pause
+
+
+class AsyncProgress:
+    """As `Progress`, on an event loop: called by any task of the handler."""
+
+    def __init__(self, write: Callable[[bytes], Awaitable[object]], pause: float) -> None:
+        self._write = write
+        self._pause = pause
+        self._lock = asyncio.Lock()  # held while one writes: no older value behind a newer one
+        self._waiting: Told | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None  # kept: the loop itself keeps none
+        self._next = 0.0  # time.monotonic seconds
+
+    async def __call__(self, fraction: float, message: str | None = None) -> None:
+        """Tell it; raises TypeError or ValueError for what is no fraction."""
+        self._waiting = _checked(fraction, message)
+        if self._timer is not None:
+            return
+        async with self._lock:
+            wait = self._next - time.monotonic()
+            if wait <= 0:
+                await self._tell()
+            elif self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(wait, self._tell_in_time)
+
+    async def flush(self) -> None:
+        """Write what waits: the handler has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting is not None:
+            await self._tell_tolerantly()
+
+    def _tell_in_time(self) -> None:
+        self._timer = None
+        self._task = asyncio.get_running_loop().create_task(self._tell_tolerantly())
+
+    async def _tell_tolerantly(self) -> None:
+        async with self._lock:
+            with contextlib.suppress(
+                ServiceUnavailable
+            ):  # the next call, or the run's end, finds it
+                await self._tell()
+
+    async def _tell(self) -> None:
+        told = self._waiting
+        if told is None:
+            return
+        await self._write(_content(told))
+        if self._waiting is told:  # and nothing newer, which came meanwhile
+            self._waiting = None
         self._next = time.monotonic() + self._pause

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -22,12 +22,8 @@ from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 if TYPE_CHECKING:
     from callboard.runs.outcome import Outcome
     from callboard.sdk.action import Action
-    from callboard.sdk.context import ActionContext
 
     from .attempt import Attempt
-
-    Handler = Callable[[ActionContext], object]
-    Send = Callable[[httpx.Request], httpx.Response]
 
 __all__ = ["RunTracing"]
 
@@ -62,30 +58,27 @@ class RunTracing:
 
             yield note
 
-    def handler(self, action: Action) -> Handler:
-        """`Action.run`."""
+    def handler(self, action: Action) -> AbstractContextManager[object]:
+        """`Action.run`, and what it has returned, awaited."""
+        return self._tracer.span(f"handler {action.name}", harmless=StopHandler)
 
-        def traced(context: ActionContext) -> object:
-            with self._tracer.span(f"handler {action.name}", harmless=StopHandler):
-                return action.run(context)
+    @contextmanager
+    def request(self, request: httpx.Request) -> Iterator[Callable[[httpx.Response], None]]:
+        """A request and its redirects; the upstream is told of the trace.
 
-        return traced
+        Yields what is to be told the response.
+        """
+        method = request.method if request.method in _METHODS else "_OTHER"
+        facts = {"http.request.method": method, "server.address": request.url.host}
+        with self._tracer.span(method, SpanKind.CLIENT, facts) as span:
+            request.headers["traceparent"] = traceparent()
 
-    def request(self, send: Send) -> Send:
-        """A request and its redirects; the upstream is told of the trace."""
-
-        def traced(request: httpx.Request) -> httpx.Response:
-            method = request.method if request.method in _METHODS else "_OTHER"
-            facts = {"http.request.method": method, "server.address": request.url.host}
-            with self._tracer.span(method, SpanKind.CLIENT, facts) as span:
-                request.headers["traceparent"] = traceparent()
-                response = send(request)
+            def note(response: httpx.Response) -> None:
                 span.set_attribute("http.response.status_code", response.status_code)
                 if response.is_error:
                     failed(span, str(response.status_code))
-                return response
 
-        return traced
+            yield note
 
 
 def _facts(attempt: Attempt) -> dict[str, str | int | float]:
