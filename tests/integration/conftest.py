@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 from ended_runs import ACTIONS, SEALER
+from faces import AsyncFace, LoopThread, PlainFace
 from flask import Flask
 from flask.testing import FlaskClient
 from pymongo import MongoClient
@@ -25,7 +26,6 @@ from callboard.runs.store import Runs
 from callboard.sdk.results import ActionResult, ok
 from callboard.settings import Settings, get_settings
 from worker.archive.archiver import Archiver
-from worker.tools.tools import Tools
 
 KEYS = Keys()
 
@@ -48,24 +48,47 @@ def database(
     database_client.drop_database(database_name)
 
 
+@pytest.fixture(scope="session")
+def loop_thread() -> Iterator[LoopThread]:
+    """The event loop of all tests of async tools and handlers."""
+    thread = LoopThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(params=["plain", "async"])
+def face(
+    request: pytest.FixtureRequest, loop_thread: LoopThread, server_mongodb_uri: str
+) -> Iterator[PlainFace | AsyncFace]:
+    """What plain handlers get, and then what async ones get: one test body for both."""
+    if request.param == "plain":
+        yield PlainFace()
+        return
+    face = AsyncFace(loop_thread, server_mongodb_uri)
+    yield face
+    face.close()
+
+
 @pytest.fixture
-def make_tools(database: Database[dict[str, Any]]) -> Callable[..., Tools]:
+def make_tools(
+    face: PlainFace | AsyncFace, database: Database[dict[str, Any]]
+) -> Callable[..., Any]:
     """Build tools as a run has them: ``make_tools(user_id="alice", run_id=...)``."""
 
-    def make(**options: Any) -> Tools:
+    def make(**options: Any) -> Any:
         given = {
             "database": lambda: database,
             "run_id": uuid4().hex,
             "user_id": "alice",
             "integration": echo,
         }
-        return Tools(**{**given, **options})
+        return face.tools(**{**given, **options})
 
     return make
 
 
 @pytest.fixture
-def tools(make_tools: Callable[..., Tools]) -> Tools:
+def tools(make_tools: Callable[..., Any]) -> Any:
     return make_tools()
 
 

@@ -408,11 +408,14 @@ class TestUniqueness:
 
 class TestLostDatabase:
     @pytest.fixture
-    def nowhere(self):
+    def nowhere(self, face):
         """A database whose server is not there."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            with connect(f"mongodb://127.0.0.1:{taken.getsockname()[1]}/none") as client:
+            uri = f"mongodb://127.0.0.1:{taken.getsockname()[1]}/none"
+            with connect(uri) as client:
+                if face.kind == "async":
+                    face.uris[client] = uri
                 yield client.get_default_database()
 
     CALLS = (

@@ -16,8 +16,7 @@ from callboard.errors import DatabaseUnavailable, TransactionConflict
 from callboard.sdk.collection import Collection
 from callboard.sdk.results import StopHandler
 from worker.tools.indexes import create_indexes
-from worker.tools.tools import Tools
-from worker.tools.transaction import MARKERS, kill_sessions, run_in_transaction
+from worker.tools.transaction import MARKERS, kill_sessions
 
 DIES_IN_A_TRANSACTION = """
 import sys
@@ -43,12 +42,12 @@ run_in_transaction(database=lambda: database, run_id=run_id, action="a", deadlin
 
 
 @pytest.fixture
-def run(database, make_tools):
+def run(face, database, make_tools):
     """Run a handler as ``@action(transaction=True)`` does: ``run(handler, run_id=...)``."""
 
     def run(handler, *, run_id=None, deadline=None, before_start=lambda session_id: None):
         run_id = run_id or uuid4().hex
-        return run_in_transaction(
+        return face.run_in_transaction(
             database=lambda: database,
             run_id=run_id,
             action="anAction",
@@ -217,12 +216,12 @@ class TestWholeHandler:
         assert run(handler).data == "second"
         assert len(starts) == 2
 
-    def test_a_lost_database_ends_as_retryable(self, make_tools, database):
+    def test_a_lost_database_ends_as_retryable(self, face, database):
         def body(transaction):
             raise DatabaseUnavailable("away")
 
         with pytest.raises(DatabaseUnavailable):
-            run_in_transaction(
+            face.run_in_transaction(
                 database=lambda: database,
                 run_id="r1",
                 action="a",
@@ -386,9 +385,9 @@ class TestKilledWorker:
         assert time.monotonic() - started < 1
         assert database.items.find_one({"_id": "shared"})["data"] == {"n": 4}
 
-    def test_a_rerun_has_its_effect_once(self, killed, database, run):
+    def test_a_rerun_has_its_effect_once(self, killed, face, database, run):
         run_id, session = killed
-        kill_sessions(database, [session])
+        face.kill_sessions(database, [session])
         result = run(
             lambda tools: tools.update("items", "shared", {"n": 5}),
             run_id=run_id,
@@ -398,13 +397,13 @@ class TestKilledWorker:
         assert database.items.find_one({"_id": "shared"})["data"] == {"n": 5}
         assert count(database, MARKERS) == 1
 
-    def test_killing_an_unknown_session_is_harmless(self, database):
-        kill_sessions(database, [str(uuid4())])
+    def test_killing_an_unknown_session_is_harmless(self, face, database):
+        face.kill_sessions(database, [str(uuid4())])
 
     def test_the_killed_transaction_of_a_live_worker_commits_nothing(self, run, database):
         sessions = []
 
-        def handler(tools: Tools):
+        def handler(tools):
             if len(sessions) == 1:
                 write_two(tools)
                 kill_sessions(database, [sessions[0]])
