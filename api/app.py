@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from flask import Flask, Request, Response
+from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.datastructures import MultiDict
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -22,6 +22,7 @@ from callboard.tracing import asked_for
 
 from . import cors, errors
 from .call.calls import MAX_BODY_BYTES, add_paths, calls
+from .fences import fenced
 from .gevent_check import require_gevent
 from .pages.console import console
 from .pages.documentation import docs, openapi
@@ -64,11 +65,6 @@ class Api(Flask):
 
     request_class = ApiRequest
     session_interface = NoSessions()
-
-    def process_response(self, response: Response) -> Response:
-        """Called by Flask for each response."""
-        errors.fence(response)
-        return super().process_response(response)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Called by Flask to find a request's view.
@@ -113,6 +109,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
     add_paths(app, registry.actions)
+    app.wsgi_app = fenced(app.wsgi_app)  # type: ignore[method-assign,assignment]
     told = [audit.written_to(LineLogger(development=settings.development))]
     if settings.serves("metrics"):
         app.register_blueprint(metrics)

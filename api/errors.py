@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import structlog
 from flask import Flask, Response, request
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from callboard import errors
 
 from .telemetry import audit
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-__all__ = ["STATUS", "envelope", "fence", "install"]
+__all__ = ["STATUS", "envelope", "install"]
 
 STATUS: dict[type[errors.CallboardError], int] = {
     errors.BadRequest: 400,
@@ -48,38 +43,11 @@ _MESSAGES = {
 }
 
 
-FENCES = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-"""Headers of every response that does not say otherwise: a caller's data are kept nowhere."""
-
-
-class Envelope(Response):
-    """A response with a whole body, of a status that has one, and headers that are final."""
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Called by Flask to send it, instead of looking for what could be put right in it."""
-        if environ["REQUEST_METHOD"] == "HEAD":
-            return super().__call__(environ, start_response)
-        start_response(self.status, self.headers.to_wsgi_list() + FENCES)
-        return cast("list[bytes]", self.response)  # set whole
-
-    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        """Called for the answer to a HEAD."""
-        headers = super().get_wsgi_headers(environ)
-        headers.extend(FENCES)
-        return headers
-
-
-def fence(response: Response) -> None:
-    """Give a response the headers that an envelope has, where it has none of its own."""
-    if type(response) is not Envelope:
-        for name, value in FENCES:
-            response.headers.setdefault(name, value)
-
-
 def envelope(body: bytes | dict[str, Any], status: int, **headers: str) -> Response:
     """A response with a JSON body; header names with ``_`` for ``-``."""
     text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
-    response = Envelope(text, status, content_type="application/json")
+    response = Response(text, status, content_type="application/json")
+    response.direct_passthrough = True  # whole as it is
     for name, value in headers.items():
         response.headers[name.replace("_", "-")] = value
     return response
