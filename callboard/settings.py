@@ -231,6 +231,12 @@ class Settings(BaseSettings):
     keep_params: Annotated[int, Field(ge=0, le=30)] = _variable("CALLBOARD_KEEP_PARAMS", 30)
     """Days that the history keeps the params of runs, sealed, without the token. 0: none."""
 
+    # Async actions
+    async_runs: Annotated[int, Field(ge=1, le=10_000)] = _variable("CALLBOARD_ASYNC_RUNS", 500)
+    """Runs of async actions that one process has at once."""
+    async_processes: Annotated[int, Field(ge=1, le=64)] = _variable("CALLBOARD_ASYNC_PROCESSES", 1)
+    """Processes of a worker for async actions, beside those for plain ones. None without any."""
+
     # Limits and the edge
     max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
     """Messages in one queue; above it calls get 503."""

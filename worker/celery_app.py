@@ -16,6 +16,7 @@ from callboard.tracing import asked_for
 
 from .archive.archiver import ArchiverStep
 from .lease.keeper import KeeperStep
+from .loop.step import LoopStep
 from .pool.channel import Amqp, Gate, Transport
 from .pool.consumer import RunConsumer
 from .pool.eviction import EvictionStep
@@ -61,7 +62,9 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     connect_logging()
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))
-    app.steps["worker"].update((EvictionStep, KeeperStep, DatabaseStep, ArchiverStep, StraysStep))
+    app.steps["worker"].update(
+        (EvictionStep, LoopStep, KeeperStep, DatabaseStep, ArchiverStep, StraysStep)
+    )
     app.services = services
     app.finalize()
     for name in [name for name in app.tasks if name.startswith("celery.")]:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -28,6 +28,7 @@ from callboard.sdk.action import Action
 from callboard.settings import PRIVATE_VARIABLES, Settings
 
 from .lease.hands import Hands
+from .lease.slots import Slots
 from .runs.isolation import Isolation
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Services:
         self.store = Store.of(settings)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
+        self.on_count: Callable[[str], object] | None = None  # instead of counting at once
         self._runs: dict[int, Runs] = {}
         self._told_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
 
@@ -99,8 +101,15 @@ class Services:
         """Log and count a message that is dropped; nothing of its content is logged."""
         log = structlog.get_logger("callboard.worker")
         log.warning("refused", why=why, task=ascii(task)[:82], run_id=ascii(run_id)[:38])
+        self.count("refused")
+
+    def count(self, name: str) -> None:
+        """Add one to a counter that all processes share, if the broker answers."""
+        if self.on_count:
+            self.on_count(name)
+            return
         with contextlib.suppress(BrokerUnavailable):
-            self.runs.count("refused")
+            self.runs.count(name)
 
     def leave(self, what: str, version: int | None = None) -> None:
         """Log, once a minute at most, that a newer worker's run is left to it: the sweep keeps
@@ -123,6 +132,14 @@ class Services:
     def hands(self) -> Hands:
         """What this worker's children execute; to be there before they are forked."""
         return Hands(list(self.registry.actions))
+
+    @cached_property
+    def slots(self) -> Sequence[Slots]:
+        """What its loop processes execute: none where no action is async."""
+        actions, settings = self.registry.actions, self.settings
+        wanted = any(action.is_async for action in actions.values())
+        names, size = list(actions), settings.async_runs
+        return [Slots(names, size) for _ in range(settings.async_processes if wanted else 0)]
 
     @cached_property
     def isolation(self) -> Isolation:

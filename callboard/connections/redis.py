@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import hiredis
 import redis
+import redis.asyncio
 import structlog
+from redis.asyncio.retry import Retry as AsyncReconnect
 from redis.backoff import NoBackoff
 from redis.retry import Retry as Reconnect
 
@@ -21,6 +23,7 @@ __all__ = [
     "TIMEOUT",
     "Line",
     "connect",
+    "connect_async",
     "evicts",
     "guarded",
     "is_spoiled",
@@ -94,6 +97,26 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
         client_name="callboard",
     )
     return redis.Redis(connection_pool=pool)
+
+
+def connect_async(settings: Settings, *, max_connections: int = 4) -> redis.asyncio.Redis:
+    """The same for one event loop."""
+    options = RedisUrl.parse(settings.redis_url.get_secret_value()).client_options()
+    encrypted = options["connection_class"] is redis.SSLConnection
+    options["connection_class"] = (
+        redis.asyncio.SSLConnection if encrypted else redis.asyncio.Connection
+    )
+    pool: Any = cast("Any", redis.asyncio.BlockingConnectionPool)(
+        **options,
+        max_connections=max_connections,
+        timeout=TIMEOUT,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        retry=AsyncReconnect(NoBackoff(), 1),
+        retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
+        client_name="callboard",
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
 
 
 @contextmanager

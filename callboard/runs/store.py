@@ -138,8 +138,19 @@ class Runs:
 
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
-        keys, arguments = self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
-        state, *rest = self._call_on_line("claim", keys, arguments)
+        return self.claimed(
+            self._call_on_line("claim", *self.claiming(run_id, action, holder, lease))
+        )
+
+    def claiming(
+        self, run_id: str, action: str, holder: str, lease: float
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``claim``."""
+        return self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
+
+    def claimed(self, answer: Sequence[Any]) -> Claim:
+        """What the script ``claim`` answered."""
+        state, *rest = answer
         if not rest:
             return Claim(state=state.decode())
         seal, attempt, lost, session, age = rest
@@ -163,13 +174,13 @@ class Runs:
 
     def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
-        return bool(self._call("finish", *self._end(run_id, action, holder, outcome)))
+        return bool(self._call("finish", *self.ending(run_id, action, holder, outcome)))
 
     def finish_and_ask(
         self, run_id: str, action: str, holder: str, outcome: Outcome, queues: Sequence[str]
     ) -> tuple[bool, Take]:
         """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
-        keys, arguments = self._end(run_id, action, holder, outcome)
+        keys, arguments = self.ending(run_id, action, holder, outcome)
         finish = self.command("finish", keys, arguments)
         with guarded("finish"):
             try:
@@ -201,10 +212,10 @@ class Runs:
             taken: list[bytes] | None = self._line.receive()
         return taken[1] if taken else None
 
-    def _end(
+    def ending(
         self, run_id: str, action: str, holder: str, outcome: Outcome
     ) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script."""
+        """The keys and arguments of the script ``finish``."""
         result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
         return self._run_and_open(run_id), [run_id, holder, outcome.status, result, again, error]
@@ -219,9 +230,11 @@ class Runs:
 
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""
-        return bool(
-            self._call("requeue", self._run_and_open(run_id), [run_id, holder, int(delay * 1000)])
-        )
+        return bool(self._call("requeue", *self.requeuing(run_id, holder, delay)))
+
+    def requeuing(self, run_id: str, holder: str, delay: float) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``requeue``."""
+        return self._run_and_open(run_id), [run_id, holder, int(delay * 1000)]
 
     def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
         """The holder died: queue the run again, unless that happened as often as it may.
@@ -254,9 +267,13 @@ class Runs:
 
     def note_session(self, run_id: str, holder: str, session: str) -> bool:
         """Remember the MongoDB session of a transaction, before it starts."""
-        return bool(
-            self._call("note", [self.keys.run(run_id)], [run_id, holder, "session", session])
-        )
+        return bool(self._call("note", *self.noting(run_id, holder, "session", session)))
+
+    def noting(
+        self, run_id: str, holder: str, field: str, value: str | bytes
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``note``."""
+        return [self.keys.run(run_id)], [run_id, holder, field, value]
 
     def session(self, run_id: str) -> str:
         """The MongoDB session of the run's open transaction; "" for none."""
@@ -266,10 +283,14 @@ class Runs:
 
     def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         """Show how far the run is, and wake who watches it."""
+        return bool(self._call("note", *self.progressing(run_id, action, holder, progress)))
+
+    def progressing(
+        self, run_id: str, action: str, holder: str, progress: bytes
+    ) -> tuple[list[str], list[Any]]:
+        """`noting` for progress."""
         sealed = self.sealer.seal("progress", run_id, action, progress)
-        return bool(
-            self._call("note", [self.keys.run(run_id)], [run_id, holder, "progress", sealed])
-        )
+        return self.noting(run_id, holder, "progress", sealed)
 
     def watch(self, run_id: str, channel: str) -> bool:
         """Have ``channel`` told of each change; False if there is no such run."""
@@ -346,6 +367,11 @@ class Runs:
     def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """The command that runs the script, where the server knows it."""
         return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
+
+    @property
+    def texts(self) -> list[str]:
+        """The scripts, for a server that does not know them yet."""
+        return list(scripts(self.keys).values())
 
     def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         with guarded(script):

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -34,9 +34,10 @@ from worker.lease.held import HeldRuns
 from worker.lease.keeper import Keeper
 from worker.lease.renewing import Renewing
 from worker.lease.sessions import Sessions
+from worker.lease.slots import Slots
 from worker.lease.stopping import Stopping
 from worker.lease.sweeping import Sweeping
-from worker.runs.execution import _stoppable, install_stop_signal
+from worker.runs.execution import STOP_SIGNAL, _stoppable, install_stop_signal
 from worker.runs.lifecycle import HandlerStopped
 from worker.services import Services
 
@@ -83,6 +84,13 @@ class Child:
         return self.reaped
 
 
+@dataclass
+class Loop(Child):
+    """A loop process; `run_id` and `holder` are those of none of its runs."""
+
+    run_ids: list[str] = field(default_factory=list)
+
+
 class Worker:
     """A worker's main process: this one."""
 
@@ -92,7 +100,10 @@ class Worker:
         self.services.store = store
         self.runs = self.services.runs
         self.redis = self.services.connect()
-        self.held = HeldRuns(self.services.hands, actions, self.services.holder, LEASE)
+        self.slots = Slots(list(actions), 100)
+        self.held = HeldRuns(
+            self.services.hands, [self.slots], actions, self.services.holder, LEASE
+        )
         self.sessions = Sessions(self.services.store.database)
         self.stopping = Stopping(self.held, self.runs, self.sessions)
         self.renewing = Renewing(self.held, self.runs, LEASE)
@@ -100,7 +111,7 @@ class Worker:
 
     def accept(self, what: Any = long) -> str:
         call = Call(caller="alice")
-        return self.runs.accept(str(uuid4()), what, call, max_queue=9, result_ttl=60).run_id
+        return self.runs.accept(str(uuid4()), what, call, max_queue=99, result_ttl=60).run_id
 
     def child(self, what: Any = long, *, claims: bool = True, number: int = 1) -> Child:
         """One more, which has claimed a run of this action; as its so many-th."""
@@ -126,6 +137,33 @@ class Worker:
             assert self.runs.claim(run_id, what.name, child.holder, LEASE).state == "claimed"
         self.children.append(child)
         return child
+
+    def loop(self, *actions: Any) -> Loop:
+        """A loop process, which has claimed a run of each of these actions."""
+        run_ids = [self.accept(what) for what in actions]
+        self.redis.delete("callboard")
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(STOP_SIGNAL, lambda *_: os.write(write, bytes(self.slots.to_stop())))
+            for run_id, what in zip(run_ids, actions, strict=True):
+                self.slots.take(run_id, what.name)
+            os.write(write, b"ready")
+            while True:
+                signal.pause()
+        os.close(write)
+        self.slots.pid = pid
+        loop = Loop(pid, "", "", read, run_ids=run_ids)
+        assert loop.hears() == "ready"
+        for number, (run_id, what) in enumerate(zip(run_ids, actions, strict=True), 1):
+            self.runs.claim(run_id, what.name, self.services.holder(pid, number), LEASE)
+        self.children.append(loop)
+        return loop
+
+    def statuses(self, loop: Loop) -> list[tuple[str, str | None, int]]:
+        """Status, error and losses of its runs."""
+        records = [self.runs.read(run_id) for run_id in loop.run_ids]
+        return [(one.status, one.error, one.lost) for one in records if one]
 
     def lease(self, child: Child) -> int:
         return int(self.redis.hget(f"callboard:run:{child.run_id}", "lease") or 0)
@@ -235,6 +273,82 @@ class TestRenewing:
         with pytest.raises(BrokerUnavailable):
             Renewing(worker.held, elsewhere, LEASE).turn()
         assert not child.is_dead
+
+
+class TestLoops:
+    """A loop process has many runs in hand: what is done about one is not done to the others."""
+
+    def test_the_claims_of_all_its_runs_are_extended(self, worker: Worker) -> None:
+        worker.loop(long, once, long)
+        worker.renewing.turn()
+        assert [held.renewed for held in worker.held.all()] == [True] * 3
+
+    def test_of_many_runs_those_come_first_whose_claims_lapse_first(self, worker: Worker) -> None:
+        worker.loop(*[long] * 20)
+        renewing = Renewing(worker.held, worker.runs, LEASE, at_once=8)
+        for renewed in (8, 16, 20):
+            renewing.turn()
+            assert sum(held.renewed for held in worker.held.all()) == renewed
+
+    def test_the_run_that_is_canceled_is_asked_to_stop(self, worker: Worker) -> None:
+        loop = worker.loop(long, long, long)
+        worker.redis.hset(f"callboard:run:{loop.run_ids[1]}", "cancel", 1)
+        worker.renewing.turn()
+        assert loop.hears() == chr(2)
+        assert not loop.is_dead
+
+    def test_the_run_that_is_anothers_is_asked_to_stop(self, worker: Worker) -> None:
+        loop = worker.loop(long, long)
+        worker.renewing.turn()
+        worker.redis.hset(f"callboard:run:{loop.run_ids[0]}", "holder", "another:1:1")
+        worker.renewing.turn()
+        assert loop.hears() == chr(1)
+        assert not loop.is_dead
+
+    def test_it_is_given_time_to_stop_a_handler_by_itself(self, worker: Worker) -> None:
+        worker.loop(short)
+        [held] = worker.held.all()
+        assert held.stop_at == pytest.approx(held.hand.since + short.timeout + 5.0)
+
+    def overdue(self, worker: Worker, loop: Loop, number: int) -> None:
+        """Let the process not have stopped that one."""
+        [held] = [one for one in worker.held.all() if one.run_id == loop.run_ids[number]]
+        worker.held.note(held, stop_at=time.monotonic())
+        worker.stopping.turn()
+
+    def test_one_that_cannot_be_stopped_ends_and_the_others_are_handed_back(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        loop = worker.loop(long, short, once)
+        self.overdue(worker, loop, 1)
+        eventually(lambda: loop.is_dead)
+        assert worker.statuses(loop)[1] == ("failed", "Timed out after 0.05 s", 0)
+        assert worker.statuses(loop)[0][0] == "running"
+        worker.stopping.loop_died(worker.slots)
+        handed_back, ended, must_not_start_twice = worker.statuses(loop)
+        assert handed_back == ("queued", None, 0)
+        assert ended == ("failed", "Timed out after 0.05 s", 0)
+        assert must_not_start_twice == ("failed", "Worker lost", 0)
+
+    def test_runs_of_one_that_died_by_itself_count_as_lost(self, worker: Worker) -> None:
+        loop = worker.loop(long, once)
+        os.kill(loop.pid, signal.SIGKILL)
+        os.waitpid(loop.pid, 0)
+        loop.reaped = True
+        assert worker.held.all() == []
+        worker.stopping.loop_died(worker.slots)
+        assert worker.statuses(loop) == [("queued", None, 1), ("failed", "Worker lost", 1)]
+        worker.stopping.loop_died(worker.slots)  # told twice, it happened once
+        assert worker.statuses(loop)[0] == ("queued", None, 1)
+
+    def test_a_claim_that_cannot_be_renewed_ends_the_process(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        loop = worker.loop(long, long)
+        for held in worker.held.all():
+            worker.held.note(held, lapses_at=time.monotonic())
+        Fence(worker.held).turn()
+        eventually(lambda: loop.is_dead)
 
 
 class TestStopping:

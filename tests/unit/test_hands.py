@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from worker.lease.hands import ROW_WORDS, ROWS, Hands
+from worker.lease.hands import ROWS, Hands
+from worker.lease.table import ROW_WORDS
 
 RUN = str(uuid4())
 
@@ -172,7 +173,7 @@ def test_a_child_that_was_killed_while_it_wrote_has_nothing_in_hand(hands: Hands
     """And the next child of the row begins as any other."""
     with child(hands, lambda: hands.take(RUN, "first")) as pid:
         version_at = hands._next * ROW_WORDS
-        hands._words[version_at] += 1
+        hands._table._words[version_at] += 1
         assert hands.of(pid) is None
         hands._mine = hands._next
         hands.begin()

@@ -1,7 +1,8 @@
-"""The held runs: what is known of each run that a child of this worker executes.
+"""The held runs: what is known of each run that a process of this worker executes.
 
-`worker.lease.hands` says which; here stands until when each may go on, and what has been done about
-it. A run that was taken out is nobody's business any more: its child was killed, or has died.
+`worker.lease.hands` and `worker.lease.slots` say which; here stands until when each may go on, and
+what has been done about it. A run that was taken out is nobody's business any more: its process was
+killed, or has died.
 """
 
 from __future__ import annotations
@@ -10,30 +11,35 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from callboard.sdk.action import Action
 
 from ..runs.execution import STOP_SIGNAL
-from .hands import Hands, InHand
+from .hands import Hands
+from .slots import Slots
+from .table import InHand
 
-__all__ = ["Held", "HeldRuns"]
+__all__ = ["STOP_SECONDS", "Held", "HeldRuns"]
+
+STOP_SECONDS = 5.0  # from the soft to the hard stop of a handler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A run in the hands of one of this worker's children."""
+    """A run in the hands of one of this worker's processes."""
 
     hand: InHand
-    action: Action
-    holder: str  # what the child has claimed it by
-    stop_at: float  # time.monotonic seconds: when the handler is stopped
+    action: Action[Any]
+    holder: str  # what the process has claimed it by
+    stop_at: float  # time.monotonic seconds: when the process is stopped
     lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
-    renewed: bool = False  # the record has named our child as the holder
+    slots: Slots | None = field(default=None, repr=False)  # it has others beside it in its process
+    renewed: bool = False  # the record has named our process as the holder
     canceled: bool = False
-    taken_out: bool = False  # its child was killed, or has died: nothing more is done with it
+    taken_out: bool = False  # its process was killed, or has died: nothing more is done with it
 
     @property
     def run_id(self) -> str:
@@ -42,12 +48,12 @@ class Held:
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
+        """The process id."""
         return self.hand.pid
 
     @property
     def key(self) -> tuple[int, int]:
-        """A run may come to a child twice: each time is another entry."""
+        """A run may come to a process twice: each time is another entry."""
         return self.hand.pid, self.hand.number
 
     @property
@@ -59,27 +65,33 @@ class Held:
 class HeldRuns:
     """Those of one worker; its threads share them. Nothing here asks a server.
 
-    ``holder``: by what a child, told by process id and number, claims a run; ``lease``: seconds.
+    ``slots``: those of its loop processes. ``holder``: by what a process, told by its id and the
+    run's number, claims a run; ``lease``: seconds.
     """
 
     def __init__(
         self,
         hands: Hands,
-        actions: Mapping[str, Action],
+        slots: Sequence[Slots],
+        actions: Mapping[str, Action[Any]],
         holder: Callable[[int, int], str],
         lease: float,
     ) -> None:
         self._hands = hands
+        self._slots = slots
         self._actions = actions
         self._holder = holder
         self._lease = lease
         self._held: dict[tuple[int, int], Held] = {}
+        self._killed: set[int] = set()  # loop processes that were killed from here
         self._lock = threading.Lock()
 
     def all(self) -> list[Held]:
-        """What the children have in hand now."""
+        """What the processes have in hand now."""
         with self._lock:
             held = [self._known(hand) for hand in self._hands.all()]
+            for slots in self._slots:
+                held += [self._known(hand, slots) for hand in slots.all()]
             self._held = {one.key: one for one in held}
             return [one for one in held if not one.taken_out]
 
@@ -94,47 +106,66 @@ class HeldRuns:
         none, or was taken out before."""
         with self._lock:
             hand = self._hands.of(pid)
-            held = hand and self._known(hand)
-            if not held or held.taken_out:
-                return None
-            self._held[held.key] = replace(held, taken_out=True)
-            return held
+            return self._taken_out(self._known(hand)) if hand else None
+
+    def take_out_all(self, slots: Slots) -> tuple[list[Held], bool]:
+        """The runs that a loop process had in hand when it died; and whether it was killed from
+        here, for another run's sake."""
+        with self._lock:
+            killed = slots.pid in self._killed
+            self._killed.discard(slots.pid)
+            known = [self._known(hand, slots) for hand in slots.left()]
+            return [held for one in known if (held := self._taken_out(one))], killed
 
     def note(self, held: Held, **changes: Any) -> None:
         """Note something about a run, unless it was taken out meanwhile."""
         with self._lock:
             self._update(held, **changes)
 
-    def stop_softly(self, held: Held, stop_at: float) -> None:
-        """Raise in the handler of a canceled run; from ``stop_at`` on the run is overdue."""
+    def stop_softly(self, held: Held, stop_at: float, **changes: Any) -> None:
+        """Raise in the handler; from ``stop_at`` on the run is overdue."""
         stop_at = min(held.stop_at, stop_at)
         with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._update(held, canceled=True, stop_at=stop_at):
-                self._hands.ask_to_stop(held.hand)
+            if self._update(held, stop_at=stop_at, **changes):
+                (held.slots or self._hands).ask_to_stop(held.hand)
                 os.kill(held.pid, STOP_SIGNAL)
 
     def kill(self, held: Held) -> bool:
-        """Kill the child, if it still has this run in hand: the one place where that is done."""
+        """Kill the process, if it still has this run in hand: the one place where that is done.
+
+        What else a loop process has in hand stays, for `take_out_all`.
+        """
         with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._hands.of(held.pid) == held.hand and self._update(held, taken_out=True):
+            if (held.slots or self._hands).has(held.hand) and self._update(held, taken_out=True):
+                if held.slots:
+                    self._killed.add(held.pid)
                 os.kill(held.pid, signal.SIGKILL)
                 return True
         return False
 
     # The lock is held
 
-    def _known(self, hand: InHand) -> Held:
+    def _known(self, hand: InHand, slots: Slots | None = None) -> Held:
         known = self._held.get((hand.pid, hand.number))
         if known is not None:
             return known
         action = self._actions[hand.action]
+        patience = STOP_SECONDS if slots else 0.0  # a loop process stops handlers by itself
         return Held(
             hand=hand,
             action=action,
+            slots=slots,
             holder=self._holder(hand.pid, hand.number),
-            stop_at=hand.since + action.timeout,
+            stop_at=hand.since + action.timeout + patience,
             lapses_at=hand.since + self._lease,
         )
+
+    def _taken_out(self, held: Held) -> Held | None:
+        """The run, unless it was taken out before."""
+        if held.taken_out:
+            return None
+        self._held[held.key] = replace(held, taken_out=True)
+        return held
 
     def _update(self, held: Held, **changes: Any) -> bool:
         """Whether it was still in hand."""

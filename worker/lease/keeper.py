@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ from callboard.applications import Presence, Process
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 
+from ..loop.step import LoopStep
 from ..pool.processes import bound_memory, die_first, die_with_parent
 from ..pool.strays import end_strays
 from ..runs.descendants import prepare_child
@@ -44,6 +46,7 @@ from .heartbeat import Heartbeat
 from .held import Held, HeldRuns
 from .renewing import Renewing
 from .sessions import Sessions
+from .slots import Slots
 from .stopping import Stopping
 from .sweeping import Sweeping
 
@@ -63,7 +66,10 @@ class Keeper:
         runs = Runs(client, services.sealer, services.keys)
         settings, actions = services.settings, services.registry.actions
         self._hands = services.hands
-        self._held = HeldRuns(services.hands, actions, services.holder, settings.recovery)
+        self._held = HeldRuns(
+            services.hands, services.slots, actions, services.holder, settings.recovery
+        )
+        self._dead: queue.SimpleQueue[Slots] = queue.SimpleQueue()  # loop processes
         self._renewing = Renewing(self._held, runs, settings.recovery)
         self._sessions = Sessions(services.store.database)
         self._stopping = Stopping(self._held, runs, self._sessions)
@@ -98,6 +104,12 @@ class Keeper:
     def hand_back(self, held: Held) -> None:
         """Queue the run again; its child was stopped by us, so it does not count as lost."""
         self._stopping.hand_back(held)
+
+    def loop_died(self, slots: Slots) -> None:
+        """A loop process has ended: what it had in hand is queued again, and then the slots are
+        cleared."""
+        self._dead.put(slots)
+        self._wake.set()
 
     def drain(self) -> None:
         """A graceful stop began: what is not done within the grace is handed back."""
@@ -138,6 +150,10 @@ class Keeper:
     def _stop_turn(self) -> None:
         if self._drain_until is not None and time.monotonic() >= self._drain_until:
             self._end_of_grace()
+        while not self._dead.empty():
+            slots = self._dead.get()
+            self._stopping.loop_died(slots)
+            slots.clear()
         self._stopping.turn()
 
     def _wait_for_stop(self) -> None:
@@ -159,7 +175,7 @@ class Keeper:
 class KeeperStep(bootsteps.StartStopStep):
     """Starts the keeper once the pool runs. It stops at `worker_shutdown`, not with the steps."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", LoopStep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""

@@ -19,6 +19,7 @@ from callboard.runs.store import Runs
 
 from .held import Held, HeldRuns
 from .sessions import Sessions
+from .slots import Slots
 
 __all__ = ["Stopping"]
 
@@ -60,19 +61,35 @@ class Stopping:
                 self._lose(held)
         return had
 
+    def loop_died(self, slots: Slots) -> None:
+        """The same for a loop process and all that it had in hand.
+
+        Of one that was killed from here, for the sake of a single run, no other counts as lost.
+        """
+        left, killed = self._held.take_out_all(slots)
+        with tolerant("keeper"):  # while the broker is away: the claims lapse
+            for held in left:
+                if killed:
+                    self._give_back(held)
+                else:
+                    self._lose(held)
+
     def hand_back(self, held: Held) -> bool:
         """Queue the run again; its child was stopped by us, so it does not count as lost.
 
         A handler that must not start twice ends here. False while the broker is away.
         """
         with tolerant("keeper", **held.names):
-            self._end_sessions([held], 0.0)  # whoever claims it ends the session too
-            if held.action.on_worker_lost == "fail":
-                self._end(held, Outcome.lost(held.run_id))
-            else:
-                self._runs.requeue(held.run_id, held.holder)
+            self._give_back(held)
             return True
         return False
+
+    def _give_back(self, held: Held) -> None:
+        self._end_sessions([held], 0.0)  # whoever claims it ends the session too
+        if held.action.on_worker_lost == "fail":
+            self._end(held, Outcome.lost(held.run_id))
+        else:
+            self._runs.requeue(held.run_id, held.holder)
 
     def _lose(self, held: Held) -> None:
         lost, over = self._runs.lose(held.run_id, held.holder)

@@ -18,6 +18,7 @@ from callboard.log.lines import route_standard_logging
 from callboard.log.printed import capture_output
 
 from ..lease.hands import Hands
+from ..loop.running import current
 
 __all__ = ["connect_logging", "run_adder"]
 
@@ -31,7 +32,9 @@ def run_adder(hands: Hands) -> Processor:
 
     def add_run(_: Any, __: str, line: EventDict) -> EventDict:
         about = getattr(line.get("_record"), "data", None)
-        if mine := hands.mine():
+        if running := current.get():
+            _add(line, running.run_id, running.action.name)
+        elif mine := hands.mine():
             _add(line, mine.run_id, mine.action)
         elif isinstance(about, dict) and {"id", "name"} <= about.keys():
             _add(line, about["id"], about["name"].removeprefix("actions."))

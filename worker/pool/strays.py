@@ -11,6 +11,7 @@ import atexit
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from celery import bootsteps
 from callboard.processes.orphans import adopt_orphans, children, end
 from callboard.processes.threads import supervise
 
+from ..loop.step import LoopStep
 from ..runs.descendants import is_helper
 
 __all__ = ["Strays", "StraysStep", "end_strays"]
@@ -42,9 +44,11 @@ def end_strays() -> None:
 class Strays:
     """Those of one worker."""
 
-    def __init__(self, pool: Any) -> None:
-        """``pool``: Celery's, which runs. From now on this process adopts orphans."""
+    def __init__(self, pool: Any, loops: Sequence[Any] = ()) -> None:
+        """``pool``: Celery's, which runs; ``loops``: `worker.loop.step.Loop`, beside it. From now
+        on this process adopts orphans."""
         self._pool = pool
+        self._loops = loops
         self._process = os.getpid()
         self._own = set(children(self._process)) - self._pooled()
         self._seen: set[int] = set()
@@ -84,18 +88,19 @@ class Strays:
         return {pid for pid in found - self._pooled() if not is_helper(pid)}
 
     def _pooled(self) -> set[int]:
-        """The pool's processes; none once it has ended."""
+        """The processes of the pool, none once it has ended, and those of the loops."""
+        loops = {loop.pid for loop in self._loops if loop.pid}
         try:
-            return set(self._pool.info["processes"])
+            return loops | set(self._pool.info["processes"])
         except AttributeError:
-            return set()
+            return loops
 
 
 class StraysStep(bootsteps.StartStopStep):
     """Starts the look-out once the pool runs."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", LoopStep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""
-        Strays(worker.pool).start()
+        Strays(worker.pool, worker.loops).start()

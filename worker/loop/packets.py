@@ -1,0 +1,79 @@
+"""Packets: what the runs of one loop ask of the broker in the same moment goes in one packet.
+
+A run costs the broker two commands. Sent one by one, each over a connection of its own, they cost
+a loop more than all else that it does for the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import Context
+from typing import Any
+
+import redis.asyncio
+
+from callboard.connections.redis import guarded
+from callboard.runs.store import Runs
+
+__all__ = ["Packets"]
+
+Sent = tuple[Sequence[Any], "asyncio.Future[Any]"]
+
+
+class Packets:
+    """Commands out, each answered by itself. ``runs``: knows the scripts."""
+
+    def __init__(self, client: redis.asyncio.Redis, runs: Runs) -> None:
+        self._redis = client
+        self._runs = runs
+        self._waiting: list[Sent] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """What the script answers. Raises `BrokerUnavailable`."""
+        command = self._runs.command(name, keys, arguments)
+        with guarded(name):
+            try:
+                return await self._call(command)
+            except redis.exceptions.NoScriptError:  # of a server that was started since
+                for text in self._runs.texts:
+                    await self._call(["SCRIPT LOAD", text])
+                return await self._call(command)
+
+    async def command(self, *command: Any) -> Any:
+        """What the broker answers. Raises `BrokerUnavailable`."""
+        with guarded(str(command[0])):
+            return await self._call(command)
+
+    async def _call(self, command: Sequence[Any]) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send(), context=Context())  # of no run
+        return await answer
+
+    async def _send(self) -> None:
+        """Send what waits, and what comes meanwhile, until nothing does."""
+        try:
+            while self._waiting:
+                packet, self._waiting = self._waiting, []
+                await self._exchange(packet)
+        finally:
+            self._sender = None
+
+    async def _exchange(self, packet: list[Sent]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command, _ in packet:
+            pipeline.execute_command(*command)
+        try:
+            replies = await pipeline.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            replies = [error] * len(packet)
+        for (_, answer), reply in zip(packet, replies, strict=True):
+            if answer.done():
+                continue  # nobody waits for it any more
+            if isinstance(reply, Exception):
+                answer.set_exception(reply)
+            else:
+                answer.set_result(reply)
