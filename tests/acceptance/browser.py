@@ -7,7 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+PATIENCE = 60_000  # milliseconds: longer only a defect takes, on a slow and busy machine, too
+expect.set_options(timeout=PATIENCE)
 
 FLAGS = [
     "--no-sandbox",
@@ -49,7 +52,7 @@ def _watched(browser: Browser, url: str, options: dict[str, Any]) -> Iterator[Pa
     wrong: list[str] = []
     with browser.new_context(**options) as context:
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: _note(message, wrong))
         page.goto(url)

@@ -62,6 +62,6 @@ def tsc(program: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("npm")
     packages = ["typescript@^5.8", "@types/node@^20"]
     install = [npm, "install", "--no-audit", "--no-fund", "--silent", *packages]
-    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=180)
+    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=600)
     types = folder / "node_modules" / "@types"
     return [str(folder / "node_modules" / ".bin" / "tsc"), "--typeRoots", str(types)]

@@ -109,7 +109,7 @@ def test_nothing_secret_shows_anywhere(
         url = f"{open_stack.url}/api/actions/{action}"
         return httpx.post(url, json=params, headers={**headers, **more}, timeout=60)
 
-    flower = httpx.Client(base_url=open_stack.announced["flower_url"], timeout=20)
+    flower = httpx.Client(base_url=open_stack.announced["flower_url"], timeout=60)
     url = open_stack.announced["environment"]["REDIS_URL"]
     with Listener(url) as listener, flower:
         login = call("login", {"user": "ada", "password": CANARY_PASSWORD})
@@ -128,15 +128,19 @@ def test_nothing_secret_shows_anywhere(
                 for path in ("/tasks", f"/task/{run_id}", "/api/tasks", f"/api/task/info/{run_id}",
                              "/workers", "/api/workers", "/metrics", "/broker")
             ),
-            "metrics": httpx.get(f"{open_stack.url}/metrics").text,
-            "run": httpx.get(f"{open_stack.url}/api/runs/{run_id}", headers=headers).text,
+            "metrics": httpx.get(f"{open_stack.url}/metrics", timeout=60).text,
+            "run": httpx.get(
+                f"{open_stack.url}/api/runs/{run_id}", headers=headers, timeout=60
+            ).text,
             "processes": repr(open_stack.descendants()),
         }  # fmt: skip
     with open_stack.database() as database:
         seen["database"] = repr(
             [list(database[name].find()) for name in database.list_collection_names()]
         )
-    logs = {path.name: path.read_text() for path in (open_stack.data_dir / "log").iterdir()}
+    folder = open_stack.data_dir / "log"
+    eventually(lambda: CANARY_EXCEPTION in (folder / "worker.log").read_text())
+    logs = {path.name: path.read_text() for path in folder.iterdir()}
 
     signature = token.rpartition(".")[2]
     for name, text in {**seen, **logs}.items():
@@ -144,7 +148,6 @@ def test_nothing_secret_shows_anywhere(
             assert secret not in text, f"{secret} in {name}"
         if name != "worker.log":
             assert CANARY_EXCEPTION not in text, name
-    assert CANARY_EXCEPTION in logs["worker.log"]
     assert "password: ***" in seen["flower"]
 
 
@@ -259,7 +262,7 @@ def test_a_seal_moved_to_another_run_ends_that_run_and_leaks_nothing(
         assert stolen
         broker.hset(f"callboard:run:{mine}", "seal", stolen)
     token = {"Authorization": f"Bearer {open_stack.token('mallory')}"}
-    response = httpx.get(f"{open_stack.url}/api/runs/{mine}?wait=10", headers=token, timeout=20)
+    response = httpx.get(f"{open_stack.url}/api/runs/{mine}?wait=60", headers=token, timeout=90)
     assert "the victim" not in response.text
     assert open_stack.call("echo").status_code == 200
 
@@ -290,7 +293,7 @@ def test_an_expired_call_ends_as_such(open_stack: Stack, broker: redis.Redis) ->
 @pytest.mark.parametrize("path", ["apply", "async-apply", "send-task"])
 def test_flower_starts_nothing(open_stack: Stack, path: str) -> None:
     url = f"{open_stack.announced['flower_url']}/api/task/{path}/actions.echo"
-    response = httpx.post(url, json={"args": []}, timeout=20)
+    response = httpx.post(url, json={"args": []}, timeout=60)
     assert response.status_code in (401, 403, 405)
 
 
@@ -349,7 +352,7 @@ def test_what_is_sent_to_the_api_gets_an_envelope_and_harms_nobody(
             "Content-Type": "application/json",
             **request.get("headers", {}),
         },
-        timeout=20,
+        timeout=60,
     )
     answered = response.json()
     assert (response.status_code, answered["success"]) == (status, status == 200)
@@ -357,14 +360,14 @@ def test_what_is_sent_to_the_api_gets_an_envelope_and_harms_nobody(
     assert len(response.content) <= 64 * 1024
     assert len(answered.get("issues", [])) <= 100
     begun = time.monotonic()
-    assert httpx.get(f"{open_stack.url}/readyz", timeout=20).status_code == 200
+    assert httpx.get(f"{open_stack.url}/readyz", timeout=60).status_code == 200
     assert open_stack.call("echo").json()["success"] is True
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def finished(stack: Stack, run_id: str) -> dict[str, Any]:
     """The result of the run, once it has one."""
     token = {"Authorization": f"Bearer {stack.token('owner')}"}
-    response = httpx.get(f"{stack.url}/api/runs/{run_id}?wait=30", headers=token, timeout=60)
+    response = httpx.get(f"{stack.url}/api/runs/{run_id}?wait=60", headers=token, timeout=90)
     result: dict[str, Any] = response.json()["data"]["result"]
     return result

@@ -26,7 +26,7 @@ from callboard.connections.keys import Keys
 KEYS = Keys()
 
 SCHEDULES = 20  # all due at the same moment, so that a kill is likely to hit in between
-A_MINUTE = 75.0  # seconds until a fire and its run are over, whenever a test begins
+A_MINUTE = 120.0  # seconds until a fire and its run are over, whenever a test begins
 
 ACTIONS = """
 from callboard import action, ok
@@ -48,9 +48,14 @@ Eventually = Callable[..., None]
 def history(stack: Stack, name: str) -> list[dict[str, Any]]:
     """The fires of a schedule, as the owner is told; newest first."""
     headers = {"Authorization": f"Bearer {stack.token('owner')}"}
-    response = httpx.get(f"{stack.url}/api/schedules/{name}/history", headers=headers)
+    response = httpx.get(f"{stack.url}/api/schedules/{name}/history", headers=headers, timeout=60)
     fires: list[dict[str, Any]] = response.json()["data"]["fires"]
     return fires
+
+
+def planned(stack: Stack, name: str) -> list[dict[str, Any]]:
+    """Those that nobody triggered by hand."""
+    return [fire for fire in history(stack, name) if not fire["manual"]]
 
 
 @pytest.mark.usefixtures("stack")  # the next test waits for the same minute
@@ -65,16 +70,16 @@ def test_three_beats_of_which_two_are_killed_fire_once(
     stack.wait_ready()
     with ExitStack() as others:
         beats = [others.enter_context(beat(stack, application)) for _ in range(2)]
-        eventually(lambda: beats_seen(stack) == 3, within=30)
+        eventually(lambda: beats_seen(stack) == 3)
         boundary = (time.time() // 60 + 1) * 60
         for process in beats:
             at = boundary + random.uniform(0, 1)
             eventually(lambda at=at: time.time() >= at, within=A_MINUTE)
             process.kill()
         with stack.database() as database:
-            due = {"plannedAt": {"$gte": datetime.fromtimestamp(boundary, UTC)}}
+            due = {"plannedAt": datetime.fromtimestamp(boundary, UTC)}
             ended = {**due, "outcome": {"$ne": None}}
-            eventually(lambda: database["_fires"].count_documents(ended) >= SCHEDULES, within=30)
+            eventually(lambda: database["_fires"].count_documents(ended) == SCHEDULES)
             fires = list(database["_fires"].find(due))
             starts = Counter(row["run"] for row in database["starts"].find())
     assert {fire["outcome"] for fire in fires} == {"succeeded"}
@@ -85,13 +90,13 @@ def test_three_beats_of_which_two_are_killed_fire_once(
 
 def test_the_heartbeat_updates_its_record_each_minute(stack: Stack, eventually: Eventually) -> None:
     eventually(
-        lambda: any(fire["outcome"] == "succeeded" for fire in history(stack, "heartbeat")),
+        lambda: any(fire["outcome"] == "succeeded" for fire in planned(stack, "heartbeat")),
         within=A_MINUTE,
     )
-    fires = history(stack, "heartbeat")
-    assert all(fire["plannedAt"].endswith(":00.000Z") for fire in fires)
+    assert all(fire["plannedAt"].endswith(":00.000Z") for fire in planned(stack, "heartbeat"))
     with stack.database() as database:
         record = database["settings"].find_one({"_id": "global"})
+    fires = history(stack, "heartbeat")  # read last: it knows of each run that wrote the record
     assert record is not None
     assert record["updatedBy"] == "owner"
     assert record["data"]["lastRun"] in [fire["runId"] for fire in fires]
@@ -105,7 +110,7 @@ def test_a_beat_two_hours_ahead_silences_no_schedule(
     log = tmp_path / "log"
     ahead = (program("faketime"), "-f", "+2h")
     with stack.database() as database, beat(stack, Path.cwd(), *ahead, log=log):
-        eventually(lambda: 7200 in map(round, beats_ahead(stack)), within=30)
+        eventually(lambda: any(7190 < seconds < 7210 for seconds in beats_ahead(stack)))
         seen = [state["through"] for state in database["_schedules"].find()]
         eventually(lambda: [row["through"] for row in database["_schedules"].find()] != seen,
                    within=A_MINUTE)  # fmt: skip

@@ -61,9 +61,9 @@ def listens(port: int) -> bool:
 
 def test_progress_comes_through_as_it_happens(app_stack: Stack, nginx: str) -> None:
     headers = {"Authorization": f"Bearer {app_stack.token()}"}
-    run_id = app_stack.call("slow", {"seconds": 20}, Prefer="respond-async").headers["Run-Id"]
+    run_id = app_stack.call("slow", {"seconds": 40}, Prefer="respond-async").headers["Run-Id"]
     url = f"{nginx}/api/runs/{run_id}/events"
-    with httpx.stream("GET", url, headers=headers, timeout=8) as response:
+    with httpx.stream("GET", url, headers=headers, timeout=60) as response:
         assert response.headers["server"].startswith("nginx")
         lines = response.iter_lines()
         for step in range(3):

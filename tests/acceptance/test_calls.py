@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 from local_stack import Stack
 
 JSON = {"Content-Type": "application/json"}
+
+Eventually = Callable[..., None]
 
 
 def post(stack: Stack, action: str, **options: Any) -> httpx.Response:
@@ -55,8 +59,8 @@ class TestOrderOfChecks:
     """404 path / 405, 401, 404 action, 403, 413, 415, 400, 422."""
 
     def test_404_for_a_path_and_405_for_a_method(self, app_stack: Stack) -> None:
-        assert httpx.get(f"{app_stack.url}/api/nothing").status_code == 404
-        refused = httpx.get(f"{app_stack.url}/api/actions/echo")
+        assert httpx.get(f"{app_stack.url}/api/nothing", timeout=60).status_code == 404
+        refused = httpx.get(f"{app_stack.url}/api/actions/echo", timeout=60)
         assert (refused.status_code, refused.json()["success"]) == (405, False)
         assert "POST" in refused.headers["Allow"]
 
@@ -178,7 +182,7 @@ class TestWaiting:
         assert response.headers["Location"] == f"/api/runs/{run_id}"
         assert response.headers["Run-Id"] == run_id
         assert int(response.headers["Retry-After"]) > 0
-        run = show(app_stack, run_id, wait=30)
+        run = show(app_stack, run_id, wait=60)
         assert (run["status"], run["result"]["success"]) == ("succeeded", True)
 
     def test_202_at_once_or_after_the_wait(self, app_stack: Stack) -> None:
@@ -186,23 +190,23 @@ class TestWaiting:
         assert response.status_code == 202
         assert response.headers["Preference-Applied"] == "respond-async"
         assert response.json()["data"]["status"] in ("queued", "running")
-        assert show(app_stack, response.headers["Run-Id"], wait=30)["status"] == "succeeded"
+        assert show(app_stack, response.headers["Run-Id"], wait=60)["status"] == "succeeded"
         assert app_stack.call("echo", Prefer="respond-async, wait=20").status_code == 200
 
     def test_a_retried_handler_keeps_its_caller_waiting(self, app_stack: Stack) -> None:
         assert app_stack.call("flaky", {"at": 3}).json()["data"] == {"attempt": 3}
         assert app_stack.call("flaky", {"at": 99}).status_code == 500
 
-    def test_a_caller_who_hangs_up_ends_nothing(self, app_stack: Stack) -> None:
-        before = app_stack.call("count", {"collection": "slow"}).json()["data"]
+    def test_a_caller_who_hangs_up_ends_nothing(
+        self, app_stack: Stack, eventually: Eventually
+    ) -> None:
+        before = _count(app_stack)
         address = httpx.URL(app_stack.url)
         with socket.create_connection((address.host, address.port)) as connection:
             head = "POST /api/actions/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
             token = app_stack.token("alice")
             connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
-            deadline = time.monotonic() + 20
-            while app_stack.call("count", {"collection": "slow"}).json()["data"] == before:
-                assert time.monotonic() < deadline
+            eventually(lambda: _count(app_stack) > before)
 
 
 class TestIdempotency:
@@ -228,7 +232,7 @@ class TestIdempotency:
 
     def test_twenty_at_once_and_one_later_are_one_run(self, app_stack: Stack) -> None:
         key = {"Idempotency-Key": "four"}
-        before = app_stack.call("count", {"collection": "slow"}).json()["data"]
+        before = _count(app_stack)
         with ThreadPoolExecutor(20) as pool:
             calls = [pool.submit(app_stack.call, "slow", {"seconds": 1}, **key) for _ in range(20)]
             responses = [call.result() for call in calls]
@@ -236,7 +240,7 @@ class TestIdempotency:
         assert {response.status_code for response in responses} == {200}
         assert len({response.headers["Run-Id"] for response in responses}) == 1
         assert len({response.content for response in responses}) == 1
-        assert app_stack.call("count", {"collection": "slow"}).json()["data"] == before + 1
+        assert _count(app_stack) == before + 1
 
 
 class TestRuns:
@@ -250,15 +254,26 @@ class TestRuns:
         anonymous = app_stack.call("echo", as_user=None).headers["Run-Id"]
         assert read(app_stack, anonymous, as_user=None).status_code == 200
 
-    def test_events_tell_status_and_progress_until_the_end(self, app_stack: Stack) -> None:
-        run_id = app_stack.call("slow", {"seconds": 1}, Prefer="wait=0").headers["Run-Id"]
+    def test_events_tell_status_and_progress_until_the_end(
+        self, app_stack: Stack, tmp_path: Path
+    ) -> None:
+        gates = [tmp_path / "first", tmp_path / "second"]
+        params = {"until": [str(gate) for gate in gates]}
+        run_id = app_stack.call("stepwise", params, Prefer="wait=0").headers["Run-Id"]
         headers = {"Authorization": f"Bearer {app_stack.token('alice')}"}
         url = f"{app_stack.url}/api/runs/{run_id}/events"
-        with httpx.stream("GET", url, headers=headers, timeout=30) as response:
+        with httpx.stream("GET", url, headers=headers, timeout=60) as response:
             assert response.headers["Content-Type"].startswith("text/event-stream")
-            text = response.read().decode()
+            lines = response.iter_lines()
+            next(line for line in lines if "step 0" in line)
+            gates[0].touch()
+            text = ""
+            while "step 1" not in text:
+                text += next(lines)
+            gates[1].touch()
+            *_, last = filter(None, lines)
         assert "event: progress" in text
-        assert '"status": "succeeded"' in text.strip().rpartition("\n")[2]
+        assert '"status": "succeeded"' in last
 
     def test_a_running_run_is_canceled_and_its_caller_told(self, app_stack: Stack) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -275,11 +290,17 @@ class TestRuns:
         assert cancel(app_stack, run_id).json()["data"]["status"] == "canceled"
 
 
+def _count(stack: Stack) -> int:
+    """How many runs of `slow` have begun."""
+    begun: int = stack.call("count", {"collection": "slow"}).json()["data"]
+    return begun
+
+
 def read(
     stack: Stack, run_id: str, *, as_user: str | None = "alice", wait: int = 0
 ) -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.token(as_user)}"} if as_user else {}
-    return httpx.get(f"{stack.url}/api/runs/{run_id}?wait={wait}", headers=headers, timeout=60)
+    return httpx.get(f"{stack.url}/api/runs/{run_id}?wait={wait}", headers=headers, timeout=90)
 
 
 def show(stack: Stack, run_id: str, **options: Any) -> dict[str, Any]:
@@ -289,7 +310,7 @@ def show(stack: Stack, run_id: str, **options: Any) -> dict[str, Any]:
 
 def cancel(stack: Stack, run_id: str, *, as_user: str = "alice") -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.token(as_user)}"}
-    return httpx.post(f"{stack.url}/api/runs/{run_id}/cancel", headers=headers)
+    return httpx.post(f"{stack.url}/api/runs/{run_id}/cancel", headers=headers, timeout=60)
 
 
 class TestPackets:
@@ -298,7 +319,7 @@ class TestPackets:
     def exchange(self, stack: Stack, head: str) -> bytes:
         """What comes first when this request is sent."""
         address = httpx.URL(stack.url)
-        with socket.create_connection((address.host, address.port or 80), timeout=10) as connection:
+        with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
             connection.sendall(head.replace("\n", "\r\n").encode())
             return connection.recv(65536)
 
@@ -321,7 +342,7 @@ class TestPackets:
         assert received.endswith(b"\r\n\r\n")
 
     def test_a_file_comes_behind_its_head(self, app_stack: Stack) -> None:
-        page = httpx.get(f"{app_stack.url}/console/console.js")
+        page = httpx.get(f"{app_stack.url}/console/console.js", timeout=60)
         assert (page.status_code, page.headers["Content-Type"][:15]) == (200, "text/javascript")
         assert "import" in page.text
 

@@ -27,7 +27,7 @@ CONFORMANCE = [
 @pytest.fixture(scope="session")
 def document(stack: Stack) -> dict[str, Any]:
     """As the running API serves it."""
-    served: dict[str, Any] = httpx.get(f"{stack.url}/api/openapi.json").json()
+    served: dict[str, Any] = httpx.get(f"{stack.url}/api/openapi.json", timeout=60).json()
     return served
 
 
@@ -107,6 +107,6 @@ def test_a_caller_without_a_token_gets_documented_responses(stack, document, che
         operation = found.ok()
         if operation.label.startswith("POST /api/actions/"):
             case = operation.Case(body={}, media_type="application/json")
-            response = case.call(base_url=stack.url)
+            response = case.call(base_url=stack.url, timeout=60)
             case.validate_response(response, checks=checks)
             assert response.status_code == 401

@@ -110,19 +110,22 @@ def test_what_the_server_finds_wrong_is_told_beside_the_field(app_stack, console
     expect(page.locator("#param-guests-error")).to_contain_text("not JSON")
 
 
-def test_progress_and_result_are_shown_live(app_stack, console):
-    page = console(app_stack, "#/actions/slow")
-    page.get_by_label("Params").fill('{"seconds": 4}')
+def test_progress_and_result_are_shown_live(app_stack, console, tmp_path):
+    gates = [tmp_path / "first", tmp_path / "second"]
+    page = console(app_stack, "#/actions/stepwise")
+    page.get_by_label("Params").fill(json.dumps({"until": [str(gate) for gate in gates]}))
     run_action(page)
     expect(page.locator(".badge")).to_have_text("running")
-    expect(page.locator(".progress")).to_contain_text(re.compile(r"\d0 % · step \d"))
+    for step, gate in enumerate(gates):
+        expect(page.locator(".progress")).to_contain_text(re.compile(rf"{step}0? % · step {step}"))
+        gate.touch()
     expect(page.locator(".badge")).to_have_text("succeeded")
     expect(page.locator("pre")).to_contain_text('"attempt": 1')
 
 
 def test_a_running_run_is_canceled(app_stack, console):
     page = console(app_stack, "#/actions/slow")
-    page.get_by_label("Params").fill('{"seconds": 30}')
+    page.get_by_label("Params").fill('{"seconds": 50}')
     run_action(page)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".badge")).to_have_text("canceled")
@@ -191,6 +194,7 @@ def test_an_application_without_schedules_says_so(app_stack, console):
 def test_the_keyboard_is_enough(app_stack, open_page):
     """Sign in, choose an action, run it: Tab, Enter and letters only."""
     page = open_page(app_stack.url)
+    expect(page.get_by_label("Token")).to_be_visible()
     page.keyboard.press("Tab")  # "Skip to content"
     page.keyboard.press("Tab")
     page.keyboard.insert_text(app_stack.token())

@@ -38,7 +38,7 @@ def test_calls_and_runs_go_on_at_the_new_primary(
             redis.Redis(port=replica.port, password=password) as second,
         ):
             _follow(second, first)
-            assert first.wait(1, 10_000) == 1
+            assert first.wait(1, 60_000) == 1
             run = _call(stack, "longRun", {"key": "k", "seconds": SECONDS}, wait=0)
             eventually(lambda: _status(second, run) == "running")
             second.replicaof("no", "one")
@@ -68,7 +68,7 @@ def _call(stack: Stack, action: str, params: dict[str, object], wait: int) -> ht
     token = mint_token("alice", stack.environment["JWT_SECRET"])
     headers = {"Authorization": f"Bearer {token}", "Prefer": f"wait={wait}"}
     url = f"{stack.url}/api/actions/{action}"
-    return httpx.post(url, json=params, headers=headers, timeout=30)
+    return httpx.post(url, json=params, headers=headers, timeout=60)
 
 
 def _call_succeeds(stack: Stack) -> bool:

@@ -28,7 +28,9 @@ def test_a_caller_who_hangs_up_is_let_go_and_the_run_goes_on(
     headers = {"Authorization": f"Bearer {app_stack.token(caller)}"}
 
     def runs(status: str) -> list[dict[str, Any]]:
-        response = httpx.get(f"{app_stack.url}/api/runs?status={status}", headers=headers)
+        response = httpx.get(
+            f"{app_stack.url}/api/runs?status={status}", headers=headers, timeout=60
+        )
         listed: list[dict[str, Any]] = response.json()["data"]["runs"]
         return listed
 
@@ -74,7 +76,7 @@ def test_half_sent_requests_hold_up_nobody(app_stack: Stack, half: Sequence[byte
 
 def connected(stack: Stack) -> socket.socket:
     address = httpx.URL(stack.url)
-    return socket.create_connection((address.host, address.port or 80), timeout=10)
+    return socket.create_connection((address.host, address.port or 80), timeout=60)
 
 
 def head(action: str, caller: str, stack: Stack, length: int | None) -> bytes:

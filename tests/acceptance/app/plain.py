@@ -75,6 +75,16 @@ def held(ctx: ActionContext) -> ActionResult:
     return ok()
 
 
+@action(timeout=120)
+def stepwise(ctx: ActionContext) -> ActionResult:
+    """Tells each step, and goes on to the next when that file of ``until`` is there."""
+    for step, gate in enumerate(ctx.params["until"]):
+        ctx.progress(step / 10, f"step {step}")
+        while not Path(gate).exists():
+            time.sleep(0.02)
+    return ok({"attempt": ctx.attempt})
+
+
 @action(timeout=1)
 def too_slow(ctx: ActionContext) -> ActionResult:
     time.sleep(30)
