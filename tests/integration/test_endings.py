@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from scheduled_app import STARTED, ScheduledApp, work
 
+from callboard import ActionContext, ActionResult, action
 from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
@@ -91,6 +92,22 @@ class TestWhatCannotBeOpened:
         run_id = accept(app)
         assert app.work() == []
         assert record(app, run_id).error == "Action failed"
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+@pytest.mark.parametrize("error", [GeneratorExit, StopIteration, SystemExit, KeyboardInterrupt])
+def test_whatever_a_handler_raises_ends_its_run(
+    app: ScheduledApp, error: type[BaseException], transaction: bool
+) -> None:
+    @action("work", transaction=transaction)
+    def raises(ctx: ActionContext) -> ActionResult:
+        raise error
+
+    services, call = app.services(), Call(caller="alice")
+    options: dict[str, Any] = {"max_queue": 100, "result_ttl": 60}
+    run_id = services.runs.accept(str(uuid4()), raises, call, **options).run_id
+    execute(services, raises, run_id, tuple)
+    assert record(app, run_id).error == "Action failed"
 
 
 class TestLosses:

@@ -102,6 +102,8 @@ def _once(
                 result = yield action.run(context)
     except StopHandler as stop:
         result = stop.result
+    except GeneratorExit as error:  # the bodies around this one would take it for their own end
+        raise RuntimeError("the handler raised GeneratorExit") from error
     except Exception as error:
         if tools.lost:
             raise tools.lost from None
