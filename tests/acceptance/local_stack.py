@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = (
     60  # seconds in which whatever a test waits for is there, on a slow and busy machine, too
 )
-STOP = 10.0  # seconds: what Ctrl-C promises
+STOP = 20.0  # seconds: Ctrl-C promises half of it, on a machine at rest
 
 
 class Stack(LiveStack):
@@ -56,11 +56,13 @@ class Stack(LiveStack):
 
 
 def _below(parent: int) -> Iterator[tuple[int, str]]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for child in map(int, children):
-        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        yield child, command
-        yield from _below(child)
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for child in map(int, children):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+                yield child, command.replace(b"\0", b" ").decode()
+                yield from _below(child)
 
 
 def started(

@@ -44,7 +44,7 @@ def test_calls_and_runs_go_on_at_the_new_primary(
             second.replicaof("no", "one")
             _follow(first, second)  # whose open connections stay open
             forwarder.port = replica.port
-            eventually(lambda: _call_succeeds(stack), within=5)
+            eventually(lambda: _call_succeeds(stack))
             eventually(lambda: _status(second, run) == "succeeded")
             executed = [each.run_id for each in read_intervals(stack.intervals, {})]
             assert executed.count(run.headers["Run-Id"]) == 1

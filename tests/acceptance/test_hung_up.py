@@ -40,7 +40,7 @@ def test_a_caller_who_hangs_up_is_let_go_and_the_run_goes_on(
         eventually(lambda: runs("running"))
         port = connection.getsockname()[1]
         assert kept(app_stack, port)
-    eventually(lambda: not kept(app_stack, port), within=3)
+    eventually(lambda: not kept(app_stack, port))
     [run] = runs("running")  # and this one works on
     eventually(lambda: any("status=499" in line for line in logged(app_stack, run["runId"])))
     gate.touch()
@@ -71,7 +71,7 @@ def test_half_sent_requests_hold_up_nobody(app_stack: Stack, half: Sequence[byte
         for _ in range(5):
             begun = time.monotonic()
             assert app_stack.call("echo").status_code == 200
-            assert time.monotonic() - begun < 2  # none of the deadlines
+            assert time.monotonic() - begun < 8  # none of the deadlines
 
 
 def connected(stack: Stack) -> socket.socket:

@@ -12,13 +12,13 @@ import httpx
 import pytest
 from local_stack import Stack, started
 
-KEEP_ALIVE = 1  # seconds
-LONGER = 2.5
+KEEP_ALIVE = 3  # seconds: enough for a busy machine to send a request
+LONGER = 6
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose API waits a second for a request."""
+    """A stack whose API waits a moment for a request."""
     variables = {
         "CALLBOARD_ACTIONS": "app",
         "PYTHONPATH": str(Path(__file__).parent),
@@ -32,14 +32,14 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def connection(impatient: Stack) -> Iterator[HTTPConnection]:
     address = httpx.URL(impatient.url)
-    connection = HTTPConnection(address.host, address.port, timeout=10)
+    connection = HTTPConnection(address.host, address.port, timeout=60)
     with closing(connection):
         connection.connect()
         yield connection
 
 
 def is_ended(opened: socket.socket) -> bool:
-    """Whether the server ends it by itself, within the connection's ten seconds."""
+    """Whether the server ends it by itself, within the connection's timeout."""
     return opened.recv(1) == b""
 
 

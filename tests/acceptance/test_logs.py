@@ -93,7 +93,7 @@ def logged(
                 subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=file)
             )
         try:
-            eventually(lambda: _answers(f"{url}/readyz"), within=60)
+            eventually(lambda: _answers(f"{url}/readyz"))
             eventually(lambda: _answers(f"http://127.0.0.1:{ports['flower']}/healthcheck"))
             eventually(lambda: "beat ready" in (folder / "beat").read_text())
             calls = [
@@ -121,7 +121,7 @@ def _refuse(constant: str) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, timeout=10).status_code == 200
     except httpx.HTTPError:
         return False
 

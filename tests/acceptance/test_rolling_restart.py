@@ -33,7 +33,7 @@ def test_a_rolling_restart_of_every_process_fails_no_call(
             _go_on(stack, load, eventually)
         finally:
             load.stop()
-        eventually(lambda: not stack.leaving, within=GRACE)
+        eventually(lambda: stack.look_after() or not stack.leaving)
         with stack.redis() as client, stack.database() as database:
             findings = [
                 *check_calls(load.calls),

@@ -7,13 +7,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 import redis
 from celery import Celery
-from local_stack import Stack
+from local_stack import PATIENCE, Stack
 
 from callboard.connections.keys import Keys
 from callboard.runs import message
@@ -22,6 +25,7 @@ from callboard.runs.seal import Sealer
 KEYS = Keys()
 
 QUEUE = "callboard"
+TURN = 4.0  # seconds of a run that others wait for
 Eventually = Callable[..., None]
 
 
@@ -37,10 +41,22 @@ def begin(stack: Stack, action: str, **params: Any) -> str:
     return response.headers["Run-Id"]
 
 
-def run_of(stack: Stack, run_id: str, wait: float = 0) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {stack.token()}"}
-    url = f"{stack.url}/api/runs/{run_id}?wait={wait:g}"
-    return httpx.get(url, headers=headers, timeout=60).json()["data"]
+@pytest.fixture
+def busy(one_child: Stack, tmp_path: Path) -> Callable[[], AbstractContextManager[str]]:
+    """The child has a run in hand until the block ends, and takes what begins meanwhile by
+    itself: ``with busy() as run_id``."""
+
+    @contextmanager
+    def hold() -> Iterator[str]:
+        gate = tmp_path / uuid4().hex
+        run_id = begin(one_child, "held", until=str(gate))
+        try:
+            one_child.wait_for_status(run_id, "running")
+            yield run_id
+        finally:
+            gate.touch()
+
+    return hold
 
 
 def holder(broker: redis.Redis, run_id: str) -> int:
@@ -49,13 +65,15 @@ def holder(broker: redis.Redis, run_id: str) -> int:
 
 
 @pytest.fixture
-def behind(one_child: Stack, eventually: Eventually) -> Callable[..., str]:
-    """Start a run that waits behind a short one, so that the child takes it by itself."""
+def behind(
+    one_child: Stack, busy: Callable[[], AbstractContextManager[str]], eventually: Eventually
+) -> Callable[..., str]:
+    """Start a run behind another, and return once the child has taken it."""
 
     def begin_behind(action: str, **params: Any) -> str:
-        begin(one_child, "slow", seconds=0.3)
-        run_id = begin(one_child, action, **params)
-        eventually(lambda: run_of(one_child, run_id)["status"] == "running")
+        with busy():
+            run_id = begin(one_child, action, **params)
+        eventually(lambda: one_child.status(run_id) != "queued")
         return run_id
 
     return begin_behind
@@ -63,7 +81,7 @@ def behind(one_child: Stack, eventually: Eventually) -> Callable[..., str]:
 
 def messages_to_celery(broker_url: str) -> int:
     with Celery(broker=broker_url, set_as_current=False) as app:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         # a worker that has just started may not hear the question yet
         while not (answers := app.control.inspect(timeout=2).stats()):
             assert time.monotonic() < deadline, "no worker answers"
@@ -72,13 +90,13 @@ def messages_to_celery(broker_url: str) -> int:
 
 
 def test_what_waits_is_run_in_order_and_celery_sees_one_message_of_it(
-    one_child: Stack, broker: redis.Redis, eventually: Eventually
+    one_child: Stack, busy: Callable[[], AbstractContextManager[str]]
 ) -> None:
     broker_url = one_child.announced["environment"]["REDIS_URL"]
     before = messages_to_celery(broker_url)
-    first = begin(one_child, "slow", seconds=0.5)
-    rest = [begin(one_child, "echo", number=number) for number in range(30)]
-    runs = [run_of(one_child, run_id, wait=20) for run_id in (first, *rest)]
+    with busy() as first:
+        rest = [begin(one_child, "echo", number=number) for number in range(30)]
+    runs = [one_child.run(run_id) for run_id in (first, *rest)]
     assert {run["status"] for run in runs} == {"succeeded"}
     started = [run["startedAt"] for run in runs]
     assert started == sorted(started)
@@ -86,32 +104,30 @@ def test_what_waits_is_run_in_order_and_celery_sees_one_message_of_it(
 
 
 def test_flower_shows_each_run_with_its_own_time(one_child: Stack, eventually: Eventually) -> None:
-    begin(one_child, "slow", seconds=0.5)
+    begin(one_child, "slow", seconds=TURN)
     succeeded, failed = begin(one_child, "echo"), begin(one_child, "tooSlow")
     flower = f"{one_child.announced['flower_url']}/api/task/info"
 
     def shown(run_id: str) -> dict[str, Any]:
-        response = httpx.get(f"{flower}/{run_id}")
+        response = httpx.get(f"{flower}/{run_id}", timeout=60)
         return response.json() if response.status_code == 200 else {}
 
     eventually(lambda: shown(succeeded).get("state") == "SUCCESS")
     eventually(lambda: shown(failed).get("state") == "FAILURE")
     told = shown(succeeded)
     assert told["name"] == "actions.echo"
-    assert told["runtime"] < 0.4  # of this run alone, not of the turn
+    assert told["runtime"] < TURN  # of this run alone, not of the turn
 
 
 def test_cancel_stops_the_run_that_it_means_and_spares_the_child(
-    one_child: Stack, broker: redis.Redis, behind: Callable[..., str], eventually: Eventually
+    one_child: Stack, broker: redis.Redis, behind: Callable[..., str]
 ) -> None:
-    run_id = behind("slow", seconds=20)
+    run_id = behind("slow", seconds=50)
     pid = holder(broker, run_id)
-    headers = {"Authorization": f"Bearer {one_child.token()}"}
-    httpx.post(f"{one_child.url}/api/runs/{run_id}/cancel", headers=headers)
-    assert run_of(one_child, run_id, wait=10)["status"] == "canceled"
-    after = behind("slow", seconds=1)
+    one_child.cancel(run_id)
+    after = behind("slow", seconds=2)
     assert holder(broker, after) == pid
-    assert run_of(one_child, after, wait=10)["status"] == "succeeded"
+    assert one_child.run(after)["status"] == "succeeded"
 
 
 def test_a_timeout_ends_the_run_and_the_next_one_runs(
@@ -119,9 +135,9 @@ def test_a_timeout_ends_the_run_and_the_next_one_runs(
 ) -> None:
     run_id = behind("tooSlow")
     following = begin(one_child, "echo")
-    assert run_of(one_child, run_id, wait=10)["result"]["error"] == "Timed out after 1 s"
-    assert run_of(one_child, following, wait=10)["status"] == "succeeded"
-    assert run_of(one_child, following)["attempts"] == 1
+    assert one_child.run(run_id)["result"]["error"] == "Timed out after 1 s"
+    assert one_child.run(following)["status"] == "succeeded"
+    assert one_child.run(following)["attempts"] == 1
 
 
 def test_a_handler_whose_record_is_gone_is_stopped_at_its_timeout_too(
@@ -131,45 +147,45 @@ def test_a_handler_whose_record_is_gone_is_stopped_at_its_timeout_too(
     broker.delete(f"callboard:run:{run_id}")
     broker.zrem("callboard:open", run_id)
     following = begin(one_child, "echo")
-    assert run_of(one_child, following, wait=10)["status"] == "succeeded"
+    assert one_child.run(following)["status"] == "succeeded"
 
 
 def test_a_run_outlives_its_first_lease(one_child: Stack, behind: Callable[..., str]) -> None:
     run_id = behind("slow", seconds=7)  # CALLBOARD_RECOVERY is 5
-    run = run_of(one_child, run_id, wait=20)
+    run = one_child.run(run_id)
     assert (run["status"], run["attempts"]) == ("succeeded", 1)
 
 
 def test_a_child_that_dies_loses_the_run_that_it_was_at(
-    one_child: Stack, broker: redis.Redis, behind: Callable[..., str], eventually: Eventually
+    one_child: Stack, broker: redis.Redis, behind: Callable[..., str], tmp_path: Path
 ) -> None:
-    run_id = behind("slow", seconds=1)
+    gate = tmp_path / "gate"
+    run_id = behind("held", until=str(gate))
     os.kill(holder(broker, run_id), signal.SIGKILL)
-    run = run_of(one_child, run_id, wait=10)
+    gate.touch()
+    run = one_child.run(run_id)
     assert (run["status"], run["attempts"]) == ("succeeded", 2)
     assert broker.hget(f"callboard:run:{run_id}", "lost") == b"1"
 
 
 def test_a_forged_message_in_the_row_is_dropped_and_the_row_goes_on(
-    one_child: Stack, broker: redis.Redis
+    one_child: Stack, broker: redis.Redis, busy: Callable[[], AbstractContextManager[str]]
 ) -> None:
     refused = int(broker.hget(KEYS.counters, "refused") or 0)
-    begin(one_child, "slow", seconds=0.5)
-    held_back = begin(one_child, "echo")
-    wakeup = message.Wakeup("actions.echo", held_back, "{}")
-    wrong_key = Sealer(("w" * 40,)).sign(*wakeup)
-    forgeries = [
-        message.write(QUEUE, wakeup, wrong_key),
-        message.write(QUEUE, wakeup._replace(task="actions.nothing"), wrong_key),
-        json.dumps({"headers": []}),
-        "no JSON",
-        "[" * 5000,
-    ]
-    with broker.pipeline() as pipeline:
-        pipeline.rpush(QUEUE, *forgeries)  # in front of it
-        pipeline.execute()
-    behind = begin(one_child, "echo")
+    with busy():
+        held_back = begin(one_child, "echo")
+        wakeup = message.Wakeup("actions.echo", held_back, "{}")
+        wrong_key = Sealer(("w" * 40,)).sign(*wakeup)
+        forgeries = [
+            message.write(QUEUE, wakeup, wrong_key),
+            message.write(QUEUE, wakeup._replace(task="actions.nothing"), wrong_key),
+            json.dumps({"headers": []}),
+            "no JSON",
+            "[" * 5000,
+        ]
+        broker.rpush(QUEUE, *forgeries)  # in front of it
+        behind = begin(one_child, "echo")
     for run_id in (held_back, behind):
-        run = run_of(one_child, run_id, wait=10)
+        run = one_child.run(run_id)
         assert (run["status"], run["attempts"]) == ("succeeded", 1)
     assert int(broker.hget(KEYS.counters, "refused")) == refused + len(forgeries)

@@ -14,7 +14,7 @@ from chaos.checks import check_calls, check_effects, check_intervals, check_reco
 from chaos.faults import Fault, bag, inject
 from chaos.intervals import read_intervals
 from chaos.load import CLIENTS, Load
-from chaos.report import Report
+from chaos.report import MARGIN, Report
 from chaos.stack import WORKERS, Stack, running_stack
 
 KEYS = Keys()
@@ -37,6 +37,7 @@ class Plan:
     seconds: float  # after which no new fault is injected
     gap: float = 3.5  # seconds between two faults, on average
     lease: float = 5.0  # seconds: CALLBOARD_RECOVERY
+    margin: float = MARGIN  # seconds that a recovery may take beyond it
     fsync: str = "always"  # Valkey's appendfsync
 
 
@@ -102,6 +103,7 @@ def _counted(
     return Report(
         seed=plan.seed,
         lease=plan.lease,
+        margin=plan.margin,
         seconds=seconds,
         calls=load.calls,
         faults=faults,
