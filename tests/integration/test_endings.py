@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from scheduled_app import STARTED, ScheduledApp, work
 
-from callboard import ActionContext, ActionResult, action
+from callboard import ActionContext, ActionResult, action as declared
 from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
@@ -99,7 +99,7 @@ class TestWhatCannotBeOpened:
 def test_whatever_a_handler_raises_ends_its_run(
     app: ScheduledApp, error: type[BaseException], transaction: bool
 ) -> None:
-    @action("work", transaction=transaction)
+    @declared("work", transaction=transaction)
     def raises(ctx: ActionContext) -> ActionResult:
         raise error
 
