@@ -108,12 +108,12 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     errors.install(app)
     for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
-    add_paths(app, registry.actions)
+    add_paths(app, registry.public)
     app.wsgi_app = fenced(app.wsgi_app)  # type: ignore[method-assign,assignment]
     told = [audit.written_to(LineLogger(development=settings.development))]
     if settings.serves("metrics"):
         app.register_blueprint(metrics)
-        told.append(counted_among(registry.actions))
+        told.append(counted_among(registry.public))
     audit.install(app, told)
     if settings.cors_origins:
         cors.install(app, settings.cors_origins)

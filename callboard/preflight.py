@@ -35,6 +35,7 @@ class DeclaredAction:
 
     name: str
     example: dict[str, Any] | None  # params with which any caller can call it, if one was found
+    internal: bool = False  # no client can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,11 @@ def _declared() -> Declared:
     paths = getattr(module, "__path__", None)
     return Declared(
         actions=tuple(
-            DeclaredAction(name=name, example=None if action.owner_only else example_params(action))
+            DeclaredAction(
+                name=name,
+                example=None if action.owner_only else example_params(action),
+                internal=action.internal,
+            )
             for name, action in sorted(registry.actions.items())
         ),
         queues=registry.queues,

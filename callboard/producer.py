@@ -74,9 +74,8 @@ class Producer:
 
     def _permitted(self, name: str, caller: str | None) -> Action:
         try:
-            return self._registry.permitted(name, caller, self._settings.owner_user_id)
+            return self._registry.startable(name, caller, self._settings.owner_user_id)
         except Unauthorized:
-            self._registry.get(name)  # tells an unknown one from one that wants a caller
             raise Forbidden(
                 f"Action {name!r} is for callers who are known: pass caller=, or declare it "
                 "anonymous=True"

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from callboard.errors import ConfigurationError, Forbidden, Unauthorized, UnknownAction
+from callboard.errors import ConfigurationError, Forbidden, Unauthorized
 from callboard.schedules.check import check_schedules
 from callboard.sdk.action import Action
 from callboard.sdk.collection import Collection
@@ -34,6 +34,11 @@ class Registry:
     schedules: tuple[Schedule, ...] = ()
     integrations: Mapping[str, str] = field(default_factory=dict)  # name -> who pays
     collections: Mapping[str, Collection] = field(default_factory=dict)
+    public: Mapping[str, Action] = field(init=False)  # those that clients know
+
+    def __post_init__(self) -> None:
+        public = {name: action for name, action in self.actions.items() if not action.internal}
+        object.__setattr__(self, "public", public)
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -53,22 +58,37 @@ class Registry:
         return found
 
     def permitted(self, name: str, caller: str | None, owner: str | None) -> Action:
-        """The action, if ``caller`` (None: an anonymous one) may call it.
+        """The action, if ``caller`` (None: an anonymous one) may call it as a client.
 
         ``owner``: the application's owner; nobody is while it is None. Raises `Unauthorized`,
-        `UnknownAction` (which an anonymous caller does not learn) and `Forbidden`.
+        `UnknownAction` (which an anonymous caller does not learn) and `Forbidden`. An internal
+        action is as unknown to clients as one that there is not.
         """
-        try:
-            action = self.get(name)
-        except UnknownAction:
+        action = self.actions.get(name)
+        if action is None or action.internal:
             if caller is None:
-                raise Unauthorized("no token", token_given=False) from None
-            raise
-        if caller is None and not action.anonymous:
-            raise Unauthorized("no token", token_given=False)
-        if action.owner_only and (owner is None or caller != owner):
-            raise Forbidden("Forbidden: owner only")
+                raise Unauthorized("no token", token_given=False)
+            raise unknown_action(name, self.public)
+        _require(action, caller, owner)
         return action
+
+    def startable(self, name: str, caller: str | None, owner: str | None) -> Action:
+        """The action, if code of the application's own may start it for ``caller``.
+
+        As `permitted`, but internal actions are there, and for every caller.
+        """
+        action = self.get(name)
+        if not action.internal or action.owner_only:
+            _require(action, caller, owner)
+        return action
+
+
+def _require(action: Action, caller: str | None, owner: str | None) -> None:
+    """Raises `Unauthorized` or `Forbidden` where the action is not for this caller."""
+    if caller is None and not action.anonymous:
+        raise Unauthorized("no token", token_given=False)
+    if action.owner_only and (owner is None or caller != owner):
+        raise Forbidden("Forbidden: owner only")
 
 
 def discover(module_name: str) -> Registry:

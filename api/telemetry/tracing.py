@@ -37,7 +37,7 @@ def _start() -> None:
         return
     action = (request.view_args or {}).get("name", "")
     facts = {"http.request.method": "POST", "http.route": "/api/actions/<name>"}
-    if action in current_services().registry.actions:  # any other is a client's own text
+    if action in current_services().registry.public:  # any other is a client's own text
         facts["callboard.action"] = action
     name = f"POST /api/actions/{facts.get('callboard.action', '<name>')}"
     parent = parent_of(request.headers.get("traceparent"))

@@ -43,6 +43,7 @@ def _row(action: Action) -> dict[str, Any]:
         "params": _schema(action),
         "ownerOnly": action.owner_only,
         "anonymous": action.anonymous,
+        "internal": action.internal,
         "transaction": action.transaction,
         "timeout": action.timeout,
         "retry": repr(action.retry) if action.retry else None,
@@ -71,7 +72,7 @@ def _options(action: Action) -> Iterator[str]:
     """What is not as by default."""
     if action.is_async:
         yield "async"
-    for name in ("owner_only", "anonymous", "transaction"):
+    for name in ("owner_only", "anonymous", "internal", "transaction"):
         if getattr(action, name):
             yield name
     if action.retry:

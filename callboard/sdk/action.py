@@ -120,6 +120,7 @@ def action(
     *,
     owner_only: bool = False,
     anonymous: bool = False,
+    internal: bool = False,
     transaction: bool = False,
     timeout: float = 30.0,
     retry: Retry | None = None,
@@ -131,9 +132,10 @@ def action(name: Any = None, **options: Any) -> Any:
     lowerCamelCase.
 
     Used bare or called. ``owner_only``: everyone but ``OWNER_USER_ID`` gets 403.
-    ``anonymous``: no token is needed. ``transaction``: the handler's reads and writes are one
-    MongoDB transaction, run exactly once. ``timeout`` (seconds): when it ends the handler is
-    stopped. ``retry``: see `Retry`. ``queue``: the Celery queue. ``on_worker_lost``: what
+    ``anonymous``: no token is needed. ``internal``: for clients it does not exist; runs, schedules
+    and the application's own programs start it. ``transaction``: the handler's reads and writes
+    are one MongoDB transaction, run exactly once. ``timeout`` (seconds): when it ends the handler
+    is stopped. ``retry``: see `Retry`. ``queue``: the Celery queue. ``on_worker_lost``: what
     happens when a worker dies during the run: ``"rerun"`` or ``"fail"``.
 
     Raises `ConfigurationError`, with file and line, for an option or a handler that cannot work.

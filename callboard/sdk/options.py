@@ -23,6 +23,7 @@ class Options:
 
     owner_only: bool = False
     anonymous: bool = False  # callable without a token
+    internal: bool = False  # started by runs, schedules and the owner; no client knows it
     transaction: bool = False
     timeout: float = 30.0  # seconds, hard
     retry: Retry | None = None
@@ -38,11 +39,13 @@ class Options:
         """What is wrong with the options, each with the value, as a sentence of a message."""
         if self.queue is not None and not is_name(self.queue):
             yield f"queue {self.queue!r} is not a letter, then letters, digits, _ or -"
-        for flag in ("owner_only", "anonymous", "transaction"):
+        for flag in ("owner_only", "anonymous", "internal", "transaction"):
             if not isinstance(getattr(self, flag), bool):
                 yield f"{flag} must be True or False, not {getattr(self, flag)!r}"
         if self.owner_only and self.anonymous:
             yield "owner_only and anonymous exclude each other"
+        if self.internal and self.anonymous:
+            yield "internal and anonymous exclude each other: no client calls an internal action"
         if not _is_timeout(self.timeout):
             yield (
                 f"timeout must be more than 0 and at most {MAX_TIMEOUT:g} seconds, "

@@ -27,12 +27,6 @@ def banner(application: Application, declared: Declared, notes: Sequence[str] = 
     Without JWT_SECRET (the application verifies tokens of an identity provider) nobody here can
     sign a token: the calls then take it from CALLBOARD_TOKEN. ``notes``: more lines on what runs.
     """
-    signs = "JWT_SECRET" in application.environment
-    name, params = example(declared.actions)
-    body, command = shlex.quote(json.dumps(params)), _command()
-    arguments = f"{name} {body}" if params else name
-    folder = _flag(application)
-    bearer = f"$({command} token {SUBJECT}{folder})" if signs else "$CALLBOARD_TOKEN"
     return "\n".join(
         [
             "",
@@ -44,20 +38,35 @@ def banner(application: Application, declared: Declared, notes: Sequence[str] = 
             f"  Logs     {application.folder.path / 'log'}",
             *(f"  {note}" for note in notes),
             "",
-            "  A call, in another terminal:" if signs else "  A call with a token of yours:",
-            "",
-            *([] if signs else ["export CALLBOARD_TOKEN=..."]),
-            f"{command} call {arguments}{folder}",
-            "",
-            "  The same over HTTP:",
-            "",
-            f"curl -sS -X POST {application.url}/api/actions/{name} "
-            f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d {body}",
-            "",
+            *_calls(application, declared),
             "  Ctrl-C stops everything.",
             "",
         ]
     )
+
+
+def _calls(application: Application, declared: Declared) -> Iterator[str]:
+    """A call to paste, on the command line and over HTTP; nothing where no client can call."""
+    shown = example(declared.actions)
+    if shown is None:
+        return
+    name, params = shown
+    signs = "JWT_SECRET" in application.environment
+    body, command = shlex.quote(json.dumps(params)), _command()
+    arguments = f"{name} {body}" if params else name
+    folder = _flag(application)
+    bearer = f"$({command} token {SUBJECT}{folder})" if signs else "$CALLBOARD_TOKEN"
+    yield "  A call, in another terminal:" if signs else "  A call with a token of yours:"
+    yield ""
+    if not signs:
+        yield "export CALLBOARD_TOKEN=..."
+    yield f"{command} call {arguments}{folder}"
+    yield from ("", "  The same over HTTP:", "")
+    yield (
+        f"curl -sS -X POST {application.url}/api/actions/{name} "
+        f"-H 'Content-Type: application/json' -H \"Authorization: Bearer {bearer}\" -d {body}"
+    )
+    yield ""
 
 
 def _pages(application: Application, declared: Declared) -> Iterator[str]:
@@ -87,13 +96,16 @@ def _flag(application: Application) -> str:
     return "" if folder == DEFAULT_FOLDER.absolute() else f" --data-dir {shlex.quote(str(folder))}"
 
 
-def example(actions: Sequence[DeclaredAction]) -> tuple[str, dict[str, Any]]:
-    """The call to show: `ensureUserRow`, else one that anybody can make, with {} if possible."""
-    calls = {action.name: action.example for action in actions}
+def example(actions: Sequence[DeclaredAction]) -> tuple[str, dict[str, Any]] | None:
+    """The call to show: `ensureUserRow`, else one that anybody can make, with {} if possible.
+
+    None where all are internal.
+    """
+    calls = {action.name: action.example for action in actions if not action.internal}
     wanted = [
         *(name for name in calls if name == FIRST_CHOICE),
         *(name for name, params in calls.items() if params == {}),
         *(name for name, params in calls.items() if params),
         *calls,
     ]
-    return wanted[0], calls[wanted[0]] or {}
+    return (wanted[0], calls[wanted[0]] or {}) if wanted else None

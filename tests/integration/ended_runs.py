@@ -36,7 +36,12 @@ def open_to_all(ctx: Any) -> ActionResult:
     return ok()
 
 
-ACTIONS = (work, strict, open_to_all)
+@action("hidden", internal=True)
+def hidden(ctx: Any) -> ActionResult:
+    return ok()
+
+
+ACTIONS = (work, strict, open_to_all, hidden)
 
 
 def end(

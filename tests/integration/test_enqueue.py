@@ -112,6 +112,25 @@ def test_the_run_is_written_as_a_call_over_http_is(
     assert sent[mine]["kwargsrepr"] == sent[theirs]["kwargsrepr"]
 
 
+def test_an_internal_action_is_started_by_programs_alone(
+    producer: Producer, api: Callable[..., FlaskClient], make_token: Callable[..., str], runs: Runs
+) -> None:
+    assert runs.read(producer.enqueue("hidden", {}, caller=None)).action == "hidden"
+    with_key = producer.enqueue("hidden", {}, caller="alice", key="once")
+    client = api()
+    for subject in ("alice", "owner"):
+        headers = {"Authorization": f"Bearer {make_token(sub=subject)}", "Idempotency-Key": "once"}
+        answers = [
+            client.post(f"/api/actions/{name}", json={}, headers=headers)
+            for name in ("hidden", "hiddem")
+        ]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        told = [answer.json["error"] for answer in answers]
+        assert told == ["Unknown action 'hidden'.", "Unknown action 'hiddem'."]
+        assert with_key not in str([answer.headers for answer in answers])
+    assert client.post("/api/actions/hidden", json={}).status_code == 401
+
+
 def test_params_are_a_mapping_a_model_or_nothing(producer: Producer, runs: Runs) -> None:
     run_id = producer.enqueue("strict", Strict(name="Ada"), caller="alice")
     assert runs.read(run_id).call.params == {"name": "Ada"}

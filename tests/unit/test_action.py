@@ -109,6 +109,8 @@ def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
         ({"retry": 3}, "retry"),
         ({"owner_only": 1}, "owner_only"),
         ({"owner_only": True, "anonymous": True}, "exclude"),
+        ({"internal": "yes"}, "internal must be True or False"),
+        ({"internal": True, "anonymous": True}, "exclude"),
         ({"on_worker_lost": "ignore"}, "ignore"),
         ({"time_out": 5}, r"no option 'time_out'\. Did you mean 'timeout'\?"),
         ({"handler": plain}, "no option 'handler'"),

@@ -59,7 +59,12 @@ def settle(ctx: ActionContext, params: dict[str, Any]) -> ActionResult:
     return ok()
 
 
-REGISTRY = Registry(actions={found.name: found for found in (log_run, look, settle)})
+@action(internal=True)
+def log_runs(ctx: ActionContext) -> ActionResult:
+    return ok()
+
+
+REGISTRY = Registry(actions={found.name: found for found in (log_run, look, settle, log_runs)})
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,11 @@ def operation(document):
 
 def test_it_is_valid(document):
     validate(document)
+
+
+def test_an_internal_action_is_nowhere(document):
+    assert "logRuns" not in str(document)
+    assert "logRuns" not in typescript_client(document)
 
 
 def test_the_docstring_is_the_description(operation):

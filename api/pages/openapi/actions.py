@@ -24,7 +24,7 @@ _Key = tuple[str, JsonSchemaMode]
 
 def action_paths(registry: Registry) -> tuple[Part, Part]:
     """The paths of all actions, and the schemas that these refer to, by name."""
-    actions = sorted(registry.actions.values(), key=lambda action: action.name)
+    actions = sorted(registry.public.values(), key=lambda action: action.name)
     typed, schemas = _schemas(actions)
     paths = {
         f"/api/actions/{action.name}": {
