@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,10 @@ class Channel(kombu_redis.Channel):
     gate: Gate
     from_transport_options: Any = (*kombu_redis.Channel.from_transport_options, "gate")
 
-    def _create_client(self, asynchronous: bool = False) -> Any:
+    @cached_property
+    def client(self) -> Any:
         """The client of kombu's queues: what it pops passes the gate first."""
-        client = super()._create_client(asynchronous)
+        client = super().client
         client.set_response_callback("BRPOP", self._passed)
         return client
 

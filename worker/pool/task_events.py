@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
 from kombu.transport import redis as kombu_redis
-from kombu.utils.json import dumps
 
 from callboard.processes.threads import supervise
 from callboard.runs.message import Wakeup
@@ -31,14 +32,20 @@ UNHEARD_SECONDS = 1.0  # for which nothing is told once nobody has heard
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's channel, which knows how many have heard what it published last."""
+    """kombu's channel, which counts who hears what it publishes."""
 
-    heard = 1
+    heard: int | None = None  # by how many, since somebody put None here; None: nothing was sent
 
-    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **options: Any) -> None:
-        payload, topics = dumps(message), self._get_publish_topics(exchange, routing_key)
-        with self.conn_or_acquire() as client:
-            self.heard = sum(client.publish(topic, payload) for topic in topics)
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """Called by kombu for a client to publish with."""
+        with super().conn_or_acquire(client) as publisher:
+            publisher.set_response_callback("PUBLISH", self._count)
+            yield publisher
+
+    def _count(self, heard: int, **_: Any) -> int:
+        self.heard = heard + (self.heard or 0)
+        return heard
 
 
 class Transport(kombu_redis.Transport):
@@ -106,6 +113,7 @@ class TaskEvents:
             self._flush()
 
     def _flush(self, **_: Any) -> None:
+        self._dispatcher.producer.channel.heard = None
         self._dispatcher.flush()
-        if not self._dispatcher.producer.channel.heard:
+        if self._dispatcher.producer.channel.heard == 0:
             self._unheard_until = time.monotonic() + UNHEARD_SECONDS
