@@ -28,6 +28,7 @@ from callboard.stack.folder import DataFolder
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.supervisor import Supervisor
 from callboard.stack.tokens import mint_token
+from callboard.testing.loop import HandlerLoop
 from callboard.testing.servers import own_database
 
 __all__ = ["InlineCall", "InlineStack"]
@@ -42,6 +43,7 @@ class InlineCall:
     settings: Settings
     registry: Registry
     store: Store
+    loop: HandlerLoop
     progress: list[dict[str, Any]] = field(default_factory=list)
     """What handlers reported, in order: ``{"fraction": 0.5, "message": "half"}``."""
 
@@ -53,7 +55,7 @@ class InlineCall:
         as_user: str | None = "alice",
         claims: Mapping[str, Any] | None = None,
     ) -> ActionResult[Any]:
-        """Call an action and return its handler's result, as it looks after JSON.
+        """Call an action, plain or async, and return its handler's result, as it looks after JSON.
 
         ``as_user``: the caller; None for an anonymous one. ``claims``: of its token, besides
         ``sub``. A call that is refused raises what the API would answer: `Unauthorized`,
@@ -70,7 +72,7 @@ class InlineCall:
             params=body,
         )
         result: ActionResult[Any] = _worker().run_inline(
-            self.settings, self.registry, self.store, known, made, self.progress
+            self.settings, self.registry, self.store, self.loop, known, made, self.progress
         )
         return result
 
@@ -97,6 +99,7 @@ class InlineStack:
     settings: Settings
     registry: Registry
     store: Store
+    loop: HandlerLoop
 
     @classmethod
     @contextmanager
@@ -112,11 +115,13 @@ class InlineStack:
         with own as uri:
             settings = _settings(uri, environment)
             store = Store.of(settings)
-            stack = cls(settings=settings, registry=discover(settings.actions), store=store)
+            registry, loop = discover(settings.actions), HandlerLoop(settings)
+            stack = cls(settings=settings, registry=registry, store=store, loop=loop)
             try:
                 _worker().prepare(store, stack.registry)
                 yield stack
             finally:
+                loop.close()
                 store.close()
 
     @contextmanager
@@ -125,7 +130,9 @@ class InlineStack:
         database = self.store.database()
         for name in database.list_collection_names():
             database[name].delete_many({})
-        yield InlineCall(settings=self.settings, registry=self.registry, store=self.store)
+        yield InlineCall(
+            settings=self.settings, registry=self.registry, store=self.store, loop=self.loop
+        )
 
 
 @contextmanager

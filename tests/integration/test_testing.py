@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 import time
+from dataclasses import replace
 
+import async_actions
 import pytest
-from pydantic import BaseModel
+from async_actions import TENANT, Amount, Busy
 
 from callboard import ActionContext, ActionResult, Retry, action, fail, ok
 from callboard.errors import (
@@ -63,17 +64,6 @@ def test_a_refused_call_raises(call):
         call("inviteAttendee", {})
     with pytest.raises(Forbidden):
         call("dailyDigest", as_user="alice")
-
-
-TENANT = contextvars.ContextVar("TENANT", default="nobody")
-
-
-class Busy(Exception):
-    """Worth another try."""
-
-
-class Amount(BaseModel):
-    cents: int
 
 
 @action(retry=Retry(max_attempts=3, on=(Busy,)))
@@ -135,11 +125,20 @@ def careless(ctx: ActionContext) -> ActionResult:
 CALLED = (flaky, pay, pay_by_call, pay_within, pay_twice, tuples, forgetful, careless)
 
 
+@pytest.fixture(params=["plain", "async"])
+def own(request, call) -> InlineCall:
+    """Calls the actions of this file, and then the async ones of the same names."""
+    return calls(call, CALLED if request.param == "plain" else async_actions.CALLED)
+
+
 @pytest.fixture
-def own(call) -> InlineCall:
-    """Calls the actions of this file."""
-    registry = Registry(actions={each.name: each for each in CALLED})
-    return InlineCall(settings=call.settings, registry=registry, store=call.store)
+def own_async(call) -> InlineCall:
+    return calls(call, async_actions.CALLED)
+
+
+def calls(call, actions) -> InlineCall:
+    registry = Registry(actions={each.name: each for each in actions})
+    return replace(call, registry=registry)
 
 
 def test_retries_happen_at_once_and_then_the_exception_is_the_tests(own):
@@ -186,3 +185,26 @@ def test_a_call_leaves_nothing_for_the_next(own):
     own("careless").unwrap()
     assert (os.getcwd(), dict(os.environ)) == before
     assert TENANT.get() == "nobody"
+
+
+class TestAsyncHandlers:
+    def test_an_action_of_the_other_kind_is_no_function_to_call(self, own_async):
+        with pytest.raises(ConfigurationError, match=r"'payPlainly' is a plain `def`.*run of its"):
+            own_async("mixed")
+        with pytest.raises(ConfigurationError, match=r"'pay' is `async def`.*a run of its own"):
+            own_async("mixedPlainly")
+
+    def test_many_calls_at_once(self, own_async):
+        assert own_async("many") == ok({"found": 300})
+        assert own_async.database["items"].count_documents({}) == 300
+
+    def test_a_failure_that_stops_a_task_of_a_group_is_the_result(self, own_async):
+        assert own_async("grouped") == fail("Record not found")
+
+    def test_a_handler_that_exits_ends_no_process_and_no_loop(self, own_async):
+        with pytest.raises(RuntimeError, match="raised SystemExit"):
+            own_async("exits")
+        assert own_async("tuples").success
+
+    def test_the_database_is_pymongos_async_one(self, own_async):
+        assert own_async("readsPastTheTools") == ok(["x"])

@@ -8,15 +8,15 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
 from callboard import strict_json
-from callboard.connections.mongodb import Store
+from callboard.connections.mongodb import AsyncStore, Store
 from callboard.registry import Registry
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
@@ -29,7 +29,7 @@ from ..services import Services
 from ..tools.indexes import create_indexes
 from ..tools.tools import Tools
 from .attempt import Attempt, RunEnded
-from .handling import outcome_of
+from .handling import outcome_of, outcome_of_async
 
 __all__ = ["inline_tools", "prepare", "run_inline"]
 
@@ -48,6 +48,26 @@ class _NoRecord:
         return True
 
 
+class _NoAsyncRecord:
+    """The same, for async handlers."""
+
+    def __init__(self, record: _NoRecord) -> None:
+        self._record = record
+
+    async def note_session(self, run_id: str, holder: str, session: str) -> bool:
+        return self._record.note_session(run_id, holder, session)
+
+    async def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
+        return self._record.note_progress(run_id, action, holder, progress)
+
+
+class _Loop(Protocol):
+    """An event loop, and its store, that plain code hands work to."""
+
+    def run(self, function: Callable[[AsyncStore], Coroutine[Any, Any, Outcome]]) -> Outcome:
+        """What the function's coroutine answers."""
+
+
 class _InlineServices(Services):
     """The worker's services, without its connections."""
 
@@ -62,11 +82,11 @@ class _InlineServices(Services):
     ) -> None:
         super().__init__(settings, registry)
         self.store = store
-        self._record = _NoRecord(progress)
+        self.record = _NoRecord(progress)
 
     @property
     def runs(self) -> Runs:
-        return cast(Runs, self._record)
+        return cast(Runs, self.record)
 
     @cached_property
     def handler_env(self) -> Mapping[str, str]:
@@ -83,11 +103,12 @@ def run_inline(
     settings: Settings,
     registry: Registry,
     store: Store,
-    action: Action,
+    loop: _Loop,
+    action: Action[Any],
     call: Call,
     progress: list[dict[str, Any]],
 ) -> ActionResult[Any]:
-    """Run the handler now; its result, as it looks after JSON.
+    """Run the handler now, on ``loop`` if it is async; its result, as it looks after JSON.
 
     Each progress is appended to ``progress``. Raises what the handler raises, after the
     retries (without their delays) that the action asks for.
@@ -99,6 +120,8 @@ def run_inline(
         claim = Claim(state="claimed", attempt=number)
         attempt = Attempt(run_id, action, "inline", claim, call, deadline)
         try:
+            if action.is_async:
+                return _as_told(loop.run(partial(_outcome_on_loop, services, attempt)))
             return _as_told(services.isolation.run(outcome_of, services, attempt))
         except RunEnded as end:  # no ActionResult, or no JSON
             refused = {"action": action.name, "reason": end.outcome.reason}
@@ -109,6 +132,12 @@ def run_inline(
             if not retry or not isinstance(error, retry.on) or number >= retry.max_attempts:
                 raise
     raise AssertionError("unreachable")
+
+
+def _outcome_on_loop(
+    services: _InlineServices, attempt: Attempt, store: AsyncStore
+) -> Coroutine[Any, Any, Outcome]:
+    return outcome_of_async(services, attempt, _NoAsyncRecord(services.record), store)
 
 
 def _as_told(outcome: Outcome) -> ActionResult[Any]:
