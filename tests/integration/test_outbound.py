@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from faces import AsyncFace, LoopThread, PlainFace
 from flask import Flask, Response, redirect, request
 from local_http import scripted, served
 
@@ -26,7 +28,7 @@ from callboard.runs.store import Claim
 from callboard.sdk.action import action
 from callboard.settings import Settings
 from worker.runs.attempt import Attempt
-from worker.runs.outbound import MAX_RESPONSE_BYTES, Outbound
+from worker.runs.outbound import MAX_RESPONSE_BYTES, AsyncOutbound
 from worker.services import Services
 
 OWNER, CALLER = "owner-jwt", "caller-jwt"
@@ -91,12 +93,23 @@ def upstream_url(upstream: Upstream) -> Iterator[str]:
 
 
 @pytest.fixture
-def outbound(upstream_url: str) -> Any:
+def outbound(face: PlainFace | AsyncFace, build: Any) -> Any:
     """Builds the outgoing side of a run: ``outbound(jwt=..., seconds=...)``."""
+    return lambda **options: build(face.outbound, **options)
+
+
+@pytest.fixture
+def build(upstream_url: str) -> Any:
+    """Builds the outgoing side of a run by its kind: ``build(Outbound, jwt=...)``."""
 
     def build(
-        *, jwt: str | None = CALLER, seconds: float = 10.0, scheduled: bool = False, **more: Any
-    ) -> Outbound:
+        kind: Any,
+        *,
+        jwt: str | None = CALLER,
+        seconds: float = 10.0,
+        scheduled: bool = False,
+        **more: Any,
+    ) -> Any:
         variables = {
             "REDIS_URL": "redis://127.0.0.1:1/0",
             "MONGODB_URI": "mongodb://127.0.0.1:1/never",
@@ -120,7 +133,7 @@ def outbound(upstream_url: str) -> Any:
             deadline=time.monotonic() + seconds,
         )
         settings = Settings(**{name: value for name, value in variables.items() if value})
-        return Outbound(Services(settings, registry), attempt)
+        return kind(Services(settings, registry), attempt)
 
     return build
 
@@ -420,7 +433,7 @@ class TestBounds:
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
             started = time.monotonic()
-            with pytest.raises(httpx.WriteTimeout):
+            with pytest.raises(httpx.TimeoutException):
                 outbound(seconds=0.5, UPSTREAMS=f"platform={url}").fetch(
                     "platform", "/x", method="POST", content=b"x" * 30_000_000
                 )
@@ -439,6 +452,52 @@ class TestBounds:
             outbound(seconds=3, UPSTREAMS="platform=https://nowhere.invalid").fetch(
                 "platform", "/x"
             )
+
+
+class TestOnAnEventLoop:
+    @pytest.fixture
+    def asynchronous(self, loop_thread: LoopThread, build: Any) -> Any:
+        """Builds what an async handler gets; to be awaited on ``loop_thread``."""
+        return lambda **options: build(AsyncOutbound, **options)
+
+    def test_a_slow_upstream_is_asked_300_times_at_once(
+        self, asynchronous: Any, loop_thread: LoopThread
+    ) -> None:
+        """Each has a connection of its own, and none waits for another."""
+        together = threading.Barrier(300)
+
+        def answer(connection: socket.socket) -> None:
+            together.wait(30)
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+        with scripted(answer) as url:
+            run = asynchronous(UPSTREAMS=f"platform={url}", seconds=60)
+
+            async def fetch_all() -> list[httpx.Response]:
+                return await asyncio.gather(*(run.fetch("platform", "/x") for _ in range(300)))
+
+            assert [response.text for response in loop_thread.run(fetch_all())] == ["{}"] * 300
+
+    def test_a_request_of_a_canceled_task_leaves_no_connection(
+        self, asynchronous: Any, loop_thread: LoopThread
+    ) -> None:
+        asked, closed = threading.Event(), threading.Event()
+
+        def answer(connection: socket.socket) -> None:
+            asked.set()
+            if connection.recv(1) == b"":
+                closed.set()
+
+        async def canceled(run: Any) -> None:
+            task = asyncio.create_task(run.fetch("platform", "/x"))
+            await asyncio.to_thread(asked.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        with scripted(answer) as url:
+            loop_thread.run(canceled(asynchronous(UPSTREAMS=f"platform={url}", seconds=60)))
+            assert closed.wait(30)
 
 
 @pytest.mark.parametrize("url", ["http://upstream.test", "ftp://x", "https://u:p@x", "x"])
