@@ -1,0 +1,180 @@
+"""One loop process, without the rest of its worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from billiard import get_context
+from scheduled_app import ScheduledApp
+
+from callboard import ActionResult, AsyncActionContext, action, ok
+from callboard.registry import Registry
+from callboard.runs.seal import Call
+from worker.celery_app import create_app
+from worker.lease.slots import Slots
+from worker.loop.process import run_loop
+
+ROOM = 3
+QUEUE = "callboard.async"
+
+Eventually = Callable[..., None]
+
+
+@action(timeout=60)
+async def hold(ctx: AsyncActionContext) -> ActionResult:
+    """Until the file is there."""
+    while not Path(ctx.params["until"]).exists():
+        await asyncio.sleep(0.01)
+    return ok()
+
+
+@action(timeout=60, on_worker_lost="fail")
+async def hold_once(ctx: AsyncActionContext) -> ActionResult:
+    await asyncio.Event().wait()
+    return ok()
+
+
+@action
+def plain(ctx: Any) -> ActionResult:
+    return ok()
+
+
+ACTIONS: dict[str, Any] = {one.name: one for one in (hold, hold_once, plain)}
+
+
+class LoopProcess:
+    """One that takes runs from a queue of its own."""
+
+    def __init__(self, app: ScheduledApp, folder: Path) -> None:
+        settings = app.settings.model_copy(update={"stop_grace": 1.5})
+        self.celery = create_app(settings, Registry(actions=ACTIONS))
+        self.services = self.celery.services
+        self.runs = self.services.runs
+        self.redis = app.redis
+        self.until = folder / uuid4().hex
+        self.slots = Slots(list(ACTIONS), ROOM)
+        self.process: Any = None
+
+    def start(self, max_memory: int | None = None) -> None:
+        arguments = (self.celery, "worker@here", self.slots, [QUEUE], max_memory)
+        self.process = get_context("fork").Process(target=run_loop, args=arguments)
+        self.process.start()
+        self.slots.pid = self.process.pid
+
+    def accept(self, what: Any = hold) -> str:
+        call = Call(caller="alice", params={"until": str(self.until)})
+        return self.runs.accept(str(uuid4()), what, call, max_queue=99, result_ttl=60).run_id
+
+    def status(self, run_id: str) -> str:
+        record = self.runs.read(run_id)
+        assert record is not None
+        return record.status
+
+    def all_are(self, runs: list[str], status: str) -> Callable[[], bool]:
+        return lambda: {self.status(run_id) for run_id in runs} == {status}
+
+    def close(self) -> None:
+        if self.process and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.join()
+        self.runs.close()
+        self.celery.close()
+
+
+@pytest.fixture
+def loop(app: ScheduledApp, tmp_path: Path) -> Iterator[LoopProcess]:
+    loop = LoopProcess(app, tmp_path)
+    yield loop
+    loop.close()
+
+
+def test_it_has_as_many_runs_as_there_is_room(loop: LoopProcess, eventually: Eventually) -> None:
+    runs = [loop.accept() for _ in range(ROOM + 2)]
+    loop.start()
+    eventually(loop.all_are(runs[:ROOM], "running"))
+    assert loop.all_are(runs[ROOM:], "queued")()
+    assert loop.redis.llen(QUEUE) == 2  # for another worker
+    loop.until.touch()
+    eventually(loop.all_are(runs, "succeeded"))
+
+
+def test_one_that_is_told_to_end_does_when_it_is_empty(
+    loop: LoopProcess, eventually: Eventually
+) -> None:
+    first = loop.accept()
+    loop.start()
+    eventually(loop.all_are([first], "running"))
+    os.kill(loop.process.pid, signal.SIGTERM)
+    loop.until.touch()
+    loop.process.join(60)
+    assert loop.process.exitcode == 0
+    assert loop.status(first) == "succeeded"
+    further = loop.accept()
+    assert loop.status(further) == "queued"
+
+
+def test_one_that_has_grown_takes_no_more_and_ends_when_it_is_empty(
+    loop: LoopProcess, eventually: Eventually
+) -> None:
+    first = loop.accept()
+    loop.start(max_memory=1)  # KiB
+    eventually(loop.all_are([first], "running"))
+    loop.until.touch()
+    loop.process.join(60)
+    assert loop.process.exitcode == 0
+    assert loop.status(first) == "succeeded"
+
+
+def test_at_the_end_of_the_grace_runs_are_handed_back(
+    loop: LoopProcess, eventually: Eventually
+) -> None:
+    again, once = loop.accept(), loop.accept(hold_once)
+    loop.start()
+    eventually(loop.all_are([again, once], "running"))
+    loop.services.hands.close()
+    loop.process.join(60)
+    assert loop.process.exitcode == 0
+    record = loop.runs.read(again)
+    assert record is not None
+    assert (record.status, record.lost) == ("queued", 0)
+    record = loop.runs.read(once)
+    assert record is not None
+    assert (record.status, record.error) == ("failed", "Worker lost")
+
+
+def test_a_message_of_a_plain_action_goes_to_its_own_queue(
+    loop: LoopProcess, eventually: Eventually
+) -> None:
+    run_id = loop.accept(plain)
+    loop.redis.rename("callboard", QUEUE)
+    loop.start()
+    eventually(lambda: loop.redis.llen("callboard") == 1)
+    assert loop.status(run_id) == "queued"
+
+
+def test_a_message_that_is_not_signed_is_dropped_and_counted(
+    loop: LoopProcess, eventually: Eventually
+) -> None:
+    for text in (b"", b"\xff", b"null", b"{}", b"[" * 1000):
+        loop.redis.lpush(QUEUE, text)
+    run_id = loop.accept()
+    loop.until.touch()
+    loop.start()
+    eventually(loop.all_are([run_id], "succeeded"))
+    eventually(lambda: loop.redis.hget("callboard:counters", "refused") == b"5")
+
+
+def test_a_queue_that_is_none_costs_only_itself(loop: LoopProcess, eventually: Eventually) -> None:
+    loop.redis.set(QUEUE, "spoiled")
+    loop.start()
+    loop.redis.delete(QUEUE)
+    run_id = loop.accept()
+    loop.until.touch()
+    eventually(loop.all_are([run_id], "succeeded"))
