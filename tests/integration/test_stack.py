@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pymongo
@@ -150,7 +150,7 @@ def test_damaged_mongodb_data_is_told_with_the_folder(folder):
 
 
 def test_a_machine_without_a_valkey_binary_is_told(folder, monkeypatch):
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(metadata, "files", lambda package: [])
     with Supervisor() as supervisor, pytest.raises(ConfigurationError, match="Set REDIS_URL"):
         start_valkey(supervisor, folder, "password")
 
