@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -55,16 +55,13 @@ class Services:
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
         self.on_count: Callable[[str], object] | None = None  # instead of counting at once
-        self._runs: dict[int, Runs] = {}
+        os.register_at_fork(after_in_child=partial(self.__dict__.pop, "runs", None))
         self._told_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
 
-    @property
+    @cached_property
     def runs(self) -> Runs:
         """The run records, over a connection of this process's own."""
-        pid = os.getpid()
-        if pid not in self._runs:
-            self._runs = {pid: Runs(self.connect(), self.sealer, self.keys)}
-        return self._runs[pid]
+        return Runs(self.connect(), self.sealer, self.keys)
 
     def connect(self) -> redis.Redis:
         """A new client."""

@@ -18,6 +18,8 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from callboard.runs.format import FORMAT, newer
 
 __all__ = [
@@ -140,7 +142,7 @@ def read(text: bytes) -> tuple[Wakeup, object] | None:
     if len(text) > MAX_BYTES:
         return None
     try:
-        envelope = json.loads(text)
+        envelope = from_json(text)
         fields = envelope["headers"]
         if version := newer(fields.get(VERSION_HEADER)):
             raise Newer(version)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class _Outbound:
         self._billing = services.registry.integrations
         self._attempt = attempt
         self._tracing = services.tracing
-        self._occurrences: Counter[str] = Counter()
+        self._occurrences: defaultdict[str, int] = defaultdict(int)
 
     def _integration(
         self, endpoint: str, data: Mapping[str, Any] | None = None

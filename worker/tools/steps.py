@@ -9,7 +9,7 @@ All of it is steps (`callboard.sans_io`); `worker.tools.tools` has the two kinds
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -102,7 +102,7 @@ class ToolSteps:
         self._on_session = on_session
         self._on_end = on_end
         self.ended = False
-        self._creates: Counter[str] = Counter()  # creates without an id, by collection
+        self._creates: defaultdict[str, int] = defaultdict(int)  # without an id, by collection
 
     @_answering
     def _create(
