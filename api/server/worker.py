@@ -154,13 +154,6 @@ class ApiWorker(GeventWorker):
         with contextlib.suppress(OSError):  # it is gone
             client.sendall(refused(status, code, text))
 
-    def timeout_ctx(self) -> Any:
-        """Bounds the wait for a request: the reaper does."""
-        return _NO_TIMER
-
-
-_NO_TIMER = contextlib.nullcontext()
-
 
 def raise_file_limit(connections: int) -> None:
     """Let the process have so many connections, as far as the system lets it.
