@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from callboard.errors import BrokerUnavailable
-from worker.runs.progress import Progress
+from worker.runs.progress import AsyncProgress, Progress
 
 Eventually = Callable[..., None]
 
@@ -139,3 +140,93 @@ def test_a_forked_process_tells_its_own(written: Written) -> None:
     assert os.waitpid(child, 0)[1] == 0
     progress.flush()
     assert written.fractions == [0.1, 0.2]
+
+
+class AsyncWritten(Written):
+    """The same, awaited: each write lets the others go on."""
+
+    async def write(self, content: bytes) -> bool:
+        await asyncio.sleep(0)
+        self(content)
+        return True
+
+
+class TestOnAnEventLoop:
+    @pytest.fixture
+    def written(self) -> AsyncWritten:
+        return AsyncWritten()
+
+    def test_the_first_is_written_at_once_and_the_latest_by_itself(
+        self, written: AsyncWritten
+    ) -> None:
+        async def handler() -> None:
+            progress = AsyncProgress(written.write, 0.05)
+            for step in range(5):
+                await progress(step / 4, f"step {step}")
+            assert written.fractions == [0.0]
+            while written.fractions[-1] != 1.0:
+                await asyncio.sleep(0.01)
+
+        asyncio.run(asyncio.wait_for(handler(), 10))
+        assert written.told[-1] == {"fraction": 1.0, "message": "step 4"}
+        assert len(written.told) < 5
+
+    def test_the_end_of_the_handler_waits_for_no_timer(self, written: AsyncWritten) -> None:
+        async def handler() -> None:
+            progress = AsyncProgress(written.write, 3600)
+            for step in range(5):
+                await progress(step / 4)
+            await progress.flush()
+            assert written.fractions == [0.0, 1.0]
+            await progress.flush()
+
+        asyncio.run(handler())
+        assert written.fractions == [0.0, 1.0]
+
+    def test_without_a_pause_each_is_written(self, written: AsyncWritten) -> None:
+        async def handler() -> None:
+            progress = AsyncProgress(written.write, 0)
+            for step in range(5):
+                await progress(step / 4)
+
+        asyncio.run(handler())
+        assert written.fractions == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+    def test_many_tasks_tell_the_latest_last(self, written: AsyncWritten) -> None:
+        async def told(progress: AsyncProgress) -> None:
+            for n in range(200):
+                await progress(n / 200)
+                await asyncio.sleep(0)
+
+        async def handler() -> None:
+            progress = AsyncProgress(written.write, 0.001)
+            await asyncio.gather(*(told(progress) for _ in range(4)))
+            await progress(1.0)
+            await progress.flush()
+
+        asyncio.run(handler())
+        assert written.fractions[-1] == 1.0
+
+    def test_what_is_no_fraction_is_refused(self, written: AsyncWritten) -> None:
+        async def handler(fraction: Any) -> None:
+            await AsyncProgress(written.write, 0)(fraction)
+
+        with pytest.raises(TypeError, match="fraction from 0 to 1"):
+            asyncio.run(handler("0.5"))
+        with pytest.raises(ValueError, match="fraction from 0 to 1"):
+            asyncio.run(handler(1.1))
+
+    def test_a_broker_that_is_away_fails_the_call_and_not_the_end(
+        self, written: AsyncWritten
+    ) -> None:
+        async def handler() -> None:
+            progress = AsyncProgress(written.write, 0)
+            written.away = True
+            with pytest.raises(BrokerUnavailable):
+                await progress(0.5)
+            await progress.flush()
+            written.away = False
+            await progress.flush()
+
+        asyncio.run(handler())
+        assert written.fractions == [0.5]
