@@ -38,12 +38,23 @@ def _common(run: RunRecord | PastRun) -> dict[str, Any]:
         "runId": run.id,
         "action": run.action,
         "status": run.status,
+        **_waiting(run),
         "attempts": run.attempt,
         "enqueuedAt": _iso(run.enqueued),
         "startedAt": _iso(run.started),
         "completedAt": _iso(run.ended),
         "createdBy": run.caller,
     }
+
+
+def _waiting(run: RunRecord | PastRun) -> dict[str, Any]:
+    """What a run waits for: for its time, or for the runs of a group."""
+    waiting = run.waiting_for if isinstance(run, RunRecord) else None
+    if waiting is None:
+        return {}
+    if "until" in waiting:
+        waiting["until"] = _iso(int(waiting["until"])) or ""
+    return {"waitingFor": waiting}
 
 
 def _iso(milliseconds: int | None) -> str | None:

@@ -81,7 +81,7 @@ def _api_options(command: Command) -> Command:
 @click.group(invoke_without_command=True)
 @click.option("--lost", is_flag=True, help="Only those that ended `Worker lost`.")
 @click.option("--action", help="Only those of this action.")
-@click.option("--status", help="queued, running, succeeded, failed or canceled.")
+@click.option("--status", help="queued, waiting, running, succeeded, failed or canceled.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @json_option
 @_api_options

@@ -26,6 +26,7 @@ class Keys:
         own = f"{namespace}:"
         self.celery = "" if namespace == DEFAULT_NAMESPACE else f"{own}celery:"  # kombu's prefix
         self.open = f"{own}open"  # runs that have not ended, by when to look at them again
+        self.due = f"{own}due"  # runs that wait for their time, by when it comes
         self.live = f"{own}live"  # runs that the history does not have yet, by their enqueuing
         self.ended = f"{own}ended"  # runs that the history is to take
         self.counters = f"{own}counters"
@@ -37,12 +38,17 @@ class Keys:
         self.beat = f"{own}beat:"  # then the beat's host name
         self.unready = f"{own}unready:"  # then the key that is not shown
         self._run = f"{own}run:"
+        self._group = f"{own}group:"
         self._idempotency = f"{own}idempotency:"
         self._reply = f"{own}reply:"
 
     def run(self, run_id: str) -> str:
         """The record of a run."""
         return self._run + run_id
+
+    def group(self, group_id: str) -> str:
+        """How many runs of a group have not ended, and what waits for them."""
+        return self._group + group_id
 
     def queue(self, name: str) -> str:
         """The list of a queue's messages (`Action.message_queue`)."""
@@ -58,7 +64,12 @@ class Keys:
 
     def constants(self) -> dict[str, str]:
         """Those that scripts make up by themselves: the names of Lua's constants, and literals."""
-        names = {"RUN": self._run, "LIVE": self.live, "ENDED": self.ended}
-        return {
-            constant: f"'{key}'" for constant, key in {**names, "COUNTERS": self.counters}.items()
+        names = {
+            "RUN": self._run,
+            "LIVE": self.live,
+            "ENDED": self.ended,
+            "COUNTERS": self.counters,
+            "DUE": self.due,
+            "GROUP": self._group,
         }
+        return {constant: f"'{key}'" for constant, key in names.items()}

@@ -1,10 +1,14 @@
 -- An idempotency key that is known answers with its run. A run that ended in a way that is
 -- worth another try (503, worker lost) starts again, under its own id and seal. Sent again after a
 -- broken connection, the script meets its own run, and nothing changes.
+--
+-- A start has more to say (all '' or absent for a plain call): when it is due (in ms), the group
+-- that it counts for, the group whose end it waits for, and how many runs that group has.
 local run, open, queue, idempotency = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, action, seal, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max_queue, ttl, digest, kept = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 local caller, origin, max_lost, reply = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local start = ARGV[13] and {delay = tonumber(ARGV[13]), group = ARGV[14], join = ARGV[15]}
 if redis.call('EXISTS', run) == 1 then return {'accepted', id} end
 if digest ~= '' then
   local known, before = string.match(redis.call('GET', idempotency) or '', '^(%S+) (%S+)$')
@@ -18,20 +22,36 @@ if digest ~= '' then
     return {'joined', known}
   end
 end
-local depth = redis.call('LLEN', queue)
-if depth >= max_queue then return {'full', queue .. ' ' .. depth} end
-local t = now()
+local t, depth = now(), redis.call('LLEN', queue)
+local waits = start and (start.delay > 0 or start.join ~= '')
+if depth >= max_queue and not waits then return {'full', queue .. ' ' .. depth} end
 local fields = {'action', action, 'queue', queue, 'seal', seal, 'origin', origin,
-  'message', message, 'status', 'queued', 'enqueued', t, 'ttl', ttl, 'v', FORMAT}
+  'message', message, 'status', waits and 'waiting' or 'queued', 'enqueued', t, 'ttl', ttl,
+  'v', start and FORMAT or PLAIN_FORMAT}
 local function add(name, value)
   if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
 end
 add('caller', caller)
 add('reply', reply)
 add('max_lost', max_lost)
+if start then
+  add('due', start.delay > 0 and t + start.delay or '')
+  add('group', start.group)
+  add('join', start.join)
+  add('idempotency', digest ~= '' and idempotency or '')
+end
 redis.call('HSET', run, unpack(fields))
 enlist(id, t, caller ~= '' and caller)
-redis.call('LPUSH', queue, message)
-redis.call('ZADD', open, t + patience(depth), id)
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
+if start and start.group ~= '' then know_group(start.group, ARGV[16]) end
+if not waits then
+  redis.call('LPUSH', queue, message)
+  redis.call('ZADD', open, t + patience(depth), id)
+elseif start.join == '' then
+  redis.call('ZADD', DUE, t + start.delay, id)
+else
+  know_group(start.join, ARGV[16])
+  redis.call('HSET', GROUP .. start.join, 'join', id)
+  join(start.join, open)
+end
 return {'accepted', id}

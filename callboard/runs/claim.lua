@@ -6,7 +6,9 @@ local r = record(run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'ses
   'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel', 'v')
 local status, attempt, lost, t = r[1], number(r[9], 0), number(r[10], 0), now()
 if not status or r[2] ~= action then return {'gone'} end
-if status ~= 'queued' and status ~= 'running' then return {'ended'} end
+if status ~= 'queued' and status ~= 'running' then
+  return {status == 'waiting' and 'early' or 'ended'}
+end
 if number(r[14], 1) > FORMAT then return {'newer'} end
 local resent = r[3] == holder
 if status == 'running' and not resent and number(r[4], 0) > t then return {'held'} end

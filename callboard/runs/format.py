@@ -4,13 +4,20 @@ message's header ``v``.
 It says what a reader has to know. An addition that an older reader may pass over leaves it as it
 is; whatever an older reader would get wrong raises it. Without one: 1. What is newer is left, whole
 and untouched, for a process that knows it.
+
+=  ==========================================================================================
+1  a run that somebody called
+2  a run that was started: it may be ``waiting``, and count for a group, and an older worker would
+   neither wait nor count
+=  ==========================================================================================
 """
 
 from __future__ import annotations
 
-__all__ = ["FORMAT", "newer"]
+__all__ = ["FORMAT", "PLAIN", "newer"]
 
-FORMAT = 1
+FORMAT = 2  # the latest that this code knows
+PLAIN = 1  # of messages, and of the records that say no more
 
 
 def newer(version: object) -> int | None:

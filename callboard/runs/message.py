@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from callboard.runs.format import FORMAT, newer
+from callboard.runs.format import PLAIN, newer
 
 __all__ = [
     "BODY",
@@ -85,7 +85,7 @@ def _said(wakeup: Wakeup, tag: str) -> dict[str, Any]:
         "id": wakeup.run_id,
         "kwargsrepr": wakeup.display,
         SIGNATURE_HEADER: tag,
-        VERSION_HEADER: FORMAT,
+        VERSION_HEADER: PLAIN,
     }
 
 

@@ -25,12 +25,12 @@ __all__ = [
     "unreadable",
 ]
 
-Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+Status = Literal["queued", "waiting", "running", "succeeded", "failed", "canceled"]
 
 STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
-    *(b"attempt", b"lost", b"error", b"v"),
+    *(b"attempt", b"lost", b"error", b"v", b"due", b"join"),
 )  # of a record, what a list shows
 
 
@@ -47,12 +47,21 @@ class RunRecord:
     enqueued: int
     started: int | None
     ended: int | None
+    due: int | None = None  # when it is to be queued, while it waits for its time
+    join: str | None = None  # the group whose end it waits, or has waited, for
     attempt: int
     lost: int
     error: str | None  # why it failed, as its caller is told; None while it has not
     outcome: Outcome | None = None  # set once the run has ended
     progress: bytes | None = None  # JSON of {"fraction", "message"}
     call: Call | None = None  # what it was called with, as long as it may (start again)
+
+    @property
+    def waiting_for(self) -> dict[str, str | int] | None:
+        """``{"kind": "time", "until": epoch ms}`` or ``{"kind": "group"}``; None: it does not."""
+        if self.status != "waiting":
+            return None
+        return {"kind": "group"} if self.join else {"kind": "time", "until": self.due or 0}
 
 
 def open_record(sealer: Sealer, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:
@@ -90,7 +99,7 @@ def _common(
 ) -> dict[str, Any]:
     """What rows and whole records have."""
     origin = origin_of(sealer, run_id, action, values)
-    enqueued = _number(values[b"enqueued"])
+    enqueued, join = _number(values[b"enqueued"]), values.get(b"join")
     if enqueued is None:
         raise ValueError("no time of enqueuing")
     return {
@@ -102,6 +111,8 @@ def _common(
         "enqueued": enqueued,
         "started": _number(values.get(b"started")),
         "ended": _number(values.get(b"ended")),
+        "due": _number(values.get(b"due")),
+        "join": join.decode() if join else None,
         "attempt": _number(values.get(b"attempt")) or 0,
         "lost": _number(values.get(b"lost")) or 0,
     }

@@ -8,7 +8,7 @@ for i = 2, #ARGV, 2 do
     redis.call('ZADD', open, t + lease, id)
     told[#told + 1] = redis.call('HEXISTS', run, 'cancel') == 1 and 'cancel' or 'held'
   else
-    local open_as = {running = 'taken', queued = 'queued'}
+    local open_as = {running = 'taken', queued = 'queued', waiting = 'queued'}
     told[#told + 1] = open_as[record(run, 'status')[1] or ''] or 'ended'
   end
 end

@@ -7,23 +7,27 @@ What they read may have been altered by whoever can write Redis: a number that i
 that is gone or a key of another type costs its own run and stops no script (``record`` and
 ``number`` see to that).
 
-===========  ======================================  ==========================================
-script       from -> to                              who
-===========  ======================================  ==========================================
-``accept``   nothing -> queued                       the API, a schedule
-``claim``    queued, or a lapsed claim -> running    a worker's child, before anything of the run is
-                                                     opened: told too, if it is to be ended now
-``renew``    running -> running                      the worker's keeper, while the run goes on
-``finish``   running (and still the holder's) -> end the child; the keeper for a hard stop
-``requeue``  running (and still the holder's) ->     a retry, with a delay; a graceful stop
-             queued
-``lose``     running (and still the holder's) ->     the worker, when its child died
-             queued
-``cancel``   queued -> canceled; running: a mark     the API
-``expire``   queued too long -> failed               any worker's keeper, as ``sweep`` answers
-``retry``    a retryable end -> queued               the owner, who starts it again
-``sweep``    (re-sends wake-ups that went missing)   any worker's keeper
-===========  ======================================  ==========================================
+==============  ======================================  ==========================================
+script          from -> to                              who
+==============  ======================================  ==========================================
+``accept``      nothing -> queued, or waiting           the API, a schedule, a run
+``release``     waiting, and due -> queued              any worker's keeper
+``claim``       queued, or a lapsed claim -> running    a worker's child, before anything of the
+                                                        run is opened: told too, if it is to be
+                                                        ended now
+``renew``       running -> running                      the worker's keeper, while the run goes on
+``finish``      running (and still the holder's) -> end the child; the keeper for a hard stop
+``requeue``     running (and still the holder's) ->     a retry, with a delay; a graceful stop
+                queued
+``lose``        running (and still the holder's) ->     the worker, when its child died
+                queued
+``cancel``      queued, waiting -> canceled; running:   the API
+                a mark
+``reschedule``  waiting -> waiting for another time     the API
+``expire``      queued too long -> failed               any worker's keeper, as ``sweep`` tells
+``retry``       a retryable end -> queued               the owner, who starts it again
+``sweep``       (re-sends wake-ups that went missing)   any worker's keeper
+==============  ======================================  ==========================================
 
 Keys, below the namespace (`callboard.connections.keys`): ``run:<id>`` (a hash), ``open`` (every run
 that has not ended, scored by when to look at it again), the queue's list, ``live`` (every run that
@@ -31,7 +35,13 @@ is not in the history yet, scored by when it was enqueued; see `callboard.runs.l
 (what the history is to take; see `callboard.runs.ended`, which also lets the record expire then),
 and ``counters`` (see `callboard.runs.counters`).
 
-A run that has not ended is always in ``open``, so a lost message costs a few seconds
+A run that waits is in ``due``, scored by its time, and not in ``open``: an older worker must not
+meet it there, and a deep ``open`` is looked at more seldom. Neither a message nor a process knows
+of it. One that waits for a group is found by ``group:<id>``: how many of the group have not ended
+(``left``), and what waits for them (``join``). Whatever ends a run of the group counts it off,
+once.
+
+Any other run that has not ended is always in ``open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.
 What was sent to the queue's front is looked at a second later. A run that waits in the queue is
 looked at the more seldom the more there are, so that a lapsed claim never waits behind them.
@@ -49,10 +59,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callboard.connections.keys import Keys
-from callboard.runs.format import FORMAT
+from callboard.runs.format import FORMAT, PLAIN
 
-__all__ = ["MAX_LOST", "lua_list", "script", "scripts"]
+__all__ = ["GROUP_SECONDS", "MAX_LOST", "lua_list", "script", "scripts"]
 
+GROUP_SECONDS = 31 * 86_400  # that a group is kept after the last of its runs was accepted
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 
 _FOLDER = Path(__file__).parent
@@ -76,12 +87,14 @@ def scripts(keys: Keys) -> dict[str, str]:
     constants: dict[str, str | int] = {
         "DEFAULT_LOST": MAX_LOST,
         "FORMAT": FORMAT,
+        "PLAIN_FORMAT": PLAIN,
         **keys.constants(),
+        "GROUP_SECONDS": GROUP_SECONDS,
     }
     return {
         name: script(name, "guard", "common", **constants)
         for name in (
             *("accept", "cancel", "claim", "expire", "finish", "lose"),
-            *("note", "renew", "requeue", "retry", "sweep", "watch"),
+            *("note", "release", "renew", "requeue", "reschedule", "retry", "sweep", "watch"),
         )
     }

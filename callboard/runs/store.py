@@ -22,6 +22,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.scripts import scripts
 from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer
+from callboard.runs.terms import Terms
 from callboard.sdk.action import Action
 
 __all__ = ["Accepted", "Claim", "Runs", "Take"]
@@ -97,11 +98,13 @@ class Runs:
         result_ttl: int,
         idempotency: tuple[str, str] | None = None,
         reply: str = "",
+        terms: Terms | None = None,
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script ``accept``.
 
         ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
-        ``reply``: the channel on which an API process waits for the end.
+        ``reply``: the channel on which an API process waits for the end. ``terms``: of a start,
+        whose call expires `CALL_LIFETIME` after it is due.
         """
         key, digest = idempotency or ("", "")
         ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
@@ -109,12 +112,13 @@ class Runs:
         keys = [*self._run_and_open(run_id), queue, self.keys.idempotency(key)]
         arguments = [
             run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
-            self._message(run_id, action, call), max_queue, ttl, digest, IDEMPOTENCY_MS,
+            self._message(run_id, action, call), max_queue, ttl, digest,
+            IDEMPOTENCY_MS if terms is None else IDEMPOTENCY_MS + terms.delay,
             caller_tag(self.sealer, call.caller) if call.caller else "",
             self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
             1 if action.on_worker_lost == "fail" else "", reply,
         ]  # fmt: skip
-        return keys, arguments
+        return keys, arguments if terms is None else arguments + terms.arguments()
 
     def accepted(self, answer: Any) -> Accepted:
         """What the script ``accept`` answered, or the exception that came instead.
@@ -246,10 +250,26 @@ class Runs:
         return lost, bool(over)
 
     def cancel(self, run_id: str, action: str, outcome: Outcome) -> None:
-        """End a queued run; mark a running one, for its keeper to stop."""
+        """End a run that is queued or waits; mark a running one, for its keeper to stop."""
         self._call(
             "cancel", self._run_and_open(run_id), [run_id, *self._sealed(run_id, action, outcome)]
         )
+
+    def release(self, most: int, max_queue: int) -> int:
+        """Queue up to ``most`` runs that waited and are due; returns how many there were.
+
+        Those for a queue with ``max_queue`` messages wait another second.
+        """
+        return int(self._call("release", [self.keys.open], [most, max_queue]))
+
+    def reschedule(self, record: RunRecord, call: Call, delay: int) -> bool:
+        """Have a run that waits for its time due in ``delay`` milliseconds; False if it does not.
+
+        ``call``: the record's, with the later expiry.
+        """
+        sealed = self.sealer.seal("call", record.id, record.action, call.to_json())
+        arguments = [record.id, sealed, delay, IDEMPOTENCY_MS + delay]
+        return bool(self._call("reschedule", [self.keys.run(record.id)], arguments)[1])
 
     def retry(self, record: RunRecord, call: Call) -> bool:
         """Start a run that ended retryable again, under its id; False if it has not so ended.

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from callboard import ActionContext, ActionResult, action, ok
 from callboard.connections.keys import Keys
 from callboard.registry import Registry
-from callboard.runs.format import FORMAT
+from callboard.runs.format import FORMAT, PLAIN
 from callboard.runs.history import History
 from callboard.runs.message import Wakeup
 from callboard.runs.store import Runs
@@ -118,7 +118,7 @@ class TestWrittenNow:
             "today's date, and raise callboard.runs.format.FORMAT if an older version would get "
             "it wrong."
         )
-        assert {written[state]["record"]["v"] for state in kept_runs.STATES} == {str(FORMAT)}
+        assert {written[state]["record"]["v"] for state in kept_runs.STATES} == {str(PLAIN)}
 
     @pytest.mark.parametrize("part", [*kept_runs.STATES, "message", "message headers"])
     def test_has_all_that_the_version_before_looks_for(

@@ -29,6 +29,7 @@ LONG_AGO, FAR = "1", "99999999999999"  # epoch ms
 
 QUEUED = {"status": "queued", "action": "work", "queue": "q", "message": "m", "seal": "s"}
 HELD = {**QUEUED, "status": "running", "holder": "w:1", "lease": FAR, "enqueued": LONG_AGO}
+WAITING = {**QUEUED, "status": "waiting", "due": LONG_AGO, "enqueued": LONG_AGO, "group": "g"}
 OVER = {**QUEUED, "status": "failed", "again": "1", "ended": "5", "enqueued": "3", "ttl": "60000"}
 
 
@@ -98,6 +99,23 @@ CASES = [
         arguments=["r", "w:1", "progress", "half"],
         answer=1,
         left={"progress": "half"},
+    ),
+    Case(
+        script="release",
+        record=WAITING,
+        keys=[OPEN],
+        arguments=[500, 10],
+        answer=1,
+        left={"status": "queued", "group": "g"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="reschedule",
+        record=WAITING,
+        keys=[RUN],
+        arguments=["r", "new seal", 1000, 1000],
+        answer=[b"waiting", 1],
+        left={"status": "waiting", "seal": "new seal"},
     ),
     Case(
         script="renew",
@@ -174,6 +192,8 @@ def test_a_script_by_itself(case: Case, redis_client: redis.Redis) -> None:
         redis_client.hset(RUN, mapping=case.record)
         redis_client.zadd(OPEN, {"r": 1})
         redis_client.zadd(LIVE, {"r": 3})
+        if case.record.get("status") == "waiting":
+            redis_client.zadd(KEYS.due, {"r": 1})
     if ended := case.record.get("ended"):
         redis_client.rpush(ENDED, f"r {ended}")
     answer = redis_client.eval(

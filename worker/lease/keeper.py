@@ -7,6 +7,7 @@ waits for what another waits for:
 - stopping: ends what is out of time, and what a graceful stop leaves
 - sessions: ends database transactions that stopped runs left open
 - sweep: sends lost wake-ups again
+- release: queues runs whose time has come
 - fence: kills the child of a claim that could not be renewed
 - heartbeat: shows that the worker lives, and that no thread of it is dead
 - namespace: shows whose worker it is, and tells of other applications in its namespace
@@ -44,6 +45,7 @@ from .fence import FENCE_SECONDS, Fence
 from .hands import Hands
 from .heartbeat import Heartbeat
 from .held import Held, HeldRuns
+from .releasing import RELEASE_SECONDS, Releasing
 from .renewing import Renewing
 from .sessions import Sessions
 from .slots import Slots
@@ -74,6 +76,7 @@ class Keeper:
         self._sessions = Sessions(services.store.database)
         self._stopping = Stopping(self._held, runs, self._sessions)
         self._sweeping = Sweeping(runs)
+        self._releasing = Releasing(runs, settings.max_queue)
         self._fence = Fence(self._held)
         self._heartbeat = Heartbeat(
             client, services.keys.worker + hostname, services.registry.queues
@@ -130,6 +133,7 @@ class Keeper:
             self._heartbeat.turn()
         self._repeat("renewing", self._renewing.turn, self._pause)
         self._repeat("sweep", self._sweeping.turn, TURN_SECONDS)
+        self._repeat("release", self._releasing.turn, RELEASE_SECONDS)
         self._repeat("fence", self._fence.turn, FENCE_SECONDS / 3)
         self._supervise("stopping", self._stop)
         self._supervise("sessions", partial(self._sessions.run, self._stopped))

@@ -59,6 +59,7 @@ _RUN_COMMON: Part = {
     "runId": {"type": "string", "format": "uuid"},
     "action": _TEXT,
     "status": ref("schemas", "RunStatus"),
+    "waitingFor": ref("schemas", "WaitingFor"),
     "attempts": {**_COUNT, "description": "Starts of the handler: retries and reruns."},
     "enqueuedAt": _TIME,
     "startedAt": nullable(_TIME),
@@ -82,8 +83,16 @@ _SCHEMAS: Part = {
     ),
     "RunStatus": {
         **_STATUS,
-        "description": "`queued` also between retries; `failed`: the handler answered a failure, "
-        "or Callboard ended the run.",
+        "description": "`queued` also between retries; `waiting`: see `waitingFor`; `failed`: the "
+        "handler answered a failure, or Callboard ended the run.",
+    },
+    "WaitingFor": {
+        **_object(
+            "kind",
+            kind={"type": "string", "enum": ["time", "group"]},
+            until={**_TIME, "description": "Of `time`: when the run is due."},
+        ),
+        "description": "Of a run that is `waiting`: for its time, or for all runs of a group.",
     },
     "Progress": _object(
         "fraction message",

@@ -4,7 +4,7 @@ import { ask, follow } from "./api.js";
 import { actionsOf, applicationDocument } from "./application.js";
 import { badge, between, element, json, moment, note, problem, show, table } from "./elements.js";
 
-const STATUSES = ["queued", "running", "succeeded", "failed", "canceled"];
+const STATUSES = ["queued", "waiting", "running", "succeeded", "failed", "canceled"];
 
 /** A run as it stands: status, progress, timeline, result. */
 export function runCard(run) {
