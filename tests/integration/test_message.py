@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from callboard.runs import message
-from callboard.runs.format import FORMAT
+from callboard.runs.format import PLAIN
 
 
 def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_url: str) -> None:
