@@ -29,7 +29,7 @@ def test_it_is_celerys_message_without_content(redis_client: redis.Redis, redis_
     assert ours["body"] == theirs["body"]
     assert set(ours) == set(theirs)
     assert ours["headers"].pop(message.SIGNATURE_HEADER) == "t"
-    assert ours["headers"].pop(message.VERSION_HEADER) == FORMAT
+    assert ours["headers"].pop(message.VERSION_HEADER) == PLAIN
     assert _common(ours["headers"], theirs["headers"]) == ours["headers"]
     assert ours["properties"].pop("delivery_tag") == run_id
     ours["properties"]["delivery_info"].pop("exchange")
