@@ -95,7 +95,7 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
         retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
         client_name="callboard",
     )
-    return redis.Redis(connection_pool=pool)
+    return redis.Redis.from_pool(pool)  # which `close` closes
 
 
 def connect_async(settings: Settings, *, max_connections: int = 4) -> redis.asyncio.Redis:
@@ -115,7 +115,7 @@ def connect_async(settings: Settings, *, max_connections: int = 4) -> redis.asyn
         retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
         client_name="callboard",
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 class guarded:  # noqa: N801 - reads as a context manager; as a generator it takes thrice as long

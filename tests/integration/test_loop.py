@@ -85,7 +85,6 @@ class LoopProcess:
             os.kill(self.process.pid, signal.SIGKILL)
             self.process.join()
         self.runs.close()
-        self.runs._redis.connection_pool.disconnect()
         self.celery.close()
 
 
