@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import click
 
+from callboard.cli.call import DEFAULT_URL
 from callboard.cli.development import (
     adopt_running_stack,
     caller_flags,
@@ -23,12 +24,10 @@ from callboard.cli.development import (
 from callboard.cli.follow import followed, print_result
 from callboard.cli.listing import age, json_option, print_json, print_rows
 from callboard.client.client import Client
-from callboard.errors import ConfigurationError, ServiceUnavailable
+from callboard.errors import ConfigurationError
 
 __all__ = ["runs"]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT = 10.0  # seconds
 STOP_SECONDS = 7  # a handler that does not end by itself is stopped after 5
 COLUMNS = ("Run", "Action", "Status", "Age", "Caller", "Error")
 
@@ -37,34 +36,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Api:
-    """The API and the token that it is asked with."""
+    """The API, and what of the command line says who asks it."""
 
-    url: str
-    token: str
-    flags: str  # those that say so on the command line
+    client: Client
+    flags: str
 
     def ask(self, method: str, path: str, **params: str) -> Any:
         """The data of the answer; a failure ends the command with its text."""
-        import httpx
-
-        headers = {"Authorization": f"Bearer {self.token}"}
-        try:
-            response = httpx.request(
-                method, f"{self.url}{path}", params=params, headers=headers, timeout=TIMEOUT
-            )
-            envelope = response.json()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
-        except ValueError:
-            envelope = None
-        if not isinstance(envelope, dict) or "success" not in envelope:
-            raise ServiceUnavailable(
-                f"{self.url} answered {response.status_code} without an envelope: "
-                f"is it a Callboard?"
-            )
-        if not envelope["success"]:
-            raise click.ClickException(f"{response.status_code}: {envelope['error']}")
-        return envelope["data"]
+        reply = self.client.request(method, path, params=params)
+        if not reply.envelope["success"]:
+            raise click.ClickException(f"{reply.status}: {reply.envelope['error']}")
+        return reply.envelope["data"]
 
 
 def _api_options(command: Command) -> Command:
@@ -134,7 +116,7 @@ def show(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
 def follow(api: Callable[[], _Api], run_id: str) -> None:
     """Show a run's progress until it has ended, then its result; exit code 1 on a failure."""
     made = api()
-    print_result(followed(Client(made.url, made.token), run_id, made.flags))
+    print_result(followed(made.client, run_id, made.flags))
 
 
 @runs.command()
@@ -176,11 +158,11 @@ def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: P
         raise ConfigurationError(
             "There is no owner: start `callboard up`, set OWNER_USER_ID, or give --as or --token."
         )
-    return _Api(
-        url=(url or (running.url if running else DEFAULT_URL)).rstrip("/"),
-        token=token or signed_token(data_dir, str(subject)),
-        flags=flags,
+    client = Client(
+        url or (running.url if running else DEFAULT_URL),
+        token or signed_token(data_dir, str(subject)),
     )
+    return _Api(client=client, flags=flags)
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

@@ -215,8 +215,38 @@ class Client:
         body = strict_json.dumps(dict(params or {}))
         headers["Content-Type"] = "application/json"
         return self._insist(
-            lambda: self._request("POST", path, wait=longest, headers=headers, content=body)
+            lambda: self.request("POST", path, wait=longest, headers=headers, content=body)
         )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        wait: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Reply:
+        """Ask any path of the API that answers with an envelope; the whole reply.
+
+        ``path``: such as ``/api/runs``. ``wait``: seconds that the server may take beyond its own
+        10. ``options``: httpx's, such as ``params`` and ``json``. Raises `ServiceUnavailable`.
+        """
+        import httpx
+
+        timeout = httpx.Timeout(10.0, read=wait + MARGIN)
+        try:
+            with self._http() as http:
+                response = http.request(
+                    method,
+                    self.url + path,
+                    headers=self._headers(headers),
+                    timeout=timeout,
+                    **options,
+                )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
+        return _reply(self.url, response)
 
     def _insist(self, request: Callable[[], Reply]) -> Reply:
         """The reply to a request, tried again as often as `retries` says."""
@@ -233,32 +263,7 @@ class Client:
 
     def _run(self, method: str, run_id: str, rest: str, wait: float = 0) -> dict[str, Any]:
         path = f"/api/runs/{quote(run_id, safe='')}{rest}"
-        return _run_of(self._request(method, path, wait=wait))
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        wait: float,
-        headers: Mapping[str, str] | None = None,
-        **content: Any,
-    ) -> Reply:
-        import httpx
-
-        timeout = httpx.Timeout(10.0, read=wait + MARGIN)
-        try:
-            with self._http() as http:
-                response = http.request(
-                    method,
-                    self.url + path,
-                    headers=self._headers(headers),
-                    timeout=timeout,
-                    **content,
-                )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{self.url} does not answer: {error}") from error
-        return _reply(self.url, response)
+        return _run_of(self.request(method, path, wait=wait))
 
     def _headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {"Authorization": f"Bearer {self._token}"} if self._token else {}

@@ -85,6 +85,13 @@ def test_a_reply_knows_its_run(upstream):
     assert upstream.requests[0][1]["Prefer"] == "respond-async"
 
 
+def test_any_path_can_be_asked(upstream):
+    reply = Client(upstream.url, "t").request("POST", "/api/any", json={"a": 1})
+    assert (reply.status, reply.envelope["data"]) == (200, {"n": 1})
+    path, headers, body = upstream.requests[0]
+    assert (path, headers["Authorization"], body) == ("/api/any", "Bearer t", {"a": 1})
+
+
 def test_something_else_than_callboard_is_told(upstream):
     upstream.status, upstream.body = 502, b"<html>Bad gateway</html>"
     with pytest.raises(ServiceUnavailable, match="answered 502 without an envelope"):
