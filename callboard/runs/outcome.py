@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import CoroutineType
 from typing import Any, Literal
 
 from callboard import strict_json
@@ -30,8 +31,7 @@ class Outcome:
     def of(cls, result: object, run_id: str) -> Outcome:
         """What the handler returned; a failure, with its `reason`, where that is no result."""
         if not isinstance(result, ActionResult):
-            kind = "nothing" if result is None else f"a {type(result).__name__}"
-            reason = f"the handler returned {kind}; return ok(...) or fail(...)"
+            reason = f"the handler returned {_kind(result)}; return ok(...) or fail(...)"
             return replace(cls.failed("Action failed", run_id), reason=reason)
         try:
             body = strict_json.dumps(result.envelope(), _DEPTH)
@@ -87,6 +87,14 @@ class Outcome:
     def error(self) -> str | None:
         """The failure that the body tells; None for a success."""
         return None if self.status == "succeeded" else str(self.envelope().get("error"))
+
+
+def _kind(result: object) -> str:
+    """What it is, for people; a coroutine is closed: else Python warns that nobody awaited it."""
+    if isinstance(result, CoroutineType):
+        result.close()
+        return f"what {result.__qualname__}() is before it is awaited"
+    return "nothing" if result is None else f"a {type(result).__name__}"
 
 
 def _failure(error: str, run_id: str) -> bytes:

@@ -99,20 +99,21 @@ def named(spans: list[SentSpan], name: str) -> SentSpan:
     return next(span for span in spans if span.name == name)
 
 
+@pytest.mark.parametrize("action", ["reachOut", "reachOutAsync"])
 def test_one_trace_leads_from_the_call_to_the_database_and_the_upstreams(
-    traced: Stack, trace_of: Any, upstream: Upstream
+    traced: Stack, trace_of: Any, upstream: Upstream, action: str
 ) -> None:
     upstream.headers.clear()
-    response = traced.call("reachOut", {"secret": SECRET}, traceparent=TRACEPARENT)
+    response = traced.call(action, {"secret": SECRET}, traceparent=TRACEPARENT)
     assert response.json()["success"], response.text
     run_id = response.headers["Run-Id"]
-    spans = trace_of(run_id, "POST /api/actions/reachOut", "run reachOut", "GET", "POST")
+    spans = trace_of(run_id, f"POST /api/actions/{action}", f"run {action}", "GET", "POST")
 
     assert {span.trace for span in spans} == {TRACE}
     call, enqueue, run, handler = (
         named(spans, name)
-        for name in ("POST /api/actions/reachOut", "enqueue reachOut", "run reachOut",
-                     "handler reachOut")
+        for name in (f"POST /api/actions/{action}", f"enqueue {action}", f"run {action}",
+                     f"handler {action}")
     )  # fmt: skip
     assert [call.parent, enqueue.parent, run.parent, handler.parent] == [
         PARENT, call.id, enqueue.id, run.id,
@@ -158,7 +159,7 @@ def test_nothing_secret_is_in_what_is_sent(
     traced: Stack, trace_of: Any, collector: Collector
 ) -> None:
     token = traced.token("alice-the-caller", claim="canary-claim")
-    for name in ("reachOut", "blowUp", "clash", "giveIn"):
+    for name in ("reachOut", "reachOutAsync", "blowUp", "clash", "giveIn"):
         headers = {"Authorization": f"Bearer {token}", "tracestate": "vendor=canary-state"}
         headers["baggage"] = "canary-baggage=1"
         response = httpx.post(

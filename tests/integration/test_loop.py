@@ -15,8 +15,11 @@ from billiard import get_context
 from scheduled_app import ScheduledApp
 
 from callboard import ActionResult, AsyncActionContext, action, ok
+from callboard.connections.keys import Keys
 from callboard.registry import Registry
+from callboard.runs.counters import read_counts
 from callboard.runs.seal import Call
+from callboard.schedules.fires import Fire
 from worker.celery_app import create_app
 from worker.lease.slots import Slots
 from worker.loop.process import run_loop
@@ -68,9 +71,10 @@ class LoopProcess:
         self.process.start()
         self.slots.pid = self.process.pid
 
-    def accept(self, what: Any = hold) -> str:
-        call = Call(caller="alice", params={"until": str(self.until)})
-        return self.runs.accept(str(uuid4()), what, call, max_queue=99, result_ttl=60).run_id
+    def accept(self, what: Any = hold, run_id: str | None = None, **more: Any) -> str:
+        call = Call(caller="alice", params={"until": str(self.until)}, **more)
+        run_id = run_id or str(uuid4())
+        return self.runs.accept(run_id, what, call, max_queue=99, result_ttl=60).run_id
 
     def status(self, run_id: str) -> str:
         record = self.runs.read(run_id)
@@ -178,3 +182,22 @@ def test_a_queue_that_is_none_costs_only_itself(loop: LoopProcess, eventually: E
     run_id = loop.accept()
     loop.until.touch()
     eventually(loop.all_are([run_id], "succeeded"))
+
+
+def test_a_scheduled_run_takes_its_fire_and_closes_it(
+    app: ScheduledApp, loop: LoopProcess, eventually: Eventually
+) -> None:
+    """One acceptance has the fire: a second run of it ends before its handler begins."""
+    run_id, moment = str(uuid4()), app.clock()
+    app.fires.insert(Fire(run_id=run_id, schedule="s", planned=moment, created=moment))
+    loop.until.touch()
+    loop.accept(run_id=run_id, scheduled=True, acceptance="first")
+    loop.start()
+    eventually(lambda: app.outcomes() == ["succeeded"])
+    [fire] = app.history()
+    assert (fire.attempts, fire.started is not None) == (1, True)
+    assert sum(read_counts(app.redis, Keys(), ()).late["s"].counts) == 1
+    app.redis.delete(f"callboard:run:{run_id}")  # as a Redis that has forgotten it
+    loop.accept(run_id=run_id, scheduled=True, acceptance="second")
+    eventually(lambda: loop.status(run_id) == "canceled")
+    assert app.outcomes() == ["succeeded"]

@@ -11,6 +11,10 @@ from callboard.runs.outcome import MAX_RESULT_BYTES, Outcome
 RUN = "11111111-1111-4111-8111-111111111111"
 
 
+async def forgets_to_wait() -> ActionResult:
+    return ok()
+
+
 @pytest.mark.parametrize(
     ("result", "status"), [(ok({"a": [1, None, "ü"]}), "succeeded"), (fail("No"), "failed")]
 )
@@ -25,6 +29,7 @@ def test_a_result_is_answered_as_it_is(result: ActionResult, status: str) -> Non
     [
         (None, "the handler returned nothing"),
         ({"success": True}, "the handler returned a dict"),
+        (forgets_to_wait(), "returned what forgets_to_wait() is before it is awaited"),
         (ok({"a": [object()]}), "data.a.0: a object is not JSON"),
         (ok(float("nan")), "data: nan is not JSON"),
         (ok("\ud800"), "data: half of a surrogate pair"),

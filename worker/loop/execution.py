@@ -74,6 +74,7 @@ class _Async:
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         executor = self._executor
-        if not await take_fire_async(executor.services, attempt, executor.store):
+        observe = executor.runs.observe
+        if not await take_fire_async(executor.services, attempt, executor.store, observe):
             return Outcome.canceled(attempt.run_id)
         return await outcome_of_async(executor.services, attempt, executor.runs, executor.store)

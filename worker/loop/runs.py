@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import redis.asyncio
 
+from callboard.runs.counters import observation
 from callboard.runs.outcome import Outcome
 from callboard.runs.store import Claim, Runs, Take
 
@@ -52,6 +53,11 @@ class AsyncRuns:
     async def count(self, name: str) -> None:
         """As `Runs.count`."""
         await self._packets.command("HINCRBY", self._runs.keys.counters, name, 1)
+
+    async def observe(self, what: str, name: str, ms: int) -> None:
+        """As `Runs.observe`."""
+        for field, number in observation(what, name, ms).items():
+            await self._packets.command("HINCRBY", self._runs.keys.counters, field, number)
 
     async def take(self, queue: str, most: int) -> list[bytes]:
         """Up to so many messages of the queue (its list's key), the oldest first."""

@@ -90,7 +90,7 @@ class ToolSteps:
         """``deadline``: `time.monotonic` seconds by which calls to the database give up.
         ``transaction``: the one that `run_in_transaction` opened around the handler.
         ``on_session``: told the session id before ``transaction()`` starts one.
-        ``on_end``: called by `end`. These, and ``integration``, are steps.
+        ``on_end``: called by ``end``. These, and ``integration``, are steps.
         """
         self.lost: ServiceUnavailable | None = None
         self._database = database
@@ -101,7 +101,7 @@ class ToolSteps:
         self._transaction = transaction
         self._on_session = on_session
         self._on_end = on_end
-        self.ended = False
+        self.ended = False  # what has kept the tools, a global or a thread, gets nothing more
         self._creates: defaultdict[str, int] = defaultdict(int)  # without an id, by collection
 
     @_answering
@@ -187,11 +187,6 @@ class ToolSteps:
     ) -> Steps[ActionResult[Any]]:
         doomed = self._checked()
         return doomed if doomed is not None else (yield self._post(endpoint, data))
-
-    def _end(self) -> Steps[None]:
-        """The attempt is over: what has kept the tools, a global or a thread, gets nothing more."""
-        self.ended = True
-        yield self._on_end()
 
     def _begin(self) -> Steps[Transaction]:
         """Open a transaction: the calls that follow are part of it."""

@@ -36,7 +36,11 @@ class Tools(ToolSteps):
     register_user = plain(ToolSteps._register_user)
     integration = plain(ToolSteps._integration)
     join = plain(ToolSteps._join)
-    end = plain(ToolSteps._end)
+
+    def end(self) -> None:
+        """The attempt is over."""
+        self.ended = True
+        self._on_end()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -84,7 +88,11 @@ class AsyncTools(ToolSteps):
     register_user = _in_turn(ToolSteps._register_user)
     integration = awaited(ToolSteps._integration)
     join = awaited(ToolSteps._join)
-    end = awaited(ToolSteps._end)
+
+    async def end(self) -> None:
+        """The attempt is over."""
+        self.ended = True
+        await self._on_end()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 from opentelemetry import trace
 
-from callboard import ActionContext, ActionResult, Retry, action, fail, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, fail, ok
 
 
 @action
@@ -13,6 +13,18 @@ def reach_out(ctx: ActionContext) -> ActionResult:
     ctx.tools.query("notes", {"text": secret}).unwrap()
     answer = ctx.fetch("platform", f"/notes/{secret}?query={secret}", headers={"X-Own": secret})
     integration = ctx.tools.integration("openai/embed", {"text": secret}).unwrap()
+    return ok({"upstream": answer.json(), "integration": integration})
+
+
+@action
+async def reach_out_async(ctx: AsyncActionContext) -> ActionResult:
+    """The same, one after the other."""
+    secret = ctx.params["secret"]
+    (await ctx.tools.create("notes", {"text": secret}, f"id-{secret}")).unwrap()
+    (await ctx.tools.query("notes", {"text": secret})).unwrap()
+    headers = {"X-Own": secret}
+    answer = await ctx.fetch("platform", f"/notes/{secret}?query={secret}", headers=headers)
+    integration = (await ctx.tools.integration("openai/embed", {"text": secret})).unwrap()
     return ok({"upstream": answer.json(), "integration": integration})
 
 
