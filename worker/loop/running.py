@@ -17,6 +17,7 @@ from ..runs.lifecycle import HandedBack, HandlerStopped, TimedOut
 __all__ = ["Running", "current", "make_task"]
 
 END_SECONDS = 1.0  # that tasks which a handler left get to end
+CLIENTS = "pymongo_"  # how the names of the tasks begin that a client of PyMongo has for itself
 
 T = TypeVar("T")
 Why = type[HandlerStopped] | type[TimedOut] | type[HandedBack]
@@ -65,9 +66,13 @@ class Running:
             await self._end_tasks()
 
     async def _end_tasks(self) -> None:
-        """What the handler has started ends with it."""
+        """What the handler has started ends with it; not what watches the database for all runs,
+        which begins with whichever run needs it first."""
         here = asyncio.current_task()
-        left = [task for task in self.tasks if task is not here and not task.done()]
+        left = [
+            task for task in self.tasks
+            if task is not here and not task.done() and not task.get_name().startswith(CLIENTS)
+        ]  # fmt: skip
         if not left:
             return
         for task in left:

@@ -1,0 +1,33 @@
+"""The database's client in a loop: it is opened by one run and serves all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from callboard import ok
+from callboard.connections.mongodb import AsyncStore
+from callboard.sdk.action import action
+from worker.loop.running import CLIENTS, Running, make_task
+
+
+@action
+async def first(ctx: Any) -> Any:
+    return ok()
+
+
+def test_what_watches_the_database_outlives_the_run_that_needed_it_first(mongodb_uri: str) -> None:
+    """Without it, a client that lost its server would never find it again."""
+
+    async def run() -> None:
+        store = AsyncStore(mongodb_uri)
+        await Running("a run", first, 1).handle(store.database().command("ping"))
+        watching = {
+            task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(CLIENTS)
+        }
+        assert "pymongo_server_monitor_task" in watching
+        await store.close()
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_task_factory(make_task)
+        runner.run(run())
