@@ -21,7 +21,7 @@ from callboard import Client
 from callboard.stack.ports import free_port
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"beside", "enqueue", "invite", "typescript"}
+TESTED = {"beside", "enqueue", "invite", "typescript", "waiting"}
 INVITED = {"attendeeIds": ["usr_1", "usr_2"]}
 
 
@@ -131,6 +131,23 @@ def test_typescript(
     )
     assert told == (0, "invited\n", "")
     assert attendees(stack) == INVITED
+
+
+def test_waiting(tmp_path: Path) -> None:
+    """The service answers none before all 300 wait."""
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLES / "waiting", project)
+    port = free_port()
+    with (
+        running(project, "weather.py", str(port), "300", environment={}),
+        started(tmp_path, cwd=project, UPSTREAMS=f"weather=http://127.0.0.1:{port}") as stack,
+    ):
+        stack.wait_ready()
+        environment = {"CALLBOARD_URL": stack.url, "CALLBOARD_TOKEN": stack.token()}
+        told = run(project, sys.executable, "ask.py", "300", environment=environment)
+        assert told[0] == 0, told
+        with stack.database() as database:
+            assert database["forecasts"].count_documents({}) == 300
 
 
 @pytest.fixture(scope="module")
