@@ -36,7 +36,7 @@ def serving(
             stderr=log,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not _answers(port):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline

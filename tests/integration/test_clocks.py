@@ -7,6 +7,7 @@ machine's own is handed in where `DatabaseClock` asks for it.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from worker.schedules.beat import Beat
 
 KEYS = Keys()
 
+BUSY = 4.0  # seconds by which a machine that is busy may measure wrongly
 HOUR = timedelta(hours=1)
 EACH_MINUTE = Schedule("s", "work", every_minutes=1)
 
@@ -52,11 +54,11 @@ class TestDatabaseClock:
         self, app: ScheduledApp, seconds: float
     ) -> None:
         asked = DatabaseClock(app.store.database, local=shifted(seconds))
-        assert abs((asked() - datetime.now(UTC)).total_seconds()) < 1
-        assert asked.ahead == pytest.approx(seconds, abs=1)
+        assert abs((asked() - datetime.now(UTC)).total_seconds()) < BUSY
+        assert asked.ahead == pytest.approx(seconds, abs=BUSY)
 
     def test_so_does_the_brokers(self, redis_client: redis.Redis) -> None:
-        assert ahead_of_broker(redis_client, shifted(-60)) == pytest.approx(-60, abs=1)
+        assert ahead_of_broker(redis_client, shifted(-60)) == pytest.approx(-60, abs=BUSY)
 
     @pytest.mark.parametrize(
         ("ahead", "said"),
@@ -109,8 +111,10 @@ class TestABeatWhoseClockIsOff:
             off = beat_with(app, 7200.0, EACH_MINUTE)
             off.turn()
             off.turn()
-        assert [line["by"] for line in lines if "by" in line] == ["7200.0 s ahead"]
-        assert heartbeat.signs(app.redis, KEYS.beat)["off-7200"] == {"ahead": 7200.0}
+        [said] = [line["by"] for line in lines if "by" in line]
+        assert float(said.removesuffix(" s ahead")) == pytest.approx(7200, abs=BUSY)
+        [sign] = heartbeat.signs(app.redis, KEYS.beat).values()
+        assert sign == {"ahead": pytest.approx(7200, abs=BUSY)}
 
 
 def make_due(app: ScheduledApp) -> None:
@@ -290,12 +294,12 @@ class TestReadiness:
         )
         response = client.get("/readyz")
         assert response.status_code == 503
-        assert "7200.0 s ahead" in response.json["error"]
+        assert re.search(r"7(199|20\d)\.\d s ahead", response.json["error"])
 
     def test_a_worker_tells_by_how_much_it_is_off(self, redis_client: redis.Redis) -> None:
         Heartbeat(redis_client, f"{KEYS.worker}worker@here", ["callboard"]).turn()
         [sign] = heartbeat.signs(redis_client, KEYS.worker).values()
-        assert abs(sign["ahead"]) < 1
+        assert abs(sign["ahead"]) < BUSY
         assert sign["queues"] == ["callboard"]
 
 

@@ -211,7 +211,7 @@ def test_a_broker_that_is_away_is_told_in_time(make_producer: Callable[..., Prod
     started = time.monotonic()
     with pytest.raises(BrokerUnavailable):
         make_producer(REDIS_URL="redis://127.0.0.1:1/0").enqueue("work", {}, caller="alice")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 10
 
 
 def test_a_broker_that_says_nothing_is_told_in_time(make_producer: Callable[..., Producer]) -> None:
@@ -220,7 +220,7 @@ def test_a_broker_that_says_nothing_is_told_in_time(make_producer: Callable[...,
         started = time.monotonic()
         with pytest.raises(BrokerUnavailable):
             make_producer(REDIS_URL=url).enqueue("work", {}, caller="alice")
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 10
 
 
 def test_it_works_in_threads_and_in_forks_over_one_connection_each(

@@ -94,7 +94,7 @@ def test_what_is_not_ours_is_dropped_and_counted_and_the_worker_lives(
     assert len(hostile) > 60
     redis_client.rpush(QUEUE, *hostile)
     worker = start()  # finds them
-    eventually(lambda: not redis_client.exists(QUEUE) or not worker.lives, within=60)
+    eventually(lambda: not redis_client.exists(QUEUE) or not worker.lives)
     assert worker.lives, worker.log.read_text()[-3000:]
     eventually(lambda: refused(redis_client) >= len(hostile))
     assert refused(redis_client) == len(hostile)
@@ -102,7 +102,7 @@ def test_what_is_not_ours_is_dropped_and_counted_and_the_worker_lives(
     first = echo(runs)  # a turn's first message, and then those that the child takes by itself
     redis_client.lpush(QUEUE, *hostile)
     last = echo(runs)
-    eventually(lambda: runs.results([first, last]).keys() == {first, last}, within=30)
+    eventually(lambda: runs.results([first, last]).keys() == {first, last})
     assert refused(redis_client) == 2 * len(hostile)
     assert worker.lives
 
@@ -116,12 +116,12 @@ def test_a_signed_message_is_obeyed_in_its_run_alone(
 ) -> None:
     monkeypatch.syspath_prepend(str(APP))
     worker = start()
-    eventually(lambda: worker.name in heartbeat.seen(redis_client, KEYS.worker), within=30)
+    eventually(lambda: worker.name in heartbeat.seen(redis_client, KEYS.worker))
     for text in obeyed_by_nobody(written()):
         redis_client.lpush(QUEUE, text)
         redis_client.lpush(QUEUE + "\x06\x163", text)
     run_id = echo(runs)
-    eventually(lambda: runs.results([run_id]), within=30)
+    eventually(lambda: runs.results([run_id]))
     assert worker.lives
 
 
@@ -134,12 +134,12 @@ def test_remote_control_looks_and_touches_nothing(
 ) -> None:
     monkeypatch.syspath_prepend(str(APP))
     worker = start()
-    eventually(redis_client.pubsub_numpat, within=30)
+    eventually(redis_client.pubsub_numpat)
     for text in published():
         for channel in ("celery.pidbox", "celeryev/worker.heartbeat", "celeryev"):
             redis_client.publish(f"/0.{channel}", text)
     run_id = echo(runs)
-    eventually(lambda: runs.results([run_id]), within=30)
+    eventually(lambda: runs.results([run_id]))
     assert worker.lives
     answer = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker", "inspect", "stats", "-d", worker.name],
@@ -167,11 +167,11 @@ def test_bindings_of_another_type_end_no_worker(
         redis_client.set(f"_kombu.binding.{name}", "no binding")
     worker = start()  # it writes them
     first = echo(runs)
-    eventually(lambda: runs.results([first]) or not worker.lives, within=30)
+    eventually(lambda: runs.results([first]) or not worker.lives)
     assert worker.lives, worker.log.read_text()[-3000:]
     for name in BOUND:
         redis_client.delete(f"_kombu.binding.{name}")
         redis_client.lpush(f"_kombu.binding.{name}", "no binding")
     last = echo(runs)
-    eventually(lambda: runs.results([last]), within=30)
+    eventually(lambda: runs.results([last]))
     assert worker.lives

@@ -257,7 +257,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[byte
 
 
 def _sent(port: int, sent: bytes) -> closing[socket.socket]:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)  # it does close
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)  # it does close
     connection.sendall(sent + BEHIND)
     return closing(connection)
 

@@ -117,7 +117,7 @@ class TestWriting:
         for archiver in archivers:
             archiver.start()
         expected = {end(runs) for _ in range(300)}
-        eventually(lambda: not redis_client.exists(KEYS.ended), within=30)
+        eventually(lambda: not redis_client.exists(KEYS.ended))
         for archiver in archivers:
             archiver.stop()
         assert {row["_id"] for row in database[RUNS].find()} == expected

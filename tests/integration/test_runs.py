@@ -215,10 +215,10 @@ class TestFinish:
         run_id = accept(reply="reply-channel")
         with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe("reply-channel")
-            assert channel.get_message(timeout=2) is None
+            assert channel.get_message(timeout=60) is None
             runs.claim(run_id, "work", "w:1", LEASE)
             assert runs.finish(run_id, "work", "w:1", done(run_id))
-            told = channel.get_message(timeout=2)
+            told = channel.get_message(timeout=60)
         assert told is not None
         assert told["data"][:36].decode() == run_id
         assert runs.open_result(run_id, "work", told["data"][36:]) == done(run_id)
@@ -405,13 +405,13 @@ class TestWatch:
         run_id = accept()
         with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe("watcher")
-            assert channel.get_message(timeout=2) is None
+            assert channel.get_message(timeout=60) is None
             assert runs.watch(run_id, "watcher")
             assert runs.watch(run_id, "watcher")
             runs.claim(run_id, "work", "w:1", LEASE)
             runs.note_progress(run_id, "work", "w:1", b'{"fraction": 0.5, "message": null}')
             runs.finish(run_id, "work", "w:1", done(run_id))
-            told = [channel.get_message(timeout=2) for _ in range(3)]
+            told = [channel.get_message(timeout=60) for _ in range(3)]
             assert channel.get_message(timeout=0) is None
         assert [message and message["data"].decode() for message in told] == [run_id] * 3
         assert not runs.watch(str(uuid4()), "watcher")

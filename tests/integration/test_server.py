@@ -47,13 +47,13 @@ def app(environ, start_response):
 SETTINGS = """
 from api.server import ApiWorker as worker_class, connections, worker
 
-connections.HEAD_SECONDS = 1.0
-connections.BODY_SECONDS = 2.0
+connections.HEAD_SECONDS = 3.0
+connections.BODY_SECONDS = 4.0
 connections.SEND_SECONDS = 2.0
 connections.LINGER_SECONDS = 2.0
 connections.SPARE = 5
 worker.TICK_SECONDS = 0.1
-keepalive = 3
+keepalive = 4
 worker_connections = {places}
 limit_request_field_size = 8192 + 64
 control_socket_disable = True
@@ -86,7 +86,7 @@ def connect(port: int) -> Iterator[Connect]:
 
         def open_one(sent: bytes = b"", *, receive_buffer: int | None = None) -> socket.socket:
             connection = opened.enter_context(closing(socket.socket()))
-            connection.settimeout(10)
+            connection.settimeout(60)
             if receive_buffer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             connection.connect(("127.0.0.1", port))
@@ -96,9 +96,9 @@ def connect(port: int) -> Iterator[Connect]:
         yield open_one
 
 
-def seconds_until_end(connection: socket.socket) -> float:
+def seconds_until_end(connect: Connect, sent: bytes) -> float:
     begun = time.monotonic()
-    told(connection)
+    told(connect(sent))
     return time.monotonic() - begun
 
 
@@ -115,34 +115,34 @@ class TestEveryPhaseHasADeadline:
     @pytest.mark.parametrize(
         ("sent", "least", "most"),
         [
-            pytest.param(b"", 0.5, 2, id="nothing"),
-            pytest.param(b"GET /", 0.5, 2, id="request line"),
-            pytest.param(GET + b"X: a", 0.5, 2, id="head"),
-            pytest.param(GET + b"\r\n", 2, 4, id="between requests"),
-            pytest.param(GET + b"\r\n" + b"GET", 0.5, 2, id="second head"),
-            pytest.param(READ + b"Content-Length: 5\r\n\r\n12", 1.5, 3.5, id="body"),
+            pytest.param(b"", 2.5, 9, id="nothing"),
+            pytest.param(b"GET /", 2.5, 9, id="request line"),
+            pytest.param(GET + b"X: a", 2.5, 9, id="head"),
+            pytest.param(GET + b"\r\n", 3.5, 10, id="between requests"),
+            pytest.param(GET + b"\r\n" + b"GET", 2.5, 9, id="second head"),
+            pytest.param(READ + b"Content-Length: 5\r\n\r\n12", 3.5, 10, id="body"),
             pytest.param(
-                READ + b"Transfer-Encoding: chunked\r\n\r\n5", 1.5, 3.5, id="size of a chunk"
+                READ + b"Transfer-Encoding: chunked\r\n\r\n5", 3.5, 10, id="size of a chunk"
             ),
-            pytest.param(READ + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12", 1.5, 3.5, id="chunk"),
+            pytest.param(READ + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12", 3.5, 10, id="chunk"),
             pytest.param(
-                READ + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", 1.5, 3.5, id="trailer"
+                READ + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", 3.5, 10, id="trailer"
             ),
             pytest.param(
                 b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12",
                 1.5,
-                5,
+                10,
                 id="body nobody reads",
             ),
             pytest.param(
-                b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n12", 0, 3.5, id="the same, HTTP/1.0"
+                b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n12", 0, 10, id="the same, HTTP/1.0"
             ),
         ],
     )
     def test_who_sends_no_more_is_let_go(
         self, connect: Connect, sent: bytes, least: float, most: float
     ) -> None:
-        assert least < seconds_until_end(connect(sent)) < most
+        assert least < seconds_until_end(connect, sent) < most
 
     @pytest.mark.parametrize(
         "begin", [GET + b"X: ", READ + b"Content-Length: 900\r\n\r\n"], ids=["head", "body"]
@@ -151,7 +151,7 @@ class TestEveryPhaseHasADeadline:
         connection = connect(begin)
         connection.settimeout(0.05)
         begun = time.monotonic()
-        while time.monotonic() - begun < 5:
+        while time.monotonic() - begun < 20:
             try:
                 connection.sendall(b"a")
                 if not connection.recv(1000):
@@ -160,7 +160,7 @@ class TestEveryPhaseHasADeadline:
                 continue
             except OSError:
                 break
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 15
 
     def test_who_reads_no_response_is_let_go(
         self, connect: Connect, eventually: Eventually
@@ -168,7 +168,7 @@ class TestEveryPhaseHasADeadline:
         before = left(connect)
         large = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         connection = connect(large, receive_buffer=4096)
-        eventually(lambda: left(connect) == before + 1, within=5)
+        eventually(lambda: left(connect) == before + 1)
         assert len(told(connection)) < 50_000_000
 
     def test_who_hangs_up_while_it_waits_is_let_go(
@@ -178,11 +178,11 @@ class TestEveryPhaseHasADeadline:
         waiting = [connect(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(5)]
         for connection in waiting[:3]:
             connection.close()
-        eventually(lambda: left(connect) == before + 3, within=3)
+        eventually(lambda: left(connect) == before + 3, within=15)
         assert left(connect) == before + 3
         waiting[3].sendall(GET)  # and one that pipelines before it goes
         waiting[3].close()
-        eventually(lambda: left(connect) == before + 4, within=3)
+        eventually(lambda: left(connect) == before + 4, within=15)
 
 
 class TestNobodyFillsTheServer:
@@ -196,7 +196,7 @@ class TestNobodyFillsTheServer:
         for _ in range(5):
             begun = time.monotonic()
             assert b"200 OK" in told(connect(GET + b"Connection: close\r\n\r\n"))
-            assert time.monotonic() - begun < 0.9  # none of the deadlines
+            assert time.monotonic() - begun < 2.5  # none of the deadlines
         assert held
 
     def test_where_all_are_served_one_more_is_told_so(
@@ -208,13 +208,13 @@ class TestNobodyFillsTheServer:
             with connect(GET + b"Connection: close\r\n\r\n") as connection:
                 return told(connection)
 
-        eventually(lambda: b" 503 " in refused(), within=5)
+        eventually(lambda: b" 503 " in refused(), within=15)
         head, _, body = refused().partition(b"\r\n\r\n")
         assert b"\r\nRetry-After: 2\r\n" in head + b"\r\n"
         assert json.loads(body)["code"] == "unavailable"
         for connection in waiting:
             connection.close()
-        eventually(lambda: b" 200 " in refused(), within=5)
+        eventually(lambda: b" 200 " in refused(), within=15)
 
 
 class TestItsOwnErrorsAreEnvelopes:

@@ -435,7 +435,7 @@ class TestLostDatabase:
         tools = make_tools(database=lambda: nowhere, deadline=started + 0.3)
         with pytest.raises(DatabaseUnavailable):
             call(tools)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert isinstance(tools.lost, DatabaseUnavailable)
         with pytest.raises(DatabaseUnavailable):
             tools.integration("a/b")

@@ -156,7 +156,7 @@ class TestWholeHandler:
             tools.create("log", {"seen": seen}).unwrap()
             return tools.update("items", "x", {"n": seen + 1})
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         results = []
         threads = [
             threading.Thread(target=lambda: results.append(run(add_one, deadline=deadline)))
@@ -171,7 +171,7 @@ class TestWholeHandler:
         assert sorted(row["data"]["seen"] for row in database.log.find()) == list(range(6))
 
     def test_two_workers_of_one_run_have_one_effect(self, run, database):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         results = []
         threads = [
             threading.Thread(
@@ -193,7 +193,7 @@ class TestWholeHandler:
             with pytest.raises(TransactionConflict):
                 run(
                     lambda tools: tools.update("items", "x", {"n": 1}),
-                    deadline=time.monotonic() + 0.5,
+                    deadline=time.monotonic() + 3,
                 )
         assert count(database, MARKERS) == 0
 
@@ -381,8 +381,8 @@ class TestKilledWorker:
             make_tools(deadline=time.monotonic() + 0.5).create("items", {"n": 3}, "shared")
         kill_sessions(database, [killed[1]])
         started = time.monotonic()
-        make_tools(deadline=started + 5).create("items", {"n": 4}, "shared").unwrap()
-        assert time.monotonic() - started < 1
+        make_tools(deadline=started + 90).create("items", {"n": 4}, "shared").unwrap()
+        assert time.monotonic() - started < 15  # by itself it is over after a minute
         assert database.items.find_one({"_id": "shared"})["data"] == {"n": 4}
 
     def test_a_rerun_has_its_effect_once(self, killed, face, database, run):
@@ -391,7 +391,7 @@ class TestKilledWorker:
         result = run(
             lambda tools: tools.update("items", "shared", {"n": 5}),
             run_id=run_id,
-            deadline=time.monotonic() + 10,
+            deadline=time.monotonic() + 60,
         )
         assert result.success
         assert database.items.find_one({"_id": "shared"})["data"] == {"n": 5}

@@ -113,7 +113,7 @@ def test_a_mib_of_the_worst_is_refused_soon(text: bytes) -> None:
     started = time.process_time()
     with pytest.raises(NotJson):
         loads(text[:MIB])
-    assert time.process_time() - started < 0.25
+    assert time.process_time() - started < 1
 
 
 def test_the_recursion_limit_is_not_what_refuses() -> None:
