@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from callboard.connections.mongodb import guarded
 from callboard.schedules.fires import FIRES, Fire
@@ -28,6 +28,7 @@ __all__ = ["SCHEDULES", "Schedules", "State"]
 
 SCHEDULES = "_schedules"
 PLAN_SECONDS = 10.0  # a plan may hold a thousand rows
+_DUPLICATE = 11000
 
 _OPEN_PAUSE = {"$elemMatch": {"to": None}}
 
@@ -159,7 +160,7 @@ class Schedules:
             ids = [fire.run_id for fire in fires]
             there = database[FIRES].find({"_id": {"$in": ids}}, {"_id": True})
             known = {document["_id"] for document in there}
-            new = [fire for fire in fires if fire.run_id not in known and self._insert(fire)]
+            new = self._inserted([fire for fire in fires if fire.run_id not in known])
             database[SCHEDULES].update_one(unchanged, _planned(schedule, fires, now))
         return new
 
@@ -183,13 +184,20 @@ class Schedules:
                 {"_id": schedule.name, "through": state.through}, {"$set": values, "$min": earlier}
             )
 
-    def _insert(self, fire: Fire) -> bool:
-        """Whether it had no row."""
+    def _inserted(self, fires: Sequence[Fire]) -> list[Fire]:
+        """Insert their rows, in one command; those that had none."""
+        if not fires:
+            return []
+        taken: set[int] = set()
         try:
-            self._database()[FIRES].insert_one(fire.document())
-        except DuplicateKeyError:  # another beat was faster
-            return False
-        return True
+            rows = [fire.document() for fire in fires]
+            self._database()[FIRES].insert_many(rows, ordered=False)
+        except BulkWriteError as error:
+            refused, late = error.details["writeErrors"], error.details.get("writeConcernErrors")
+            if late or any(row["code"] != _DUPLICATE for row in refused):
+                raise
+            taken = {row["index"] for row in refused}  # another beat was faster
+        return [fire for index, fire in enumerate(fires) if index not in taken]
 
 
 def _timing(schedule: Schedule, now: datetime) -> Document:
