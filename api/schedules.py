@@ -8,15 +8,17 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from callboard.clock import DatabaseClock
-from callboard.errors import BadRequest, NotFound
+from callboard.errors import NotFound
 from callboard.schedules.enqueue import Publisher
 from callboard.schedules.fires import KEPT_ROWS, Fire, Fires
 from callboard.schedules.state import Schedules, State
 from callboard.schedules.timing import fires_after
 from callboard.sdk.schedule import Schedule
+from callboard.times import iso
 
 from .call.calls import identify
 from .errors import envelope
+from .numbers import whole_number
 from .prefix import run_location
 from .services import current_services
 
@@ -47,7 +49,9 @@ def history(name: str) -> Response:
 
     The fires of a schedule that was taken out of the code stay until they expire.
     """
-    fires = _fires().history(name, _limit(request.args.get("limit")))
+    fires = _fires().history(
+        name, whole_number("limit", request.args.get("limit"), DEFAULT_LIMIT, KEPT_ROWS)
+    )
     if not fires:
         _declared(name)
     return _answer({"fires": [_shown_fire(fire) for fire in fires]})
@@ -94,14 +98,6 @@ def _declared(name: str) -> Schedule:
     raise NotFound(f"No schedule {name[:64]!r}")
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= KEPT_ROWS:
-        raise BadRequest(f"limit takes 1..{KEPT_ROWS}, not {text[:40]!r}")
-    return int(text)
-
-
 def _answer(data: dict[str, Any]) -> Response:
     return envelope({"success": True, "data": data}, 200)
 
@@ -144,6 +140,4 @@ def _shown_fire(fire: Fire) -> dict[str, Any]:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if moment is None else iso(moment)

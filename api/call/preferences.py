@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from werkzeug.http import parse_list_header
 
 from callboard.errors import BadRequest
 
-__all__ = ["Preferences", "read_preferences", "whole_seconds"]
+from ..numbers import whole_seconds
+
+__all__ = ["Preferences", "read_preferences"]
 
 MAX_LENGTH = 8192  # characters: a server joins the lines of a repeated header
 
@@ -45,10 +46,3 @@ def read_preferences(header: str | None) -> Preferences:
             case "wait" if wait is None:
                 wait = whole_seconds("Prefer: wait", value.strip().strip('"'))
     return Preferences(wait=wait, respond_async=respond_async)
-
-
-def whole_seconds(name: str, value: str) -> int:
-    """A number of seconds as a client writes it; raises `BadRequest`."""
-    if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise BadRequest(f"{name} takes whole seconds, not {value[:40]!r}")
-    return int(value)

@@ -13,6 +13,7 @@ from callboard.runs.record import Status
 
 from ..call.calls import identify
 from ..errors import envelope
+from ..numbers import whole_number
 from ..services import current_services
 from .view import listed
 
@@ -35,7 +36,8 @@ def page() -> Response:
         raise Unauthorized("no token", token_given=False)
     services = current_services()
     caller = None if services.is_owner(identity) else identity.subject
-    runs, after = services.run_list.page(_filter(caller), _limit(), request.args.get("after"))
+    limit = whole_number("limit", request.args.get("limit"), DEFAULT_LIMIT, MAX_LIMIT)
+    runs, after = services.run_list.page(_filter(caller), limit, request.args.get("after"))
     data = {"runs": [listed(run) for run in runs], "after": after}
     return envelope({"success": True, "data": data}, 200)
 
@@ -52,10 +54,3 @@ def _filter(caller: str | None) -> RunFilter:
     if lost == "true" and status not in (None, "failed"):
         raise BadRequest(f"lost: a lost run has failed, and is not {status}")
     return RunFilter(caller=caller, action=action, status=status, lost=lost == "true")
-
-
-def _limit() -> int:
-    text = request.args.get("limit", str(DEFAULT_LIMIT))
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
-        raise BadRequest(f"limit: a whole number from 1 to {MAX_LIMIT}, not {text[:40]!r}")
-    return int(text)

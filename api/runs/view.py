@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from callboard import strict_json
 from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord, unreadable
+from callboard.times import from_milliseconds, iso
 
 __all__ = ["listed", "shown"]
 
@@ -60,5 +60,4 @@ def _waiting(run: RunRecord | PastRun) -> dict[str, Any]:
 def _iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(from_milliseconds(milliseconds))

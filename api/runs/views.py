@@ -18,9 +18,9 @@ from callboard.sdk.action import Action
 
 from ..call.calls import identify
 from ..call.limits import network
-from ..call.preferences import whole_seconds
 from ..errors import envelope
 from ..identity.tokens import Identity
+from ..numbers import whole_seconds
 from ..services import current_services
 from .view import shown
 from .watching import Watching

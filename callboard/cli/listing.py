@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from callboard.times import iso
+
 __all__ = ["age", "json_option", "print_json", "print_rows", "table"]
 
 GAP = "  "
@@ -96,6 +98,5 @@ def _text(cell: object) -> str:
 def _moment(value: object) -> str:
     """JSON's default for a moment: as the API writes it."""
     if isinstance(value, datetime):
-        text = value.astimezone(UTC).isoformat(timespec="milliseconds")
-        return text.replace("+00:00", "Z")
+        return iso(value)
     raise TypeError(f"{value!r} is no JSON")

@@ -30,6 +30,7 @@ from callboard.runs.live import Position
 from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import STATUSES, Status, readable
 from callboard.runs.seal import Call, Kind, Sealer, origin_of
+from callboard.times import from_milliseconds
 
 __all__ = ["RUNS", "History", "PastRun"]
 
@@ -106,7 +107,7 @@ class History:
         wanted = {field: value for field, value in wanted.items() if value is not None}
         if lost:
             wanted |= {"error": WORKER_LOST, "status": "failed"}
-        moment = _LATEST if after is None else _moment(after.enqueued)
+        moment = _LATEST if after is None else from_milliseconds(after.enqueued)
         wanted["enqueuedAt"] = {"$lte": moment}  # also keeps out what is no time
         if after is not None:
             wanted["$or"] = [{"enqueuedAt": {"$lt": moment}}, {"_id": {"$lt": after.run_id}}]
@@ -143,9 +144,11 @@ class History:
             "action": action,
             "status": outcome.status,
             "createdBy": origin.caller,
-            "enqueuedAt": _moment(int(values[b"enqueued"])),
-            "startedAt": _moment(int(values[b"started"])) if b"started" in values else None,
-            "completedAt": _moment(int(values[b"ended"])),
+            "enqueuedAt": from_milliseconds(int(values[b"enqueued"])),
+            "startedAt": from_milliseconds(int(values[b"started"]))
+            if b"started" in values
+            else None,
+            "completedAt": from_milliseconds(int(values[b"ended"])),
             "attempts": _count(values.get(b"attempt", b"0")),
             "lost": _count(values.get(b"lost", b"0")),
             "error": outcome.error and outcome.error[:ERROR_LENGTH],
@@ -263,10 +266,6 @@ def _ignoring_duplicates() -> Iterator[None]:
 
 def _bounded(seconds: float) -> AbstractContextManager[None]:
     return guarded(seconds, "run history")
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _count(text: bytes) -> int:

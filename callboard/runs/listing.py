@@ -6,15 +6,12 @@ that come, end, or move into the history shift nothing.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from callboard import strict_json
+from callboard import cursor
 from callboard.errors import BadRequest, SealError
 from callboard.runs.history import History, PastRun
 from callboard.runs.live import Live, Position
@@ -76,8 +73,8 @@ class RunList:
         horizon = _place(past[-1]) if len(past) > limit else None
         known = [run for run in found if horizon is None or _place(run) >= horizon]
         if len(known) > limit:
-            return known[:limit], _cursor(_place(known[limit - 1]))
-        return known, horizon and _cursor(horizon)
+            return known[:limit], cursor.encode(_place(known[limit - 1]))
+        return known, horizon and cursor.encode(horizon)
 
     def _live(self, wanted: RunFilter, after: Position | None, batch: int) -> Iterator[RunRecord]:
         """The live runs after a position, newest first, read batch by batch."""
@@ -123,19 +120,12 @@ def _place(run: RunRecord | PastRun) -> Position:
     return Position(run.enqueued, run.id)
 
 
-def _cursor(place: Position) -> str:
-    text = json.dumps(place, separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> Position:
+def _position(text: str) -> Position:
     try:
-        if len(cursor) > MAX_CURSOR:
+        if len(text) > MAX_CURSOR:
             raise ValueError("longer than any cursor")
-        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        text = base64.b64decode(padded, altchars=b"-_", validate=True)
-        enqueued, run_id = strict_json.loads(text)
-    except (binascii.Error, ValueError, TypeError):
+        enqueued, run_id = cursor.decode(text)
+    except (ValueError, TypeError):
         enqueued, run_id = None, None
     number = type(enqueued) is int and 0 <= enqueued < MAX_ENQUEUED
     if not number or not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):

@@ -22,7 +22,8 @@ FORBIDDEN = {
 }
 # rooms and modules of `callboard`; none imports one of a later line
 LAYERS = (
-    ("errors", "strict_json", "subject", "layout", "log", "processes", "sans_io", "tracing"),
+    ("errors", "strict_json", "cursor", "times", "subject", "layout"),
+    ("log", "processes", "sans_io", "tracing"),
     ("settings", "connections"),
     ("clock", "sdk"),
     ("runs",),

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -34,6 +34,7 @@ from callboard.schedules.fires import KEPT_ROWS, Fire, Fires
 from callboard.schedules.state import Schedules, State
 from callboard.schedules.timing import fires_after, latest_fires
 from callboard.sdk.schedule import Schedule
+from callboard.times import from_milliseconds
 
 from ..services import Services
 from .planning import plan_fires
@@ -141,8 +142,8 @@ class Beat:
         self._fires.close(
             fire.run_id,
             run.status,  # type: ignore[arg-type]  # an ended run's: one of the three
-            started=None if run.started is None else _moment(run.started),
-            completed=_moment(run.ended),
+            started=None if run.started is None else from_milliseconds(run.started),
+            completed=from_milliseconds(run.ended),
             attempts=run.attempt,
             acceptance=record.acceptance if record else None,
         )
@@ -254,7 +255,3 @@ def _alone(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001
         _log.error("schedule failed", schedule=name, exc_info=error)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

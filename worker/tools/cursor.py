@@ -11,19 +11,17 @@ twice, whatever a field holds.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from callboard import strict_json
+from callboard import cursor
 from callboard.errors import InvalidData
 from callboard.sdk.names import field_path, record_id
+from callboard.times import iso
 
-from .values import stored_scalar, stored_time, timestamp
+from .values import stored_scalar, stored_time
 
 __all__ = ["Order"]
 
@@ -73,17 +71,15 @@ class Order:
         if not isinstance(document["_id"], str):
             raise InvalidData("query: a record id that is no text was written past the tools")
         kind, value = self._position(document)
-        position = [*self._identity, kind, value, document["_id"]]
-        text = json.dumps(position, ensure_ascii=False, separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return cursor.encode([*self._identity, kind, value, document["_id"]])
 
-    def after(self, cursor: object) -> dict[str, Any]:
-        """The filter for the records after ``cursor``; raises `InvalidData` for a bad one.
+    def after(self, text: object) -> dict[str, Any]:
+        """The filter for the records after the cursor ``text``; raises `InvalidData` for a bad one.
 
         It names what is *not* after it: any element that sorts before the position's value,
         or that value with a record id up to the position's.
         """
-        kind, value, last_id = self._opened(cursor)
+        kind, value, last_id = self._opened(text)
         beyond, up_to = ("$gt", "$gte") if self.descending else ("$lt", "$lte")
         if self.field == "_id":
             return {"$nor": [{"_id": {up_to: last_id}}]}
@@ -115,7 +111,7 @@ class Order:
             raise self._no_position(document)
         value = (max if self.descending else min)(values, key=_sort_key)
         kind = str(_kind(value))
-        return kind, timestamp(value) if kind == "time" else value
+        return kind, iso(value) if kind == "time" else value
 
     def _no_position(self, document: Mapping[str, Any]) -> InvalidData:
         return InvalidData(
@@ -124,21 +120,19 @@ class Order:
             f"order by another field or raise the limit"
         )
 
-    def _opened(self, cursor: object) -> tuple[str, Any, str]:
+    def _opened(self, text: object) -> tuple[str, Any, str]:
         """Kind, value and record id of a cursor, each checked as a caller's own text is."""
-        if not isinstance(cursor, str):
+        if not isinstance(text, str):
             raise InvalidData(_REFUSED)
         try:
-            padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-            position = strict_json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-            *identity, kind, value, last_id = position
+            *identity, kind, value, last_id = cursor.decode(text)
             if tuple(identity) != self._identity:
                 raise InvalidData(_REFUSED)
             value = (stored_time if kind == "time" else stored_scalar)(value, "after")
             if _kind(value) != ("null" if kind == "empty" else kind):
                 raise InvalidData(_REFUSED)
             return kind, value, record_id(last_id)
-        except (binascii.Error, ValueError, TypeError, InvalidData):
+        except (ValueError, TypeError, InvalidData):
             raise InvalidData(_REFUSED) from None
 
 

@@ -18,8 +18,9 @@ from uuid import UUID
 
 from callboard.errors import InvalidData
 from callboard.sdk.names import data_key
+from callboard.times import iso
 
-__all__ = ["now", "read", "stored", "stored_data", "stored_scalar", "stored_time", "timestamp"]
+__all__ = ["now", "read", "stored", "stored_data", "stored_scalar", "stored_time"]
 
 MAX_DEPTH = 64  # objects and lists inside each other; MongoDB ends at 100
 _CONTAINERS = (dict, list, tuple, Mapping)
@@ -31,11 +32,6 @@ def now() -> datetime:
     """This moment in UTC, to the millisecond, as MongoDB keeps it."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds and ``Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def stored_data(value: object, what: str = "data") -> dict[str, Any]:
@@ -109,7 +105,7 @@ def _read_scalar(value: object) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case datetime():
-            return timestamp(value)
+            return iso(value)
         case bytes():
             return base64.b64encode(value).decode()
     return str(value)
@@ -152,7 +148,7 @@ def _time_text(value: datetime, path: str) -> str:
             f"or add one with .replace(tzinfo=UTC)"
         )
     try:
-        return timestamp(value)
+        return iso(value)
     except OverflowError:
         raise InvalidData(f"{path}: the time is outside the years 1 to 9999 in UTC") from None
 
