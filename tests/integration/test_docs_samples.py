@@ -132,13 +132,13 @@ def run(
             holder="h",
             claim=Claim(state="claimed", attempt=1),
             call=Call(caller="alice", jwt="a.b.c", params=params),
-            deadline=time.monotonic() + 10,
+            deadline=time.monotonic() + 60,
         )
         services = Services(get_settings(), registry)
         opened.append(services.store)
 
         def handler(transaction: Any = None) -> Any:
-            context, _ = build_context(services, attempt, transaction, lambda session: None)
+            context, _ = build_context(services, attempt, lambda session: None, transaction)
             return ended(lambda: action.run(context))
 
         if not action.transaction:
