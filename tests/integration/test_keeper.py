@@ -30,6 +30,7 @@ from callboard.runs.store import Runs
 from callboard.settings import Settings
 from callboard.stack.ports import free_port
 from worker.lease.fence import Fence
+from worker.lease.heartbeat import Heartbeat
 from worker.lease.held import HeldRuns
 from worker.lease.keeper import Keeper
 from worker.lease.renewing import Renewing
@@ -340,6 +341,19 @@ class TestLoops:
         assert worker.statuses(loop) == [("queued", None, 1), ("failed", "Worker lost", 1)]
         worker.stopping.loop_died(worker.slots)  # told twice, it happened once
         assert worker.statuses(loop)[0] == ("queued", None, 1)
+
+    def test_a_worker_whose_loop_process_does_not_come_back_is_not_ready(
+        self, worker: Worker
+    ) -> None:
+        key = f"{KEYS.worker}worker@here"
+        shows = Heartbeat(worker.redis, key, ["callboard"], [worker.slots])
+        for turn in range(4):
+            shows.turn()
+            assert bool(worker.redis.exists(key)) == (turn < 2)
+        assert b"loop process" in worker.redis.get(KEYS.unready + key)
+        worker.slots.pid = os.getpid()
+        shows.turn()
+        assert worker.redis.exists(key)
 
     def test_a_claim_that_cannot_be_renewed_ends_the_process(
         self, worker: Worker, eventually: Eventually

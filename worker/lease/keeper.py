@@ -79,7 +79,7 @@ class Keeper:
         self._releasing = Releasing(runs, settings.max_queue)
         self._fence = Fence(self._held)
         self._heartbeat = Heartbeat(
-            client, services.keys.worker + hostname, services.registry.queues
+            client, services.keys.worker + hostname, services.registry.queues, services.slots
         )
         me = Process.of(settings, f"worker {hostname}")
         self._presence = Presence(client, services.keys, me)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery import signals
+from celery import platforms, signals
+from celery.concurrency.prefork import WORKER_SIGIGNORE, WORKER_SIGRESET
 
 from callboard.connections.mongodb import AsyncStore
 from callboard.connections.redis import connect_async
@@ -62,7 +63,8 @@ def run_loop(
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it
     prepare_child()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the worker is told, too
+    platforms.signals.reset(*WORKER_SIGRESET, "SIGQUIT")  # those of the main process
+    platforms.signals.ignore(*WORKER_SIGIGNORE)
     loop = _Loop()
     asyncio.set_event_loop(loop)
     try:
