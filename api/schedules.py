@@ -60,8 +60,8 @@ def history(name: str) -> Response:
 @schedules.post("/api/schedules/<name>/trigger")
 def trigger(name: str) -> Response:
     """Run the schedule's action now: 202, with the run to look at."""
-    schedule, given = _declared(name), current_services()
-    publisher = Publisher(given.settings, given.registry, given.runs, _fires())
+    schedule, services = _declared(name), current_services()
+    publisher = Publisher(services.settings, services.registry, services.runs, _fires())
     run_id = publisher.trigger(schedule, _now())
     body = {"success": True, "data": {"runId": run_id, "status": "queued"}}
     return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
