@@ -17,6 +17,7 @@ from callboard.tracing import asked_for
 from .archive.archiver import ArchiverStep
 from .lease.keeper import KeeperStep
 from .loop.step import LoopStep
+from .outbox.publisher import PublisherStep
 from .pool.channel import Amqp, Gate, Transport
 from .pool.consumer import RunConsumer
 from .pool.eviction import EvictionStep
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))
     app.steps["worker"].update(
-        (EvictionStep, LoopStep, KeeperStep, DatabaseStep, ArchiverStep, StraysStep)
+        (EvictionStep, LoopStep, KeeperStep, DatabaseStep, ArchiverStep, PublisherStep, StraysStep)
     )
     app.services = services
     app.finalize()

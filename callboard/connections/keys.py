@@ -29,6 +29,7 @@ class Keys:
         self.due = f"{own}due"  # runs that wait for their time, by when it comes
         self.live = f"{own}live"  # runs that the history does not have yet, by their enqueuing
         self.ended = f"{own}ended"  # runs that the history is to take
+        self.outbox = f"{own}outbox"  # there while Redis knows of every row of the outbox
         self.counters = f"{own}counters"
         self.sweep = f"{own}sweep"  # whose turn it is, as with the next
         self.archiver = f"{own}archiver"

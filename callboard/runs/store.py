@@ -14,7 +14,7 @@ import redis
 
 from callboard.connections.keys import Keys
 from callboard.connections.redis import Line, guarded, of_type
-from callboard.errors import KeyReused, QueueFull, SealError
+from callboard.errors import KeyReused, QueueFull, RunRefused, SealError
 from callboard.runs import message
 from callboard.runs.counters import observation
 from callboard.runs.live import caller_tag
@@ -22,7 +22,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.scripts import scripts
 from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer
-from callboard.runs.terms import Terms
+from callboard.runs.start import Start, Terms
 from callboard.sdk.action import Action
 
 __all__ = ["Accepted", "Claim", "Runs", "Take"]
@@ -119,6 +119,37 @@ class Runs:
             1 if action.on_worker_lost == "fail" else "", reply,
         ]  # fmt: skip
         return keys, arguments if terms is None else arguments + terms.arguments()
+
+    def accept_many(
+        self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
+    ) -> list[Accepted | RunRefused]:
+        """`accept` each, in one packet; raises `BrokerUnavailable`."""
+        limits = {"max_queue": max_queue, "result_ttl": result_ttl}
+        orders = [self.starting(start, **limits) for start in starts]
+        answers = self._packet("accept", orders) if orders else []
+        return [self.taken(answer) for answer in answers]
+
+    def starting(self, start: Start, **limits: Any) -> tuple[list[str], list[Any]]:
+        """`acceptance` of a start; ``limits``: ``max_queue`` and ``result_ttl``."""
+        return self.acceptance(
+            start.run_id, start.action, start.call,
+            idempotency=start.idempotency, terms=start.terms, **limits,
+        )  # fmt: skip
+
+    def taken(self, answer: Any) -> Accepted | RunRefused:
+        """`accepted`, but a refusal is an answer, too."""
+        try:
+            return self.accepted(answer)
+        except RunRefused as refusal:
+            return refusal
+
+    def present(self, run_ids: Sequence[str]) -> set[str]:
+        """Those of the runs that have a record."""
+        if not run_ids:
+            return set()
+        with guarded():
+            found = self._replies("exists", run_ids)
+        return {run_id for run_id, there in zip(run_ids, found, strict=True) if there}
 
     def accepted(self, answer: Any) -> Accepted:
         """What the script ``accept`` answered, or the exception that came instead.
@@ -401,6 +432,25 @@ class Runs:
                 )
             except redis.exceptions.NoScriptError:  # of a server that was started since
                 return self._scripts[script](keys=keys, args=arguments)
+
+    def _packet(
+        self, script: str, orders: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """What the script answers to each, an exception where it failed."""
+        with guarded(script):
+            answers = self._exchange(script, orders)
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                self._redis.script_load(self._scripts[script].script)
+                answers = self._exchange(script, orders)  # what was done before stays as it is
+        return answers
+
+    def _exchange(
+        self, script: str, orders: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for keys, arguments in orders:
+            pipeline.execute_command(*self.command(script, keys, arguments))  # type: ignore[no-untyped-call]
+        return pipeline.execute(raise_on_error=False)
 
     def _call_on_line(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """`_call`, over the thread's own connection."""

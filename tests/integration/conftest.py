@@ -22,6 +22,7 @@ from callboard.connections.keys import Keys
 from callboard.connections.mongodb import connect
 from callboard.registry import Registry
 from callboard.runs.history import History
+from callboard.runs.outbox import Outbox
 from callboard.runs.store import Runs
 from callboard.sdk.results import ActionResult, ok
 from callboard.settings import Settings, get_settings
@@ -117,7 +118,8 @@ def make_archiver(
             return clients[-1]
 
         services: Any = SimpleNamespace(worker_id=uuid4().hex, connect=connect, keys=KEYS)
-        return Archiver(services, history, keep_params)
+        outbox = Outbox(history._database, SEALER)
+        return Archiver(services, history, outbox, keep_params)
 
     yield make
     for client in clients:

@@ -20,6 +20,7 @@ from callboard.connections.keys import Keys
 from callboard.errors import DatabaseUnavailable, QueueFull
 from callboard.runs.counters import Times, read_counts
 from callboard.runs.history import History
+from callboard.runs.outbox import Outbox
 from callboard.runs.outcome import Outcome
 from callboard.runs.store import Runs
 from callboard.schedules.fires import FIRES, KEPT_ROWS, KEPT_SECONDS, Fire, Fires, fire_id
@@ -210,7 +211,8 @@ class TestEnds:
         [run_id] = app.queued()
         services = app.services()
         services.runs.cancel(run_id, "work", Outcome.canceled(run_id))
-        Archiver(services, History(services.store.database, services.sealer), 30).turn()
+        database, sealer = services.store.database, services.sealer
+        Archiver(services, History(database, sealer), Outbox(database, sealer), 30).turn()
         app.redis.delete(f"callboard:run:{run_id}", "callboard")
         app.clock.advance(seconds=10)
         beat.turn()

@@ -21,8 +21,8 @@ from callboard.runs.live import Live
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import Call
+from callboard.runs.start import Terms
 from callboard.runs.store import IDEMPOTENCY_MS, Runs
-from callboard.runs.terms import Terms
 from worker.archive.archiver import Archiver
 from worker.lease.releasing import BATCH, Releasing
 

@@ -22,8 +22,9 @@ from celery import bootsteps
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
 from callboard.runs.ended import Ended, EndedRun
-from callboard.runs.format import newer
+from callboard.runs.format import PLAIN, newer
 from callboard.runs.history import KEPT_SECONDS, Document, History
+from callboard.runs.outbox import Outbox
 from callboard.runs.outcome import WORKER_LOST
 
 from ..services import Services
@@ -45,13 +46,16 @@ _log = structlog.get_logger("callboard.worker")
 class Archiver:
     """Moves ended runs, a batch at a time."""
 
-    def __init__(self, services: Services, history: History, keep_params: int) -> None:
+    def __init__(
+        self, services: Services, history: History, outbox: Outbox, keep_params: int
+    ) -> None:
         self._holder = services.worker_id
         self._services = services
         self._kept = timedelta(days=keep_params)
         self._dropped = datetime.now(UTC) - timedelta(seconds=KEPT_SECONDS)  # params, until then
         self._ended = Ended(services.connect(), services.keys)
         self._history = history
+        self._outbox = outbox
         self._stopped = threading.Event()
         self._prepared = False
         self._waiting = 0  # runs, at the last turn
@@ -77,6 +81,7 @@ class Archiver:
         if documents:
             again = frozenset(run.run_id for run in taken if b"restarted" in run.values)
             self._history.write(list(documents.values()), again)
+            self._outbox.drop([run.run_id for run in taken if _was_started(run)])
         lost = {run_id for run_id, row in documents.items() if row["error"] == WORKER_LOST}
         kept = [(run, LOST_KEPT_SECONDS if run.run_id in lost else 0) for run in taken]
         settled = self._ended.settle(kept)
@@ -129,6 +134,11 @@ class Archiver:
             self._stopped.wait(pause)
 
 
+def _was_started(run: EndedRun) -> bool:
+    """Whether it may have a row in the outbox, that now has to go: no plain call has."""
+    return int(run.values.get(b"v", PLAIN)) != PLAIN
+
+
 class ArchiverStep(bootsteps.StartStopStep):
     """Starts the archiver once the pool runs, and stops it before."""
 
@@ -139,7 +149,8 @@ class ArchiverStep(bootsteps.StartStopStep):
         services = worker.app.services
         keep = services.settings.keep_params
         history = History(services.store.database, services.sealer, keep_params=keep > 0)
-        self._archiver = Archiver(services, history, keep)
+        outbox = Outbox(services.store.database, services.sealer)
+        self._archiver = Archiver(services, history, outbox, keep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""

@@ -1,10 +1,16 @@
-"""The terms of a start: when its run is due, and the group that it is part of, or waits for."""
+"""A start: a run that is to be, and its terms: when it is due, which group it counts for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Terms"]
+from callboard.runs.seal import Call
+
+if TYPE_CHECKING:
+    from callboard.sdk.action import Action
+
+__all__ = ["Start", "Terms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +25,14 @@ class Terms:
     def arguments(self) -> list[str | int]:
         """What the script ``accept`` takes besides a call."""
         return [max(self.delay, 0), self.group, self.join, self.size]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """All that a run is made of."""
+
+    run_id: str
+    action: Action
+    call: Call  # expires `callboard.runs.seal.CALL_LIFETIME` after the run is due
+    terms: Terms = Terms()
+    idempotency: tuple[str, str] | None = None  # see `Runs.acceptance`

@@ -1,0 +1,1 @@
+"""The outbox: what a worker publishes of it."""
