@@ -18,7 +18,12 @@ KEYS = Keys()
 
 __all__ = ["Finding", "check_calls", "check_effects", "check_intervals", "check_records"]
 
-ROWS = {"appendLine": "ledger", "transfer": "transfers", "longRun": "long_runs"}
+ROWS = {
+    "appendLine": "ledger",
+    "transfer": "transfers",
+    "longRun": "long_runs",
+    "charge": "charges",
+}
 """Where an action leaves one record per call, with the call's key in it."""
 
 
@@ -31,9 +36,15 @@ class Finding:
 
 
 def check_calls(calls: Sequence[Call]) -> Iterator[Finding]:
-    """Every call got its answer, and the answer is the success that its handler returns."""
+    """Every call got its answer, and the answer is the success that its handler returns.
+
+    A call that is sent only once may be told instead that its worker was lost, or nothing.
+    """
     for call in calls:
-        if call.answered is None:
+        if call.once:
+            if not call.succeeded and call.status not in (0, 503, 504) and not call.worker_lost:
+                yield _lost(f"{call.status} {dict(call.envelope)}: {_name(call)}")
+        elif call.answered is None:
             last = f"last {call.status} {dict(call.envelope)}"
             yield _lost(f"no final answer after {call.tries} tries ({last}): {_name(call)}")
         elif not call.succeeded:
@@ -65,14 +76,14 @@ def check_effects(database: Database[dict[str, Any]], calls: Sequence[Call]) -> 
     yield from _check_profiles(database, calls)
     for action, collection in ROWS.items():
         rows = Counter(row["data"]["key"] for row in database[collection].find())
-        yield from _check_rows(collection, rows, [c for c in calls if c.action == action])
+        yield from _check_rows(collection, rows, [c for c in calls if c.kind == action])
     yield from _check_balances(database)
 
 
 def _check_profiles(database: Database[dict[str, Any]], calls: Sequence[Call]) -> Iterator[Finding]:
     stored = {row["_id"]: row["data"] for row in database["profiles"].find()}
     for call in calls:
-        if call.action == "putProfile" and call.succeeded:
+        if call.kind == "putProfile" and call.succeeded:
             found = stored.get(call.key)
             if found != {"amount": call.params["amount"]}:
                 yield _lost(f"profile holds {found}: {_name(call)}")
@@ -107,7 +118,7 @@ def _check_balances(database: Database[dict[str, Any]]) -> Iterator[Finding]:
 
 
 def check_intervals(intervals: Sequence[Interval]) -> Iterator[Finding]:
-    """No run was executed in two processes at one time."""
+    """No run was executed twice at one time."""
     for one, other in overlapping(intervals):
         shared = min(one.end, other.end) - other.start
         yield _doubled(

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chaos.stack import API, BROKER, DATABASE, WORKERS, Stack, children
+
+STOPPED = (0.5, 12.0)  # seconds: less than a lease, and more
 
 __all__ = ["KINDS", "Fault", "bag", "inject"]
 
@@ -29,8 +32,9 @@ class Fault:
     killed: tuple[int, ...]  # the worker's children that died of it
 
 
-Deed = Callable[[Stack, str, random.Random], list[int]]
-"""Takes the stack, the victim's name and the dice; the worker's children that it kills."""
+Deed = Callable[[Stack, str, random.Random], list[int] | None]
+"""Takes the stack, the victim's name and the dice; the worker's children that it kills. None where
+there is nothing to do it to yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +47,33 @@ class Kind:
 
 
 def _kill_child(stack: Stack, victim: str, chance: random.Random) -> list[int]:
-    killed = chance.sample(children(stack.pid(victim)), 1)
-    with suppress(ProcessLookupError):
-        os.kill(killed[0], signal.SIGKILL)
+    plain = sorted({*children(stack.pid(victim))} - {*stack.loops(victim)})
+    killed = chance.sample(plain, 1)
+    _signal(killed[0], signal.SIGKILL)
     return killed
+
+
+def _kill_loop(stack: Stack, victim: str, chance: random.Random) -> list[int] | None:
+    killed = stack.loops(victim)
+    for pid in killed:
+        _signal(pid, signal.SIGKILL)
+    return killed or None
+
+
+def _stop_loop(stack: Stack, victim: str, chance: random.Random) -> list[int] | None:
+    """It goes on later, if it has not been given up by then."""
+    stopped = stack.loops(victim)
+    for pid in stopped:
+        _signal(pid, signal.SIGSTOP)
+        later = threading.Timer(chance.uniform(*STOPPED), _signal, (pid, signal.SIGCONT))
+        later.daemon = True
+        later.start()
+    return [] if stopped else None
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _kill_worker(stack: Stack, victim: str, chance: random.Random) -> list[int]:
@@ -72,6 +99,8 @@ def _process(deed: Callable[[Stack, str], None]) -> Deed:
 
 KINDS = {
     "kill -9 of a worker's child": Kind(weight=4, victims=WORKERS, do=_kill_child),
+    "kill -9 of a loop process": Kind(weight=4, victims=WORKERS, do=_kill_loop),
+    "SIGSTOP of a loop process": Kind(weight=2, victims=WORKERS, do=_stop_loop),
     "kill -9 of a worker": Kind(weight=4, victims=WORKERS, do=_kill_worker),
     "SIGTERM of a worker": Kind(weight=2, victims=WORKERS, do=_process(Stack.roll)),
     "kill -9 of the API": Kind(weight=2, victims=(API,), do=_process(Stack.kill_all)),
@@ -96,10 +125,10 @@ def bag(chance: random.Random) -> Iterator[str]:
 
 
 def inject(stack: Stack, name: str, chance: random.Random) -> Fault | None:
-    """Do it; None while its victims are not ready."""
+    """Do it; None while its victims are not ready, or have nothing to do it to."""
     kind = KINDS[name]
     if not all(stack.ready(victim) for victim in kind.victims):
         return None
     at = time.monotonic()
     killed = kind.do(stack, chance.choice(kind.victims), chance)
-    return Fault(kind=name, at=at, killed=tuple(killed))
+    return None if killed is None else Fault(kind=name, at=at, killed=tuple(killed))

@@ -2,21 +2,25 @@
 
 A handler appends a line when it starts, now and then, and when it ends, to a file of its
 process. `time.monotonic` is one clock for all processes of a machine. A process that was killed
-leaves an interval open: it ends with its last line, or with the kill if the suite did it.
+leaves intervals open, of an event loop many: they end with their last line, or with the kill if the
+suite did it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 
-__all__ = ["FOLDER_VARIABLE", "Interval", "executing", "overlapping", "read_intervals"]
+__all__ = [
+    "FOLDER_VARIABLE", "Interval", "executing", "loop_pids", "overlapping", "read_intervals",
+]  # fmt: skip
 
 FOLDER_VARIABLE = "CHAOS_INTERVALS"
 
@@ -35,10 +39,10 @@ class Interval:
 @contextmanager
 def executing(run_id: str) -> Iterator[Callable[[], None]]:
     """Write down that this process executes the run; call what it yields to confirm it."""
-    file = _file(os.getpid())
+    file, number = _file(os.getpid()), next(_numbers)
 
     def note(event: str) -> None:
-        os.write(file, f"{run_id} {event} {time.monotonic():.6f}\n".encode())
+        os.write(file, f"{number} {run_id} {event} {time.monotonic():.6f}\n".encode())
 
     note("start")
     try:
@@ -47,11 +51,32 @@ def executing(run_id: str) -> Iterator[Callable[[], None]]:
         note("end")
 
 
+_numbers = count()  # of this process's executions: of one run there may be several
+
+
 @cache
 def _file(pid: int) -> int:
-    """The file of this process; a number may be another process's later, so the time is added."""
-    path = Path(os.environ[FOLDER_VARIABLE]) / f"{pid}-{time.monotonic_ns()}"
+    """The file of this process; a number may be another process's later, so the time is added.
+
+    The name tells whether the process has an event loop.
+    """
+    kind = "loop" if in_loop() else "child"
+    path = Path(os.environ[FOLDER_VARIABLE]) / f"{pid}-{time.monotonic_ns()}-{kind}"
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def in_loop() -> bool:
+    """Whether an event loop runs the caller."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def loop_pids(folder: Path) -> set[int]:
+    """The processes that have run something on an event loop."""
+    return {int(path.name.partition("-")[0]) for path in folder.glob("*-loop")}
 
 
 def read_intervals(folder: Path, kills: Mapping[int, float]) -> list[Interval]:
@@ -64,22 +89,22 @@ def read_intervals(folder: Path, kills: Mapping[int, float]) -> list[Interval]:
 
 
 def _of_process(pid: int, text: str, killed_at: float | None) -> Iterator[Interval]:
-    run_id, start, seen = "", 0.0, 0.0
+    running: dict[str, tuple[str, float, float]] = {}  # number -> run id, start, last seen
     for line in text.splitlines():
-        told, event, at = line.split()
-        if event == "start":
-            run_id, start = told, float(at)
-        seen = float(at)
+        number, run_id, event, told = line.split()
+        at = float(told)
+        start = at if event == "start" else running.pop(number)[1]
         if event == "end":
-            yield Interval(run_id=run_id, pid=pid, start=start, end=seen)
-            run_id = ""
-    if run_id:
+            yield Interval(run_id=run_id, pid=pid, start=start, end=at)
+        else:
+            running[number] = run_id, start, at
+    for run_id, start, seen in running.values():
         end = seen if killed_at is None else max(seen, killed_at)
         yield Interval(run_id=run_id, pid=pid, start=start, end=end, killed=killed_at is not None)
 
 
 def overlapping(intervals: list[Interval]) -> list[tuple[Interval, Interval]]:
-    """Pairs of one run's intervals in different processes that share a moment."""
+    """Pairs of one run's intervals that share a moment."""
     by_run: dict[str, list[Interval]] = {}
     for interval in intervals:
         by_run.setdefault(interval.run_id, []).append(interval)
@@ -87,5 +112,5 @@ def overlapping(intervals: list[Interval]) -> list[tuple[Interval, Interval]]:
         (one, other)
         for of_run in by_run.values()
         for one, other in combinations(of_run, 2)
-        if one.pid != other.pid and one.start < other.end and other.start < one.end
+        if one.start < other.end and other.start < one.end
     ]

@@ -1,7 +1,10 @@
 """The load: HTTP clients that call until they have a final answer, as a careful caller does.
 
 A client sends one call after the other. It sends a call again, with the same Idempotency-Key,
-after a connection error, after 503 and 504, and after `Worker lost`.
+after a connection error, after 503 and 504, and after `Worker lost`. A charge, which must not
+happen twice, is sent once, whatever becomes of it.
+
+Some clients call plain handlers, some async ones.
 """
 
 from __future__ import annotations
@@ -18,16 +21,18 @@ import httpx
 
 from callboard.stack.tokens import mint_token
 
-__all__ = ["ACCOUNTS", "BALANCE", "CLIENTS", "Call", "Load"]
+__all__ = ["ACCOUNTS", "ASYNC_CLIENTS", "BALANCE", "CLIENTS", "Call", "Load"]
 
 ACCOUNTS = tuple(f"account-{number}" for number in range(10))
 BALANCE = 1_000  # of each account at first
-CLIENTS = 8
+CLIENTS = 8  # of plain handlers
+ASYNC_CLIENTS = 4
 PATIENCE = 120.0  # seconds after which a client gives a call up: then it is lost
 PAUSE = 0.3  # seconds before a call is sent again
 THINK = 0.15  # seconds at most between two calls of a client
 WAIT = 15  # seconds that a request asks the API to wait
-MIX = {"putProfile": 32, "appendLine": 32, "transfer": 32, "longRun": 4}  # weights
+MIX = {"putProfile": 31, "appendLine": 31, "transfer": 31, "longRun": 4, "charge": 3}  # weights
+ASYNC = "Async"  # how the names of async actions end
 LONG = (5.5, 7.5)  # seconds that a long run takes: more than a lease
 
 
@@ -46,6 +51,26 @@ class Call:
     envelope: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> str:
+        """What is done, by a plain or an async handler."""
+        return self.action.removesuffix(ASYNC)
+
+    @property
+    def once(self) -> bool:
+        """Whether it must not be sent again: `on_worker_lost="fail"`."""
+        return self.kind == "charge"
+
+    @property
+    def worker_lost(self) -> bool:
+        """Whether the caller was told that the run ended with its worker."""
+        return self.envelope.get("error") == "Worker lost"
+
+    @property
+    def final(self) -> bool:
+        """Whether there is nothing to ask for any more."""
+        return self.once or not (self.status in (503, 504) or self.worker_lost)
+
+    @property
     def succeeded(self) -> bool:
         """Whether the caller was told a success."""
         return self.status == 200 and bool(self.envelope.get("success"))
@@ -62,6 +87,7 @@ class Load:
         *,
         keyed: bool = True,
         clients: int = CLIENTS,
+        async_clients: int = 0,
         long: tuple[float, float] = LONG,
     ) -> None:
         """``keyed``: send an Idempotency-Key (its run stays in Redis for a day)."""
@@ -72,8 +98,8 @@ class Load:
         self._keyed = keyed
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._client, args=(random.Random(f"{seed}/{number}"),))
-            for number in range(clients)
+            threading.Thread(target=self._client, args=(random.Random(f"{seed}/{number}"), suffix))
+            for number, suffix in enumerate([""] * clients + [ASYNC] * async_clients)
         ]
 
     def start(self) -> None:
@@ -96,10 +122,10 @@ class Load:
         timeout = httpx.Timeout(WAIT + 10.0)  # a busy machine may accept late
         return httpx.Client(base_url=self._url, headers=self._headers, timeout=timeout)
 
-    def _client(self, chance: random.Random) -> None:
+    def _client(self, chance: random.Random, suffix: str) -> None:
         with self._http() as http:
             while not self._stopping.is_set():
-                call = _next_call(chance, self._long)
+                call = _next_call(chance, self._long, suffix)
                 self.calls.append(call)
                 self._insist(http, call)
                 self._stopping.wait(chance.uniform(0, THINK))
@@ -112,11 +138,13 @@ class Load:
             try:
                 response = self._send(http, call)
             except httpx.TransportError:
+                if call.once:
+                    return
                 time.sleep(PAUSE)
                 continue
             call.run_id = response.headers.get("Run-Id", call.run_id)
             call.status, call.envelope = response.status_code, response.json()
-            if _is_final(call):
+            if call.final:
                 call.answered = time.monotonic()
             elif call.status != 504:
                 time.sleep(PAUSE)
@@ -128,18 +156,14 @@ class Load:
         return http.post(f"/api/actions/{call.action}", json=dict(call.params), headers=headers)
 
 
-def _is_final(call: Call) -> bool:
-    return call.status not in (503, 504) and call.envelope.get("error") != "Worker lost"
-
-
-def _next_call(chance: random.Random, long: tuple[float, float]) -> Call:
+def _next_call(chance: random.Random, long: tuple[float, float], suffix: str) -> Call:
     key = str(uuid.UUID(int=chance.getrandbits(128), version=4))
     (action,) = chance.choices(list(MIX), weights=list(MIX.values()))
     params: dict[str, Any] = {"key": key}
     if action == "longRun":
         params["seconds"] = round(chance.uniform(*long), 1)
-    else:
+    elif action != "charge":
         params["amount"] = chance.randint(1, 50)
     if action == "transfer":
         params["source"], params["target"] = chance.sample(ACCOUNTS, 2)
-    return Call(action=action, key=key, params=params)
+    return Call(action=action + suffix, key=key, params=params)

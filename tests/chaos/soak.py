@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos.checks import check_calls
-from chaos.load import Call, Load
+from chaos.load import ASYNC_CLIENTS, Call, Load
 from chaos.stack import Stack, running_stack
 from chaos.usage import Sample, flat, sample, thirds
 
@@ -33,7 +33,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     variables = {"CALLBOARD_RESULT_TTL": f"{RESULT_TTL}"}
     with running_stack(folder, fsync="everysec", **variables) as stack:
-        load = Load(stack.url, stack.environment["JWT_SECRET"], seed=0, keyed=False)
+        secret = stack.environment["JWT_SECRET"]
+        load = Load(stack.url, secret, seed=0, keyed=False, async_clients=ASYNC_CLIENTS)
         load.start()
         try:
             samples = _watch(stack, seconds)

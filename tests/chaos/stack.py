@@ -30,7 +30,7 @@ from callboard.stack.secantus import start_mongodb
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.supervisor import Supervisor
 from callboard.stack.valkey import start_valkey
-from chaos.intervals import FOLDER_VARIABLE
+from chaos.intervals import FOLDER_VARIABLE, loop_pids
 
 __all__ = [
     "API", "BEAT", "BROKER", "DATABASE", "FLOWER", "STOP_GRACE", "WORKERS", "Away", "Stack",
@@ -142,6 +142,10 @@ class Stack:
     def pid(self, name: str) -> int:
         """The process id of a member."""
         return self._members[name].process.pid
+
+    def loops(self, name: str) -> list[int]:
+        """The process ids of a worker's loop processes that have had a run."""
+        return sorted({*children(self.pid(name))} & loop_pids(self.intervals))
 
     def ready(self, name: str) -> bool:
         """Whether a member has been ready since its last start."""

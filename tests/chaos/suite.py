@@ -13,7 +13,7 @@ from callboard.connections.keys import Keys
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.faults import Fault, bag, inject
 from chaos.intervals import read_intervals
-from chaos.load import CLIENTS, Load
+from chaos.load import ASYNC_CLIENTS, CLIENTS, Load
 from chaos.report import MARGIN, Report
 from chaos.stack import WORKERS, Stack, running_stack
 
@@ -45,7 +45,8 @@ def run_suite(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report:
     """Run it in ``folder``, which keeps logs and data; ``tell`` takes a line per fault."""
     variables = {"CALLBOARD_RECOVERY": f"{plan.lease:g}"}
     with running_stack(folder, fsync=plan.fsync, children_each=CHILDREN, **variables) as stack:
-        load = Load(stack.url, stack.environment["JWT_SECRET"], plan.seed)
+        secret = stack.environment["JWT_SECRET"]
+        load = Load(stack.url, secret, plan.seed, async_clients=ASYNC_CLIENTS)
         started = time.monotonic()
         load.start()
         try:

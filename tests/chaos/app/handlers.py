@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 from pydantic import BaseModel
 
@@ -80,3 +81,12 @@ def long_run(ctx: ActionContext, params: LongRun) -> ActionResult:
             time.sleep(STEP_SECONDS)
             still_here()
         return ctx.tools.create("long_runs", {"key": params.key})
+
+
+@action(on_worker_lost="fail")
+def charge(ctx: ActionContext, params: Keyed) -> ActionResult:
+    """An effect that must not repeat: each start would leave a record of its own."""
+    with executing(ctx.run_id):
+        charged = ctx.tools.create("charges", {"key": params.key}, str(uuid.uuid4()))
+        time.sleep(STEP_SECONDS)
+        return charged
