@@ -35,6 +35,7 @@ from werkzeug.test import EnvironBuilder
 
 from api.app import Api
 from api.call.calls import _read_body
+from callboard.tracing import export
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "callboard", "worker")
@@ -213,6 +214,14 @@ def test_the_environment_is_kept_where_isolation_compares_it(
 def test_structlog_calls_what_we_guard() -> None:
     base = structlog.make_filtering_bound_logger("INFO")
     inspect.signature(base._proxy_to_logger).bind("self", "info", "event", field=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["opentelemetry.sdk._shared_internal", "opentelemetry.exporter.otlp.proto.http.trace_exporter"],
+)
+def test_opentelemetry_logs_under_the_names_that_are_kept_quiet(name: str) -> None:
+    assert importlib.import_module(name)._logger.name.startswith(export._CHATTY)
 
 
 @pytest.fixture
