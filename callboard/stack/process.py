@@ -63,12 +63,12 @@ class Process:
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._popen.poll() is None
+        return self._code() is None
 
     @property
     def ending(self) -> str:
         """How it ended: ``was killed by SIGKILL`` or ``ended with exit code 1``."""
-        code = self._popen.poll()
+        code = self._code()
         if code is not None and code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
@@ -92,15 +92,30 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the program itself; one that has ended is left alone."""
         if self.running:
-            self._popen.send_signal(number)
+            os.kill(self.pid, number)
 
     def end(self) -> None:
-        """Kill what is left of its group, also what the program left behind when it ended."""
+        """Kill what is left of its group, also what the program left behind when it ended.
+
+        Only then is its id given back: until here no other process, and no other group, has it.
+        """
         # PermissionError: what macOS says of a group that holds zombies only
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         self._read.close()
+
+    def _code(self) -> int | None:
+        """Its exit code, as `Popen.poll` says it; what has ended keeps its id."""
+        if self._popen.returncode is not None or not hasattr(os, "waitid"):  # macOS before 3.13
+            return self._popen.poll()
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # somebody else has taken it away
+            return self._popen.poll()
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _rotated(log: Path) -> IO[str]:

@@ -318,3 +318,15 @@ def test_a_database_that_commits_nothing_is_told_without_its_password(mongodb_ur
     assert told
     assert "Connection refused" in told
     assert "hidden" not in told
+
+
+@only_linux
+def test_a_program_that_has_ended_keeps_its_id_until_its_group_is_ended(program, eventually):
+    """Else another program's group, which has that id by then, would be killed in its place."""
+    with Supervisor() as supervisor:
+        process = supervisor.start(program("short", "raise SystemExit(3)"))
+        eventually(lambda: not process.running)
+        assert process.ending == "ended with exit code 3"
+        process.send(signal.SIGTERM)
+        assert Path(f"/proc/{process.pid}").exists()
+    assert not Path(f"/proc/{process.pid}").exists()
