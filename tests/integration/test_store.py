@@ -6,17 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from faces import LoopThread
 from pymongo import WriteConcern
 
 from api import create_app
-from callboard.connections.mongodb import Store
+from callboard.connections.mongodb import AsyncStore, Store
 from callboard.registry import Registry
 from callboard.settings import Settings
 
 FORKS = """
 import os, sys, warnings
 warnings.simplefilter("error")
-from callboard.connections.mongodb import Store
+from callboard.connections.mongodb import AsyncStore, Store
 
 store = Store(sys.argv[1])
 assert store.database().client is store.database().client
@@ -50,6 +51,22 @@ def test_writes_are_journaled_by_a_majority(store):
 def test_a_closed_client_is_replaced(store, database):
     store.database().client.close()
     assert store.database().items.count_documents({}) == 0
+
+
+def test_that_of_an_event_loop_is_as_durable_and_as_hard_to_lose(
+    mongodb_uri: str, loop_thread: LoopThread, database
+) -> None:
+    async def look() -> tuple[object, str, int]:
+        store = AsyncStore(mongodb_uri)
+        concern = store.database().write_concern
+        await store.database().client.close()  # by a handler: the next one does not notice
+        await store.database().items.insert_one({"_id": 1})
+        found = await store.database().items.count_documents({})
+        name = store.database().name
+        await store.close()
+        return concern, name, found
+
+    assert loop_thread.run(look()) == (WriteConcern("majority", j=True), database.name, 1)
 
 
 @pytest.mark.usefixtures("database")
