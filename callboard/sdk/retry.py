@@ -10,7 +10,7 @@ __all__ = ["Retry"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Retry a handler that raised one of ``on``.
+    """Retry a handler that raised one of ``on``, or a group of nothing else.
 
     The wait before attempt n+1 is drawn evenly from half to all of
     ``min(max_backoff, backoff * 2 ** (n - 1))`` seconds: the jitter keeps runs that failed
@@ -34,6 +34,12 @@ class Retry:
         if not kinds or not all(isinstance(k, type) and issubclass(k, Exception) for k in kinds):
             raise ValueError(f"Retry: on must name exception classes, not {self.on!r}")
         object.__setattr__(self, "on", kinds)
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether a handler that raised this is to be tried again."""
+        if isinstance(error, self.on):
+            return True
+        return isinstance(error, BaseExceptionGroup) and error.split(self.on)[1] is None
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after attempt number ``attempt`` (1-based) failed."""

@@ -144,6 +144,16 @@ def test_a_retry_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
         Retry(**options)
 
 
+def test_a_group_is_tried_again_if_all_in_it_is_worth_it() -> None:
+    """As tasks of one group raise it."""
+    retry = Retry(on=(ConnectionError, TimeoutError))
+    worth, not_worth = ConnectionResetError(), ValueError()
+    assert retry.covers(worth)
+    assert not retry.covers(not_worth)
+    assert retry.covers(ExceptionGroup("g", [worth, ExceptionGroup("h", [TimeoutError()])]))
+    assert not retry.covers(ExceptionGroup("g", [worth, ExceptionGroup("h", [not_worth])]))
+
+
 def test_the_wait_before_a_retry_grows_to_its_bound() -> None:
     retry = Retry(max_attempts=5, backoff=1.0, max_backoff=3.0)
     for attempt, longest in [(1, 1.0), (2, 2.0), (3, 3.0), (9, 3.0)]:

@@ -129,7 +129,7 @@ def run_inline(
             return fail(str(end.outcome.error))
         except Exception as error:
             retry = action.retry
-            if not retry or not isinstance(error, retry.on) or number >= retry.max_attempts:
+            if not retry or not retry.covers(error) or number >= retry.max_attempts:
                 raise
     raise AssertionError("unreachable")
 

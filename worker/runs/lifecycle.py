@@ -165,7 +165,7 @@ def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcom
             exc_info=_safe(error),
         )  # fmt: skip
         retry = action.retry
-        if retry and isinstance(error, retry.on) and attempt.claim.attempt < retry.max_attempts:
+        if retry and retry.covers(error) and attempt.claim.attempt < retry.max_attempts:
             yield from _retry(means, attempt, retry.delay(attempt.claim.attempt))
         outcome = Outcome.failed("Action failed", run_id)
         return _explained(services, outcome, error)
