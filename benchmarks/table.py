@@ -31,7 +31,7 @@ def report(results: Results, machine: Machine, rounds: int, seconds: float) -> s
         if found := [*_goals(results, job)]:
             lines += ["", *found]
     if found := [*_cpu(results)]:
-        lines += ["", "CPU milliseconds per call, Callboard and the load generator", *found]
+        lines += ["", "CPU milliseconds per call, and how many cores that kept busy", *found]
     lines += ["", *_settings(results)]
     return "\n".join(lines)
 
@@ -96,14 +96,23 @@ def _goals(results: Results, job: str) -> Iterator[str]:
 
 def _cpu(results: Results) -> Iterator[str]:
     for job, title in JOB_TITLES.items():
-        for callers in CALLERS[job]:
-            if found := results.figures(_ours(job).key, job, callers):
-                groups = ", ".join(f"{name} {cost:.2f}" for name, cost in found.cpu_ms.items())
-                total = sum(found.cpu_ms.values())
-                yield (
-                    f"  {title}, {callers:>4} callers: {total:.2f} = {groups}; "
-                    f"generator {found.generator_ms:.2f}"
+        for stack in measured(results, job):
+            if stack.kind == "ours":
+                yield from (
+                    f"  {title}, {stack.name}, {line}" for line in _costs(results, stack, job)
                 )
+
+
+def _costs(results: Results, stack: Stack, job: str) -> Iterator[str]:
+    for callers in CALLERS[job]:
+        if found := results.figures(stack.key, job, callers):
+            groups = ", ".join(f"{name} {cost:.2f}" for name, cost in found.cpu_ms.items())
+            total = sum(found.cpu_ms.values())
+            busy = (total + found.generator_ms) * found.calls_per_second / 1000
+            yield (
+                f"{callers:>4} callers: {total:.2f} = {groups}; "
+                f"generator {found.generator_ms:.2f}; {busy:.2f} cores"
+            )
 
 
 def _settings(results: Results) -> Iterator[str]:

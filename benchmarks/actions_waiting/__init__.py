@@ -1,16 +1,10 @@
 """The job that waits as a Callboard action, and one that waits longer and counts."""
 
-from __future__ import annotations
-
 import asyncio
 import os
-from typing import TYPE_CHECKING
 
 from benchmarks.jobs import wait_async
-from callboard import ActionResult, action, ok
-
-if TYPE_CHECKING:
-    from callboard import AsyncActionContext
+from callboard import ActionResult, AsyncActionContext, action, ok
 
 LONG_SECONDS = 10.0
 

@@ -5,7 +5,7 @@ from benchmarks.stacks.celery_get import CELERY_GET, CELERY_GEVENT
 from benchmarks.stacks.dramatiq_flask import DRAMATIQ_FLASK, DRAMATIQ_GEVENT
 from benchmarks.stacks.flower_apply import FLOWER_APPLY
 from benchmarks.stacks.inline import INLINE
-from benchmarks.stacks.ours import OURS, OURS_ASYNC
+from benchmarks.stacks.ours import OURS, OURS_ASYNC, OURS_ASYNC_MANY
 from benchmarks.stacks.redis_list import REDIS_LIST
 from benchmarks.stacks.taskiq_fastapi import TASKIQ_ASYNC, TASKIQ_FASTAPI
 
@@ -13,6 +13,7 @@ __all__ = [
     "CELERY_GET",
     "OURS",
     "OURS_ASYNC",
+    "OURS_ASYNC_MANY",
     "REDIS_LIST",
     "STACKS",
     "TASKIQ_ASYNC",
@@ -30,6 +31,7 @@ STACKS = (
     REDIS_LIST,
     INLINE,
     OURS_ASYNC,
+    OURS_ASYNC_MANY,
     TASKIQ_ASYNC,
     DRAMATIQ_GEVENT,
     CELERY_GEVENT,

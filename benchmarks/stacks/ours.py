@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from benchmarks.jobs import WAIT
 from benchmarks.stacks.base import HOST, Request, Site, Stack
@@ -15,7 +17,7 @@ from callboard.stack.programs import Application
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.tokens import mint_token
 
-__all__ = ["OURS", "OURS_ASYNC", "application", "waiting_programs"]
+__all__ = ["OURS", "OURS_ASYNC", "OURS_ASYNC_MANY", "application", "waiting_programs"]
 
 
 def application(
@@ -78,4 +80,12 @@ OURS_ASYNC = Stack(
     programs=waiting_programs,
     request=_request,
     jobs=(WAIT,),
+)
+
+OURS_ASYNC_MANY = replace(
+    OURS_ASYNC,
+    key="callboard-async-2000",
+    name="Callboard, async, 2,000",
+    settings="the same with CALLBOARD_ASYNC_RUNS=2000: as many at once in the one process",
+    programs=partial(waiting_programs, CALLBOARD_ASYNC_RUNS="2000"),
 )
