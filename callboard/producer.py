@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from callboard import strict_json
 from callboard.connections.redis import connect
 from callboard.errors import BadRequest, Forbidden, Unauthorized
+from callboard.json_object import MAX_PARAMS_BYTES, json_object
 from callboard.registry import Registry, get_registry
 from callboard.runs.idempotency import scoped
 from callboard.runs.seal import Call, Sealer
@@ -24,8 +24,6 @@ from callboard.settings import Settings, get_settings
 from callboard.subject import check_subject
 
 __all__ = ["MAX_PARAMS_BYTES", "Producer", "get_producer"]
-
-MAX_PARAMS_BYTES = 1024 * 1024  # of JSON: what the API takes, too
 
 
 class Producer:
@@ -56,8 +54,8 @@ class Producer:
         found = self._permitted(action, subject)
         call = Call(
             caller=subject,
-            claims={**_object("claims", claims), "sub": subject} if subject else {},
-            params=_object("params", params),
+            claims={**json_object("claims", claims), "sub": subject} if subject else {},
+            params=json_object("params", params),
         )
         found.validate(call.params)
         under = _text("key", key)
@@ -96,20 +94,6 @@ def _text(what: str, value: object) -> str | None:
     except ValueError as error:
         raise BadRequest(str(error)) from None
     return value
-
-
-def _object(what: str, value: Any) -> dict[str, Any]:
-    """A mapping or a model as the JSON object that the worker will read."""
-    try:
-        text = strict_json.dumps({} if value is None else value)
-        if len(text) > MAX_PARAMS_BYTES:
-            raise BadRequest(f"{what}: {len(text)} bytes of JSON, at most {MAX_PARAMS_BYTES}")
-        plain = strict_json.loads(text)
-    except strict_json.NotJson as error:
-        raise BadRequest(f"{what} are not JSON: {error}") from None
-    if not isinstance(plain, dict):
-        raise BadRequest(f"{what} must be an object, such as {{}}, not {type(value).__name__}")
-    return plain
 
 
 class _Process:

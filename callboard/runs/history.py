@@ -4,6 +4,7 @@ A run's document is inserted once and not changed. Only a run that ended retryab
 started again has a later end, which takes the place of the earlier one.
 
 Fields: ``_id`` (the run id), ``action``, ``status``, ``createdBy`` (null: anonymous),
+``parent`` (where a run has started it),
 ``enqueuedAt``, ``startedAt``, ``completedAt``, ``attempts``, ``lost``, ``error`` (what the caller
 was told, shortened), and sealed: ``result``, ``progress``, and for `CALLBOARD_KEEP_PARAMS` days the
 ``params``, without the token that the call came with.
@@ -57,6 +58,7 @@ class PastRun:
     action: str
     status: Status
     caller: str | None  # None: anonymous
+    parent: str | None = None  # the run that has started it
     enqueued: int
     started: int | None
     ended: int
@@ -144,6 +146,7 @@ class History:
             "action": action,
             "status": outcome.status,
             "createdBy": origin.caller,
+            **({"parent": origin.parent} if origin.parent else {}),
             "enqueuedAt": from_milliseconds(int(values[b"enqueued"])),
             "startedAt": from_milliseconds(int(values[b"started"]))
             if b"started" in values
@@ -226,6 +229,7 @@ class History:
             action=action,
             status=STATUSES[document["status"]],
             caller=None if caller is None else _of(str, caller),
+            parent=parent if isinstance(parent := document.get("parent"), str) else None,
             enqueued=_milliseconds(document["enqueuedAt"]),
             started=None if started is None else _milliseconds(started),
             ended=_milliseconds(document["completedAt"]),

@@ -150,6 +150,11 @@ class _Rows:
             with guarded(SECONDS):
                 yield self._rows.bulk_write(changes, ordered=False)
 
+    def _has(self, run_id: str) -> Steps[bool]:
+        """Whether there is a row for this run."""
+        with guarded(SECONDS):
+            return (yield self._rows.find_one({"_id": run_id}, {"_id": 1})) is not None
+
     def _ended(self, run_ids: Sequence[str]) -> Steps[set[str]]:
         """Those of the runs whose end is in the history."""
         if not run_ids:
@@ -168,6 +173,7 @@ class AsyncOutbox(_Rows):
     drop = awaited(_Rows._drop)
     postpone = awaited(_Rows._postpone)
     ended = awaited(_Rows._ended)
+    has = awaited(_Rows._has)
 
 
 class Outbox(_Rows):
@@ -177,6 +183,7 @@ class Outbox(_Rows):
     drop = plain(_Rows._drop)
     postpone = plain(_Rows._postpone)
     ended = plain(_Rows._ended)
+    has = plain(_Rows._has)
 
     def __init__(self, database: Callable[[], Database[Document]], sealer: Sealer) -> None:
         super().__init__(database, sealer)

@@ -43,6 +43,7 @@ class RunRecord:
     action: str
     status: Status
     caller: str | None  # who asked for it; None for an anonymous caller
+    parent: str | None = None  # the run that has started it
     acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
     enqueued: int
     started: int | None
@@ -108,6 +109,7 @@ def _common(
         "status": STATUSES[values[b"status"].decode()],
         "caller": origin.caller,
         "acceptance": origin.acceptance,
+        "parent": origin.parent,
         "enqueued": enqueued,
         "started": _number(values.get(b"started")),
         "ended": _number(values.get(b"ended")),

@@ -40,6 +40,8 @@ CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
 _DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 
+_ALWAYS = ("caller", "claims", "jwt", "params", "scheduled", "acceptance", "expires")
+
 Kind = Literal["call", "origin", "result", "error", "progress", "params"]
 
 
@@ -55,12 +57,17 @@ class Call:
     acceptance: str | None = None  # of a scheduled run: tells its record from an earlier one's
     trace: str | None = None  # the traceparent of the call's span; None while tracing is off
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
+    parent: str | None = None  # the run that has started this one
+    depth: int = 0  # of starts: 1 for the child of a run that somebody called
+    group: tuple[str, int] | None = None  # whose end it waited for: the id, and how many runs
 
     def to_json(self) -> bytes:
         """Compact JSON; raises `NotJson` where params or claims are none."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        if self.trace is None:
-            del values["trace"]
+        values = {name: getattr(self, name) for name in _ALWAYS}
+        if self.trace is not None:
+            values["trace"] = self.trace
+        if self.parent is not None:
+            values |= {"parent": self.parent, "depth": self.depth, "group": self.group}
         return strict_json.dumps(values, _DEPTH)
 
     @classmethod
@@ -76,21 +83,23 @@ class Origin:
 
     caller: str | None
     acceptance: str | None
+    parent: str | None = None
 
     @classmethod
     def of(cls, call: Call) -> Origin:
         """That of this call."""
-        return cls(caller=call.caller, acceptance=call.acceptance)
+        return cls(caller=call.caller, acceptance=call.acceptance, parent=call.parent)
 
     def to_json(self) -> bytes:
-        """A list of the two."""
-        return strict_json.dumps([self.caller, self.acceptance])
+        """A list of them; of a plain call, which has no parent, two."""
+        parts = [self.caller, self.acceptance]
+        return strict_json.dumps(parts if self.parent is None else [*parts, self.parent])
 
     @classmethod
     def from_json(cls, text: bytes) -> Origin:
         """The reverse of `to_json`."""
-        caller, acceptance = strict_json.loads(text)
-        return cls(caller=caller, acceptance=acceptance)
+        caller, acceptance, *parent = strict_json.loads(text)
+        return cls(caller=caller, acceptance=acceptance, parent=parent[0] if parent else None)
 
 
 def origin_of(sealer: Sealer, run_id: str, action: str, record: Mapping[bytes, bytes]) -> Origin:

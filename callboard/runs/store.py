@@ -17,6 +17,7 @@ from callboard.connections.redis import Line, guarded, of_type
 from callboard.errors import KeyReused, QueueFull, RunRefused, SealError
 from callboard.runs import message
 from callboard.runs.counters import observation
+from callboard.runs.ends import END, End
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
@@ -142,6 +143,31 @@ class Runs:
             return self.accepted(answer)
         except RunRefused as refusal:
             return refusal
+
+    def ends(self, run_ids: Sequence[str]) -> list[End | None]:
+        """How these runs stand; None for one without a record, or that cannot be read."""
+        with guarded():
+            found = self._replies("hmget", run_ids, END) if run_ids else []
+        return [self.end_of(*pair) for pair in zip(run_ids, found, strict=True)]
+
+    def end_of(self, run_id: str, values: Sequence[bytes | None] | None) -> End | None:
+        """From what the record has in the fields `END`."""
+        try:
+            known = dict(zip(END, values or (), strict=bool(values)))
+            fields = {name: value or b"" for name, value in known.items()}
+            return End.of_record(run_id, fields, self.sealer) if fields.get(b"status") else None
+        except SealError:
+            return None
+
+    def keyed(self, key: str) -> tuple[str, str] | None:
+        """The run that an idempotency key (scoped) leads to, and the digest of its body."""
+        with guarded():
+            return self.keyed_as(cast("bytes | None", self._redis.get(self.keys.idempotency(key))))
+
+    def keyed_as(self, text: bytes | None) -> tuple[str, str] | None:
+        """What the key holds."""
+        run_id, _, digest = (text or b"").decode(errors="replace").partition(" ")
+        return (run_id, digest) if digest else None
 
     def present(self, run_ids: Sequence[str]) -> set[str]:
         """Those of the runs that have a record."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import structlog
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import httpx
     from pymongo.asynchronous.database import AsyncDatabase
     from pymongo.database import Database
@@ -172,6 +174,7 @@ class _Context:
 class ActionContext(_Context):
     """One run as its handler sees it."""
 
+    _starts: Any = field(repr=False)  # starts runs for it
     tools: ActionTools
     _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], None] = field(repr=False)
@@ -197,11 +200,54 @@ class ActionContext(_Context):
         """
         return self._fetch(upstream, path, **options)
 
+    def start(
+        self,
+        action: str,
+        params: Any = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+        as_owner: bool = False,
+    ) -> ActionResult[dict[str, Any]]:
+        """Start a run of another action, now or later: ``{"runId"}``.
+
+        ``delay`` (seconds) or ``at`` (a datetime with its timezone): up to 366 days. Within a
+        transaction it is started if and only if the transaction commits; else at once, and a rerun
+        of this run starts no second one. ``key``: one run of this caller and action under this key
+        for 24 hours, whoever starts it. It has this run's caller; ``as_owner``: the owner. What the
+        API would refuse is a failure.
+        """
+        answer: ActionResult[dict[str, Any]] = self._starts.start(
+            action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
+        )
+        return answer
+
+    def start_all(
+        self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
+    ) -> ActionResult[dict[str, Any]]:
+        """Start up to 10,000 runs, each an ``(action, params)``: ``{"runIds", "thenRunId"}``.
+
+        ``then``: one more, that starts once when all have ended, whatever their ends.
+        """
+        answer: ActionResult[dict[str, Any]] = self._starts.start_all(calls, then)
+        return answer
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """The ends of the runs that this one has waited for, as the ``then`` of a `start_all`.
+
+        In the order in which they were given: ``{"runId", "action", "status", "result"}``, as
+        ``GET /api/runs/<id>`` has them. They are read page by page.
+        """
+        ends: Iterator[dict[str, Any]] = self._starts.results()
+        return ends
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsyncActionContext(_Context):
     """One run as its `async def` handler sees it: what does I/O is awaited."""
 
+    _starts: Any = field(repr=False)
     tools: AsyncActionTools
     _database: Callable[[], AsyncDatabase[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], Coroutine[Any, Any, None]] = field(repr=False)
@@ -219,3 +265,40 @@ class AsyncActionContext(_Context):
     async def fetch(self, upstream: str, path: str, **options: Any) -> httpx.Response:
         """Request ``path`` of an upstream named in UPSTREAMS: `ActionContext.fetch`."""
         return await self._fetch(upstream, path, **options)
+
+    async def start(
+        self,
+        action: str,
+        params: Any = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+        as_owner: bool = False,
+    ) -> ActionResult[dict[str, Any]]:
+        """Start a run of another action: `ActionContext.start`."""
+        answer: ActionResult[dict[str, Any]] = await self._starts.start(
+            action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
+        )
+        return answer
+
+    async def start_all(
+        self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
+    ) -> ActionResult[dict[str, Any]]:
+        """Start many runs, and one after them: `ActionContext.start_all`."""
+        answer: ActionResult[dict[str, Any]] = await self._starts.start_all(calls, then)
+        return answer
+
+    def results(self) -> AsyncIterator[dict[str, Any]]:
+        """The ends of the runs that this one has waited for: `ActionContext.results`."""
+        ends: AsyncIterator[dict[str, Any]] = self._starts.results()
+        return ends
+
+    async def result(self, run_id: str, timeout: float | None = None) -> ActionResult[Any]:
+        """Wait for a run's end: its result. Meanwhile nothing is held but memory.
+
+        Of a run that this one has started, or of the same caller. ``timeout``: seconds, then it is
+        a failure; None: as long as this run has time.
+        """
+        result: ActionResult[Any] = await self._starts.result(run_id, timeout)
+        return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import secrets
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from callboard.connections.mongodb import Store
 from callboard.layout import WORKER
 from callboard.registry import Registry, discover
 from callboard.runs.seal import Call
+from callboard.sdk.action import Action
 from callboard.sdk.context import ActionTools
 from callboard.sdk.results import ActionResult
 from callboard.settings import Settings
@@ -29,6 +31,7 @@ from callboard.stack.secantus import start_mongodb
 from callboard.stack.supervisor import Supervisor
 from callboard.stack.tokens import mint_token
 from callboard.testing.loop import HandlerLoop
+from callboard.testing.records import Records
 from callboard.testing.servers import own_database
 
 __all__ = ["InlineCall", "InlineStack"]
@@ -44,8 +47,7 @@ class InlineCall:
     registry: Registry
     store: Store
     loop: HandlerLoop
-    progress: list[dict[str, Any]] = field(default_factory=list)
-    """What handlers reported, in order: ``{"fraction": 0.5, "message": "half"}``."""
+    records: Records = field(default_factory=Records)
 
     def __call__(
         self,
@@ -71,10 +73,43 @@ class InlineCall:
             jwt=as_user and self.token(as_user, **(claims or {})),
             params=body,
         )
+        return self._run(known, made, str(uuid.uuid4()))
+
+    def _run(self, action: Action, made: Call, run_id: str) -> ActionResult[Any]:
         result: ActionResult[Any] = _worker().run_inline(
-            self.settings, self.registry, self.store, self.loop, known, made, self.progress
+            self.settings, self.registry, self.store, self.loop, action, made, run_id, self.records
         )
         return result
+
+    @property
+    def progress(self) -> list[dict[str, Any]]:
+        """What handlers reported, in order: ``{"fraction": 0.5, "message": "half"}``."""
+        return self.records.progress
+
+    @property
+    def started(self) -> list[dict[str, Any]]:
+        """What handlers have started and `run_started` has not run yet, in order:
+        ``{"runId", "action", "params", "caller", "delay"}``, the delay in seconds."""
+        return [
+            {
+                "runId": start.run_id,
+                "action": start.action.name,
+                "params": dict(start.call.params),
+                "caller": start.call.caller,
+                "delay": start.terms.delay / 1000,
+            }
+            for start in self.records.started
+        ]
+
+    def run_started(self) -> list[ActionResult[Any]]:
+        """Run what handlers have started, and what that starts, in order and without the delays.
+
+        What waits for a group comes when its runs have ended. What a handler raises is raised here.
+        """
+        results = []
+        while start := self.records.next():
+            results.append(self._run(start.action, start.call, start.run_id))
+        return results
 
     def token(self, sub: str = "alice", **claims: Any) -> str:
         """A token for this caller, as a handler sees it in ``ctx.caller_jwt``."""

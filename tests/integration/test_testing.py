@@ -11,7 +11,7 @@ import async_actions
 import pytest
 from async_actions import TENANT, Amount, Busy
 
-from callboard import ActionContext, ActionResult, Retry, action, fail, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, fail, ok
 from callboard.errors import (
     ConfigurationError,
     Forbidden,
@@ -208,3 +208,53 @@ class TestAsyncHandlers:
 
     def test_the_database_is_pymongos_async_one(self, own_async):
         assert own_async("readsPastTheTools") == ok(["x"])
+
+
+@action(internal=True)
+def mail(ctx: ActionContext, params: dict[str, str]) -> ActionResult:
+    ctx.tools.create("mails", dict(params)).unwrap()
+    return ok(params["to"])
+
+
+@action
+def joined(ctx: ActionContext) -> ActionResult:
+    return ok([end["result"]["data"] for end in ctx.results()])
+
+
+@action
+def invite(ctx: ActionContext) -> ActionResult:
+    with ctx.tools.transaction():
+        ctx.start("mail", {"to": "ada"}, delay=3600).unwrap()
+        if ctx.params.get("fail"):
+            fail("no").unwrap()
+    ctx.start_all([("mail", {"to": "bob"}), ("mail", {"to": "eve"})], then=("joined", {})).unwrap()
+    return ctx.start("mail", {"to": "bob"}, key="once")
+
+
+@action
+async def invite_async(ctx: AsyncActionContext) -> ActionResult:
+    async with ctx.tools.transaction():
+        (await ctx.start("mail", {"to": "ada"}, delay=3600)).unwrap()
+        if ctx.params.get("fail"):
+            fail("no").unwrap()
+    calls = [("mail", {"to": "bob"}), ("mail", {"to": "eve"})]
+    (await ctx.start_all(calls, then=("joined", {}))).unwrap()
+    return await ctx.start("mail", {"to": "bob"}, key="once")
+
+
+@pytest.mark.parametrize("name", ["invite", "inviteAsync"])
+def test_what_is_started_is_noted_and_run_when_the_test_says_so(call, name):
+    own = calls(call, (mail, joined, invite, invite_async))
+    assert own(name, {"fail": True}) == fail("no")
+    assert own.started == []
+    one = own(name).unwrap()["runId"]
+    assert own(name).unwrap()["runId"] == one
+    first = own.started[0]
+    assert (first["action"], first["params"], first["caller"]) == ("mail", {"to": "ada"}, "alice")
+    assert 3500 < first["delay"] <= 3600
+    results = own.run_started()
+    assert results.count(ok(["bob", "eve"])) == 2
+    assert own.started == []
+    assert call.database["mails"].count_documents({}) == 7
+    with pytest.raises(UnknownAction):
+        own("mail", {"to": "ada"})

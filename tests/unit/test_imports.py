@@ -23,7 +23,7 @@ FORBIDDEN = {
 # rooms and modules of `callboard`; none imports one of a later line
 LAYERS = (
     ("errors", "strict_json", "cursor", "times", "subject", "layout"),
-    ("log", "processes", "sans_io", "tracing"),
+    ("json_object", "log", "processes", "sans_io", "tracing"),
     ("settings", "connections"),
     ("clock", "sdk"),
     ("runs",),

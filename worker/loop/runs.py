@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import redis.asyncio
 
+from callboard.errors import RunRefused
 from callboard.runs.counters import observation
+from callboard.runs.ends import END, End
 from callboard.runs.outcome import Outcome
-from callboard.runs.store import Claim, Runs, Take
+from callboard.runs.start import Start
+from callboard.runs.store import Accepted, Claim, Runs, Take
 
 from .packets import Packets
 
@@ -49,6 +55,38 @@ class AsyncRuns:
         """As `Runs.note_progress`."""
         command = self._runs.progressing(run_id, action, holder, progress)
         return bool(await self._packets.script("note", *command))
+
+    async def accept_many(
+        self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
+    ) -> list[Accepted | RunRefused]:
+        """As `Runs.accept_many`."""
+        limits = {"max_queue": max_queue, "result_ttl": result_ttl}
+        commands = [self._runs.starting(start, **limits) for start in starts]
+        answers = await asyncio.gather(*(self._packets.script("accept", *one) for one in commands))
+        return [self._runs.taken(answer) for answer in answers]
+
+    async def present(self, run_ids: Sequence[str]) -> set[str]:
+        """As `Runs.present`."""
+        found = await asyncio.gather(
+            *(self._packets.command("EXISTS", *one) for one in self._each(run_ids))
+        )
+        return {run_id for run_id, there in zip(run_ids, found, strict=True) if there}
+
+    async def ends(self, run_ids: Sequence[str]) -> list[End | None]:
+        """As `Runs.ends`."""
+        found = await asyncio.gather(
+            *(self._packets.command("HMGET", *one, *END) for one in self._each(run_ids))
+        )
+        return [self._runs.end_of(*pair) for pair in zip(run_ids, found, strict=True)]
+
+    async def keyed(self, key: str) -> tuple[str, str] | None:
+        """As `Runs.keyed`."""
+        return self._runs.keyed_as(
+            await self._packets.command("GET", self._runs.keys.idempotency(key))
+        )
+
+    def _each(self, run_ids: Sequence[str]) -> list[list[str]]:
+        return [[self._runs.keys.run(run_id)] for run_id in run_ids]
 
     async def count(self, name: str) -> None:
         """As `Runs.count`."""

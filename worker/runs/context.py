@@ -11,6 +11,7 @@ from callboard.sdk.context import ActionContext, AsyncActionContext
 from ..tools.tools import AsyncTools, Tools
 from .outbound import AsyncOutbound, Outbound
 from .progress import AsyncProgress, Progress
+from .starts import AsyncStarts, Broker, Starts
 
 if TYPE_CHECKING:
     from callboard.connections.mongodb import AsyncStore
@@ -25,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncRuns(Protocol):
+class AsyncRuns(Broker, Protocol):
     """What an async handler's context does with the run records: `callboard.runs.store.Runs`."""
 
     async def note_session(self, run_id: str, holder: str, session: str) -> bool:
@@ -59,6 +60,7 @@ def build_context(
         _database=_of_the_run(tools, services.store.database),
         _progress=_of_the_run(tools, progress),
         _fetch=_of_the_run(tools, outbound.fetch),
+        _starts=Starts(services, attempt, tools),
     )
     return context, tools
 
@@ -89,6 +91,7 @@ def build_async_context(
         _database=_of_the_run(tools, store.database),
         _progress=_of_the_run(tools, progress),
         _fetch=_of_the_run(tools, outbound.fetch),
+        _starts=AsyncStarts(services, attempt, tools, runs, store),
     )
     return context, tools
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
 from callboard import strict_json
 from callboard.connections.mongodb import AsyncStore, Store
 from callboard.registry import Registry
+from callboard.runs.ends import End
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
-from callboard.runs.store import Claim, Runs
+from callboard.runs.start import Start
+from callboard.runs.store import Accepted, Claim, Runs
 from callboard.sdk.action import Action
 from callboard.sdk.results import ActionResult, fail, ok
 from callboard.settings import Settings
@@ -31,21 +33,50 @@ from ..tools.tools import Tools
 from .attempt import Attempt, RunEnded
 from .handling import outcome_of, outcome_of_async
 
+if TYPE_CHECKING:
+    from callboard.testing.records import Records
+
 __all__ = ["inline_tools", "prepare", "run_inline"]
 
 
 class _NoRecord:
     """Stands where the run records are: nobody else can hold, cancel or watch an inline run."""
 
-    def __init__(self, progress: list[dict[str, Any]]) -> None:
-        self._progress = progress
+    def __init__(self, records: Records) -> None:
+        self._records = records
 
     def note_session(self, run_id: str, holder: str, session: str) -> bool:
         return True
 
     def note_progress(self, run_id: str, action: str, holder: str, content: bytes) -> bool:
-        self._progress.append(strict_json.loads(content))
+        self._records.progress.append(strict_json.loads(content))
         return True
+
+    def accept_many(self, starts: Sequence[Start], **limits: int) -> list[Accepted]:
+        """Note each for `InlineCall.run_started`, a key's once."""
+        return [self._accepted(start) for start in starts]
+
+    def _accepted(self, start: Start) -> Accepted:
+        if start.idempotency:
+            key, digest = start.idempotency
+            run_id, _ = self._records.keys.setdefault(key, (start.run_id, digest))
+            if run_id != start.run_id or run_id in self._known():
+                return Accepted(run_id, joined=True)
+        if start.run_id not in self._known():
+            self._records.started.append(start)
+        return Accepted(start.run_id, joined=False)
+
+    def _known(self) -> set[str]:
+        return {start.run_id for start in self._records.started} | self._records.ends.keys()
+
+    def present(self, run_ids: Sequence[str]) -> set[str]:
+        return self._known().intersection(run_ids)
+
+    def keyed(self, key: str) -> tuple[str, str] | None:
+        return self._records.keys.get(key)
+
+    def ends(self, run_ids: Sequence[str]) -> list[End | None]:
+        return [self._records.ends.get(run_id) for run_id in run_ids]
 
 
 class _NoAsyncRecord:
@@ -59,6 +90,18 @@ class _NoAsyncRecord:
 
     async def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         return self._record.note_progress(run_id, action, holder, progress)
+
+    async def accept_many(self, starts: Sequence[Start], **limits: int) -> list[Accepted]:
+        return self._record.accept_many(starts)
+
+    async def present(self, run_ids: Sequence[str]) -> set[str]:
+        return self._record.present(run_ids)
+
+    async def keyed(self, key: str) -> tuple[str, str] | None:
+        return self._record.keyed(key)
+
+    async def ends(self, run_ids: Sequence[str]) -> list[End | None]:
+        return self._record.ends(run_ids)
 
 
 class _Loop(Protocol):
@@ -78,11 +121,11 @@ class _InlineServices(Services):
         settings: Settings,
         registry: Registry,
         store: Store,
-        progress: list[dict[str, Any]],
+        records: Records,
     ) -> None:
         super().__init__(settings, registry)
         self.store = store
-        self.record = _NoRecord(progress)
+        self.record = _NoRecord(records)
 
     @property
     def runs(self) -> Runs:
@@ -106,27 +149,42 @@ def run_inline(
     loop: _Loop,
     action: Action[Any],
     call: Call,
-    progress: list[dict[str, Any]],
+    run_id: str,
+    records: Records,
 ) -> ActionResult[Any]:
     """Run the handler now, on ``loop`` if it is async; its result, as it looks after JSON.
 
-    Each progress is appended to ``progress``. Raises what the handler raises, after the
-    retries (without their delays) that the action asks for.
+    ``records``: take each progress, each start, and the end. Raises what the handler raises, after
+    the retries (without their delays) that the action asks for.
     """
-    services = _InlineServices(settings, registry, store, progress)
-    run_id = str(uuid.uuid4())
+    services = _InlineServices(settings, registry, store, records)
+    outcome = _outcome(services, loop, action, call, run_id)
+    records.ends[run_id] = End(
+        run_id=run_id,
+        action=action.name,
+        status=outcome.status,
+        caller=call.caller,
+        parent=call.parent,
+        outcome=outcome,
+    )
+    return _as_told(outcome)
+
+
+def _outcome(
+    services: _InlineServices, loop: _Loop, action: Action[Any], call: Call, run_id: str
+) -> Outcome:
     for number in itertools.count(1):
         deadline = time.monotonic() + action.timeout
         claim = Claim(state="claimed", attempt=number)
         attempt = Attempt(run_id, action, "inline", claim, call, deadline)
         try:
             if action.is_async:
-                return _as_told(loop.run(partial(_outcome_on_loop, services, attempt)))
-            return _as_told(services.isolation.run(outcome_of, services, attempt))
+                return loop.run(partial(_outcome_on_loop, services, attempt))
+            return services.isolation.run(outcome_of, services, attempt)
         except RunEnded as end:  # no ActionResult, or no JSON
             refused = {"action": action.name, "reason": end.outcome.reason}
             structlog.get_logger("callboard.worker").error("result refused", **refused)
-            return fail(str(end.outcome.error))
+            return end.outcome
         except Exception as error:
             retry = action.retry
             if not retry or not retry.covers(error) or number >= retry.max_attempts:

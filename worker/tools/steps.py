@@ -239,6 +239,11 @@ class ToolSteps:
             self._doom(result)
         return result
 
+    @_answering
+    def _do(self, body: Callable[[Transaction | None], Steps[Answer]]) -> Steps[Answer]:
+        """Go through other steps, within the open transaction, and judge them as the tools' own."""
+        return (yield from body(self._transaction))
+
     def _doom(self, failure: ActionResult) -> None:
         if self._transaction is not None and self._transaction.doomed is None:
             self._transaction.doomed = failure

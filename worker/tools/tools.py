@@ -36,6 +36,7 @@ class Tools(ToolSteps):
     register_user = plain(ToolSteps._register_user)
     integration = plain(ToolSteps._integration)
     join = plain(ToolSteps._join)
+    do = plain(ToolSteps._do)
 
     def end(self) -> None:
         """The attempt is over."""
@@ -88,6 +89,7 @@ class AsyncTools(ToolSteps):
     register_user = _in_turn(ToolSteps._register_user)
     integration = awaited(ToolSteps._integration)
     join = awaited(ToolSteps._join)
+    do = _in_turn(ToolSteps._do)
 
     async def end(self) -> None:
         """The attempt is over."""

@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,8 @@ class Transaction:
     doomed: ActionResult | None = None  # the first failure of a write that the database refused
     broken: ServiceUnavailable | None = None  # the database went away, or a conflict
     ended: bool = False  # no further call is part of it
+    committed: list[Callable[[], Any]] = field(default_factory=list)
+    """Steps that are gone through once it is committed; they raise nothing."""
 
     def check(self) -> None:
         """Raise what broke the transaction, even if the handler took no notice of it."""
@@ -99,6 +101,11 @@ class Transaction:
         if self.lock is not None:
             yield self.lock.acquire()
             self.lock.release()
+
+    def follow(self) -> Steps[None]:
+        """It is committed: do what was put off until then."""
+        for step in self.committed:
+            yield step()
 
 
 def _run(
@@ -170,6 +177,7 @@ def close_part(
             transaction.check()
             if transaction.doomed is None:
                 yield from _commit(kind, session, deadline)
+                yield from transaction.follow()
     finally:
         yield from _rolled_back(session)
         yield session.end_session()
@@ -228,6 +236,7 @@ def _attempt(
                     {"_id": run_id}, {"$set": {"result": text}}, session=session
                 )
             yield from _commit(kind, session, deadline)
+            yield from transaction.follow()
         return result
     finally:
         yield from transaction.end()

@@ -1,0 +1,533 @@
+"""`ctx.start` and its like: exactly the runs that were started, once, with the writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+import redis.asyncio
+from faces import LoopThread
+from pymongo.database import Database
+from structlog.testing import capture_logs
+
+from callboard import ActionContext, ActionResult, AsyncActionContext, action, fail, ok
+from callboard.connections.keys import Keys
+from callboard.connections.mongodb import AsyncStore, Store
+from callboard.registry import Registry
+from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH
+from callboard.runs.outbox import OUTBOX
+from callboard.runs.record import RunRecord
+from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.store import Runs
+from callboard.settings import Settings
+from worker.archive.archiver import Archiver
+from worker.loop.execution import Executor
+from worker.loop.running import Running
+from worker.loop.runs import AsyncRuns
+from worker.outbox.publisher import Publisher
+from worker.runs.execution import execute
+from worker.services import Services
+
+KEYS = Keys()
+Steps = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+
+script: list[Callable[[Any], Any]] = []  # what the handlers below do, in order
+answers: list[Any] = []
+
+
+def follow(ctx: ActionContext) -> ActionResult:
+    for step in script:
+        answers.append(step(ctx))
+    return ok()
+
+
+@action
+def parent(ctx: ActionContext) -> ActionResult:
+    return follow(ctx)
+
+
+@action(transaction=True)
+def committing(ctx: ActionContext) -> ActionResult:
+    result = follow(ctx)
+    return fail("rolled back") if ctx.params.get("fail") else result
+
+
+@action
+def in_part(ctx: ActionContext) -> ActionResult:
+    try:
+        with ctx.tools.transaction():
+            follow(ctx)
+            if ctx.params.get("fail"):
+                raise KeyError
+    except KeyError:
+        return fail("rolled back")
+    return ok()
+
+
+@action
+async def parent_async(ctx: AsyncActionContext) -> ActionResult:
+    for step in script:
+        answers.append(await step(ctx))
+    return ok()
+
+
+@action
+async def in_part_async(ctx: AsyncActionContext) -> ActionResult:
+    try:
+        async with ctx.tools.transaction():
+            for step in script:
+                answers.append(await step(ctx))
+            if ctx.params.get("fail"):
+                raise KeyError
+    except KeyError:
+        return fail("rolled back")
+    return ok()
+
+
+@action(internal=True)
+def child(ctx: ActionContext, params: dict[str, int]) -> ActionResult:
+    return ok(params.get("n")) if params.get("n") != 2 else fail("two")
+
+
+@action(owner_only=True)
+def for_owner(ctx: ActionContext) -> ActionResult:
+    return ok(ctx.user_id)
+
+
+@action
+def after(ctx: ActionContext) -> ActionResult:
+    return ok([end["result"].get("data", end["result"].get("error")) for end in ctx.results()])
+
+
+@action
+async def after_async(ctx: AsyncActionContext) -> ActionResult:
+    return ok([end["status"] async for end in ctx.results()])
+
+
+ALL = (parent, committing, in_part, parent_async, in_part_async, child, for_owner, after)
+REGISTRY = Registry(actions={each.name: each for each in (*ALL, after_async)})
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    script.clear()
+    answers.clear()
+
+
+@pytest.fixture
+def services(variables: dict[str, str], mongodb_uri: str) -> Iterator[Services]:
+    given = {**variables, "SECRET_KEY": "k" * 40, "OWNER_USER_ID": "owner"}
+    services = Services(Settings(**given), REGISTRY)
+    services.store = Store(mongodb_uri)
+    yield services
+    services.runs.close()
+    services.store.close()
+
+
+@pytest.fixture
+def publisher(services: Services) -> Iterator[Publisher]:
+    publisher = Publisher(services)
+    publisher.turn()
+    yield publisher
+    publisher._runs.close()
+
+
+@pytest.fixture
+def run(
+    services: Services, loop_thread: LoopThread, redis_url: str, mongodb_uri: str, redis_client
+):
+    """Runs an action to its end: ``run("parent")``; with an id, that run (again)."""
+    clients, kept = [], {}
+
+    async def on_loop(name: str, run_id: str) -> None:
+        client = redis.asyncio.Redis.from_url(redis_url)
+        store = AsyncStore(mongodb_uri)
+        clients.append((client, store))
+        executor = Executor(services, AsyncRuns(client, services.runs), store)
+        await executor.execute(Running(run_id, REGISTRY.get(name), 1))
+
+    def run(
+        name: str, run_id: str = "", *, rerun: bool = False, caller: str | None = "alice",
+        **call: Any,
+    ) -> str:  # fmt: skip
+        run_id = run_id or str(uuid4())
+        record = f"callboard:run:{run_id}"
+        made = Call(caller=caller, claims={"role": "x"}, jwt="a.b.c", **call)
+        found = REGISTRY.get(name)
+        if rerun:  # its worker has died before it could end it: another takes it over
+            redis_client.delete(record)
+            died = {"status": "running", "lease": 1, "holder": "dead", "attempt": 1}
+            redis_client.hset(record, mapping={**kept[run_id], **died})
+        else:
+            services.runs.accept(run_id, found, made, max_queue=9999, result_ttl=60)
+            kept[run_id] = redis_client.hgetall(record)
+        if found.is_async:
+            loop_thread.run(on_loop(name, run_id))
+        else:
+            execute(services, found, run_id, tuple)
+        return run_id
+
+    async def close() -> None:
+        for client, store in clients:
+            await client.aclose()
+            await store.close()
+
+    yield run
+    loop_thread.run(close())
+
+
+def read(runs: Runs, run_id: str) -> RunRecord:
+    record = runs.read(run_id)
+    assert record is not None
+    return record
+
+
+def ids(database: Database[Any]) -> list[str]:
+    return [row["_id"] for row in database[OUTBOX].find()]
+
+
+BOTH = pytest.mark.parametrize("name", ["parent", "parentAsync"])
+PARTS = pytest.mark.parametrize("name", ["committing", "inPart", "inPartAsync"])
+
+
+class TestOutsideATransaction:
+    @BOTH
+    def test_a_child_is_queued_at_once_as_its_parents_caller(
+        self, run, runs: Runs, name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        parent_id = run(name)
+        [started] = answers
+        record = read(runs, started.unwrap()["runId"])
+        assert (record.status, record.caller, record.parent) == ("queued", "alice", parent_id)
+        call = record.call
+        assert call is not None
+        assert (call.params, call.claims, call.jwt) == ({"n": 1}, {"role": "x"}, "a.b.c")
+        assert (call.depth, call.scheduled) == (1, False)
+
+    @BOTH
+    def test_later_is_waiting(self, run, runs: Runs, database: Database[Any], name: str) -> None:
+        at = datetime.now(UTC) + timedelta(hours=2)
+        script.append(lambda ctx: ctx.start("child", delay=60))
+        script.append(lambda ctx: ctx.start("child", at=at))
+        script.append(lambda ctx: ctx.start("child", delay=2 * 86_400))
+        run(name)
+        soon, later, token = (read(runs, each.unwrap()["runId"]) for each in answers)
+        for record, seconds in ((soon, 60), (later, 7200), (token, 2 * 86_400)):
+            assert record.status == "waiting"
+            assert record.due is not None
+            assert record.call is not None
+            assert abs(record.due - record.enqueued - seconds * 1000) < 30_000
+            assert abs(record.call.expires - time.time() - seconds - CALL_LIFETIME) < 60
+        assert sorted(ids(database)) == sorted([later.id, token.id])  # survive the loss of Redis
+        assert later.call is not None
+        assert token.call is not None
+        assert (later.call.jwt, token.call.jwt) == ("a.b.c", None)
+
+    @BOTH
+    def test_a_rerun_starts_no_second_child(
+        self, run, runs: Runs, services: Services, redis_client: redis.Redis, archiver: Archiver,
+        name: str,
+    ) -> None:  # fmt: skip
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        script.append(lambda ctx: ctx.start("child", {"n": 3}, delay=9))
+        script.append(lambda ctx: ctx.start_all([("child", {"n": 4})]))
+        parent_id = run(name)
+        first = [answer.unwrap() for answer in answers]
+        execute(services, child, first[0]["runId"], tuple)
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{first[0]['runId']}")  # it has left Redis
+        answers.clear()
+        run(name, parent_id, rerun=True)
+        assert [answer.unwrap() for answer in answers] == first
+        assert runs.read(first[0]["runId"]) is None
+        queue = b"".join(redis_client.lrange("callboard", 0, -1))
+        assert queue.count(first[2]["runIds"][0].encode()) == 2  # its id, as the tag and the id
+
+    @BOTH
+    def test_one_key_is_one_run(self, run, runs: Runs, redis_client, name: str) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        run(name)
+        run(name)
+        assert len({answer.unwrap()["runId"] for answer in answers}) == 1
+        script[:] = [lambda ctx: ctx.start("child", {"n": 2}, key="k")]
+        answers.clear()
+        run(name)
+        assert "other params" in answers[0].error
+
+    @BOTH
+    def test_a_full_queue_keeps_it_in_the_outbox(
+        self, run, runs: Runs, publisher: Publisher, redis_client, database, name: str
+    ) -> None:
+        script.append(lambda ctx: redis_client.lpush("callboard", *range(10_000)) and _none(ctx))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        run(name)
+        run_id = answers[1].unwrap()["runId"]
+        assert ids(database) == [run_id]
+        assert runs.read(run_id) is None
+        redis_client.delete("callboard")
+        publisher.turn()
+        assert read(runs, run_id).status == "queued"
+        assert ids(database) == []
+
+    @BOTH
+    @pytest.mark.parametrize(
+        ("start", "told"),
+        [
+            (("chlid",), "Did you mean 'child'"),
+            ((7,), "an action's name"),
+            (("child", [1]), "params must be an object"),
+            (("child", {"n": "x"}), "n: "),
+            (("child", {"n": float("nan")}), "not JSON"),
+            (("forOwner",), "owner only"),
+        ],
+    )
+    def test_what_is_wrong_is_a_failure(self, run, redis_client, name, start, told) -> None:
+        script.append(lambda ctx: ctx.start(*start))
+        script.append(lambda ctx: ctx.start_all([("child", {}), (*start, {})[:2]]))
+        script.append(lambda ctx: ctx.start_all([], then=(*start, {})[:2]))
+        run(name)
+        assert told in answers[0].error
+        assert told in answers[1].error
+        assert "call 1" in answers[1].error
+        assert "then: " in answers[2].error
+        assert b"child" not in b"".join(redis_client.lrange("callboard", 0, -1))
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"delay": "1"}, "seconds"),
+            ({"delay": -1}, "0 or more"),
+            ({"delay": float("nan")}, "0 or more"),
+            ({"delay": 367 * 86_400}, "366 days"),
+            ({"at": "2026-01-01"}, "timezone"),
+            ({"at": datetime(2026, 1, 1)}, "timezone"),  # noqa: DTZ001
+            ({"at": datetime(9999, 1, 1, tzinfo=UTC)}, "366 days"),
+            ({"at": datetime.now(UTC), "delay": 1}, "either"),
+            ({"key": ""}, "1..255"),
+            ({"key": 7}, "text"),
+        ],
+    )
+    def test_a_wrong_option_is_a_failure(self, run, options, told) -> None:
+        script.append(lambda ctx: ctx.start("child", **options))
+        run("parent")
+        assert told in answers[0].error
+
+    def test_the_owners_identity_is_asked_for_and_logged(self, run, runs: Runs) -> None:
+        script.append(lambda ctx: ctx.start("forOwner", as_owner=True))
+        with capture_logs() as lines:
+            run("parent")
+        record = read(runs, answers[0].unwrap()["runId"])
+        assert record.caller == "owner"
+        assert record.call is not None
+        assert (record.call.jwt, record.call.claims) == (None, {})
+        assert "started as the owner" in [line["event"] for line in lines]
+
+    def test_an_anonymous_run_starts_internal_actions(self, run, runs: Runs) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        script.append(lambda ctx: ctx.start("parent"))
+        run("parent", caller=None)
+        assert read(runs, answers[0].unwrap()["runId"]).caller is None
+        assert "callers who are known" in answers[1].error
+
+    def test_how_deep_and_how_many_is_bounded(self, run) -> None:
+        script.append(lambda ctx: ctx.start("child", {}))
+        run("parent", depth=MAX_DEPTH, parent="p")
+        assert f"{MAX_DEPTH} deep" in answers[0].error
+        answers.clear()
+        script[:] = [
+            lambda ctx: ctx.start_all([("child", {})] * (MAX_CHILDREN + 1)),
+            lambda ctx: ctx.start_all([("child", {})] * MAX_CHILDREN, then=("after", {})),
+        ]
+        run("parent")
+        assert all("at most 10000" in answer.error for answer in answers)
+
+
+class TestInATransaction:
+    @PARTS
+    def test_it_starts_when_that_commits(
+        self, run, runs: Runs, database: Database[Any], redis_client, name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.tools.create("events", {"n": 1}))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        script.append(lambda ctx: ctx.start_all([("child", {})] * 3, then=("after", {})))
+        script.append(lambda ctx: _count(ctx, redis_client))
+        run(name)
+        assert answers.pop() == 1  # before the commit: the parent
+        one, many = answers[1].unwrap()["runId"], answers[2].unwrap()
+        assert database["events"].count_documents({}) == 1
+        assert read(runs, one).status == "queued"
+        assert {read(runs, each).status for each in many["runIds"]} == {"queued"}
+        assert read(runs, many["thenRunId"]).status == "waiting"
+        assert ids(database) == []  # published at once
+
+    @PARTS
+    def test_rolled_back_it_starts_nothing(
+        self, run, runs: Runs, database: Database[Any], publisher: Publisher, name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        script.append(lambda ctx: ctx.start("child", delay=7200))
+        run(name, params={"fail": True})
+        assert ids(database) == []
+        publisher.turn()
+        for answer in answers:
+            assert runs.read(answer.unwrap()["runId"]) is None
+
+    @pytest.mark.parametrize("name", ["committing", "inPart"])
+    def test_a_crash_after_the_commit_is_made_good_by_any_worker(
+        self, run, runs: Runs, services: Services, database: Database[Any], publisher: Publisher,
+        redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str,
+    ) -> None:  # fmt: skip
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, delay=60))
+        with monkeypatch.context() as broken:
+            broken.setattr("worker.runs.starts.PUBLISH_SECONDS", -1)  # as if it had died
+            parent_id = run(name)
+        started = [answer.unwrap()["runId"] for answer in answers]
+        assert sorted(ids(database)) == sorted(started)
+        assert [runs.read(run_id) for run_id in started] == [None, None]
+        publisher.turn()
+        assert [read(runs, run_id).status for run_id in started] == ["queued", "waiting"]
+        execute(services, child, started[0], tuple)
+        run(name, parent_id, rerun=True)
+        publisher.turn()
+        assert read(runs, started[0]).status == "succeeded"
+        assert b"".join(redis_client.lrange("callboard", 0, -1)).count(started[0].encode()) <= 2
+
+    def test_a_key_that_is_known_writes_no_row(
+        self, run, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        run("parent")
+        monkeypatch.setattr("worker.runs.starts.PUBLISH_SECONDS", -1)
+        run("inPart")
+        assert ids(database) == []
+        assert answers[0] == answers[1]
+        script[:] = [lambda ctx: ctx.start("child", {"n": 3}, key="k")]
+        run("inPart")
+        assert "other params" in answers[2].error
+
+
+class TestGroups:
+    @BOTH
+    @pytest.mark.parametrize(
+        ("then", "told"),
+        [
+            ("after", [0, 1, "two", "Canceled", 4]),
+            ("afterAsync", ["succeeded", "succeeded", "failed", "canceled", "succeeded"]),
+        ],
+    )
+    def test_it_joins_once_and_reads_the_ends_wherever_they_are(
+        self, run, runs: Runs, services: Services, archiver: Archiver, redis_client, name, then,
+        told,
+    ) -> None:  # fmt: skip
+        script.append(
+            lambda ctx: ctx.start_all([("child", {"n": n}) for n in range(5)], then=(then, {}))
+        )
+        run(name)
+        started = answers[0].unwrap()
+        children, then_id = started["runIds"], started["thenRunId"]
+        assert read(runs, then_id).waiting_for == {"kind": "group"}
+        services_cancel(runs, children[3])
+        for run_id in (*children[:3], children[4]):
+            assert read(runs, then_id).status == "waiting"
+            execute(services, child, run_id, tuple)
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{children[0]}")
+        assert read(runs, then_id).status == "queued"
+        run(then, then_id)
+        outcome = read(runs, then_id).outcome
+        assert outcome is not None
+        assert outcome.envelope()["data"] == told
+
+    def test_there_are_no_results_without_a_group(self, run, runs: Runs) -> None:
+        outcome = read(runs, run("after")).outcome
+        assert outcome is not None
+        assert outcome.envelope()["data"] == []
+
+    def test_a_rerun_goes_on_where_it_was_cut_off(
+        self, run, runs: Runs, services: Services, redis_client, monkeypatch
+    ) -> None:
+        script.append(
+            lambda ctx: ctx.start_all([("child", {"n": n}) for n in range(5)], then=("after", {}))
+        )
+        parent_id = run("parent")
+        started = answers[0].unwrap()
+        for run_id in started["runIds"][2:]:  # as if it had not come so far
+            redis_client.delete(f"callboard:run:{run_id}")
+        execute(services, child, started["runIds"][0], tuple)
+        run("parent", parent_id, rerun=True)
+        for run_id in started["runIds"]:
+            assert read(runs, started["thenRunId"]).status == "waiting"
+            execute(services, child, run_id, tuple)
+            if run_id == started["runIds"][-1]:
+                assert read(runs, started["thenRunId"]).status == "queued"
+
+
+class TestResult:
+    def test_it_comes_when_the_run_has_ended(
+        self, run, runs: Runs, services: Services, loop_thread: LoopThread
+    ) -> None:
+        async def end_soon(ctx: AsyncActionContext) -> ActionResult:
+            started = await ctx.start("child", {"n": 7})
+            run_id = started.unwrap()["runId"]
+            waiting = asyncio.create_task(ctx.result(run_id))
+            await asyncio.to_thread(execute, services, child, run_id, tuple)
+            return await waiting
+
+        script.append(end_soon)
+        run("parentAsync")
+        assert answers == [ok(7)]
+
+    def test_it_is_bounded_and_for_the_callers_own_runs(
+        self, run, services: Services, archiver: Archiver, redis_client
+    ) -> None:
+        bobs = run("parent", caller="bob")
+        mine = run("parent")
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{mine}")
+        script.append(lambda ctx: ctx.result(bobs))
+        script.append(lambda ctx: ctx.result(mine))
+        script.append(lambda ctx: ctx.result("nobody"))
+        script.append(_started_and_not_waited_for)
+        run("parentAsync")
+        bob, past, nobody, late = answers
+        assert "this run's caller" in bob.error
+        assert past == ok()
+        assert nobody == fail("No run 'nobody'")
+        assert "after 0.05 s" in late.error
+
+
+async def _started_and_not_waited_for(ctx: AsyncActionContext) -> ActionResult:
+    run_id = (await ctx.start("child", {"n": 1})).unwrap()["runId"]
+    return await ctx.result(run_id, timeout=0.05)
+
+
+def services_cancel(runs: Runs, run_id: str) -> None:
+    from callboard.runs.outcome import Outcome
+
+    runs.cancel(run_id, "child", Outcome.canceled(run_id))
+
+
+def _none(ctx: Any) -> Any:
+    """Nothing, as a step of either kind of handler."""
+    return asyncio.sleep(0) if isinstance(ctx, AsyncActionContext) else None
+
+
+def _count(ctx: Any, client: redis.Redis) -> Any:
+    """How many runs there are, as a step of either kind of handler."""
+
+    async def count() -> int:
+        return counted()
+
+    def counted() -> int:
+        return len([*client.scan_iter("callboard:run:*")])
+
+    return count() if isinstance(ctx, AsyncActionContext) else counted()
