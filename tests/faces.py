@@ -15,9 +15,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from callboard.connections.mongodb import AsyncStore
-from callboard.runs.outcome import Outcome
 from callboard.testing.servers import with_database
-from worker.runs.handling import outcome_of, outcome_of_async
 from worker.runs.outbound import AsyncOutbound, Outbound
 from worker.tools.tools import AsyncTools, Tools
 from worker.tools.transaction import (
@@ -50,9 +48,6 @@ class PlainFace:
 
     def kill_sessions(self, database: Any, ids: Any) -> None:
         kill_sessions(database, ids)
-
-    def outcome_of(self, services: Any, attempt: Any) -> Outcome:
-        return outcome_of(services, attempt)
 
 
 class LoopThread:
@@ -161,19 +156,6 @@ class AsyncFace:
     def kill_sessions(self, database: Any, ids: Any) -> None:
         self.thread.run(kill_sessions_async(self.database(database), ids))
 
-    def outcome_of(self, services: Any, attempt: Any) -> Outcome:
-        store = AsyncStore.of(services.settings)
-        runs = _AsyncRuns(services.runs)
-
-        async def outcome() -> Outcome:
-            try:
-                return await outcome_of_async(services, attempt, runs, store)
-            finally:
-                await store.close()
-
-        result: Outcome = self.thread.run(outcome())
-        return result
-
     def _asynchronous(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options, whose functions are plain ones of the test, as they are awaited."""
         wanted = {"integration", "on_session", "on_end", "before_start"} & options.keys()
@@ -189,16 +171,3 @@ def _awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args)
 
     return call
-
-
-class _AsyncRuns:
-    """Run records of a test's services, from the loop."""
-
-    def __init__(self, runs: Any) -> None:
-        self._runs = runs
-
-    async def note_session(self, *args: Any) -> bool:
-        return bool(self._runs.note_session(*args))
-
-    async def note_progress(self, *args: Any) -> bool:
-        return bool(self._runs.note_progress(*args))
