@@ -113,12 +113,14 @@ def test_one_that_is_out_of_time_is_canceled_and_told_so(stack: Stack, tmp_path:
     assert process(stack) == pid
 
 
-def test_one_that_is_canceled_is_told_so(stack: Stack, tmp_path: Path) -> None:
-    pid = process(stack)
-    run_id = begin(stack, "toCancel", file=str(tmp_path / "told"))
-    stack.wait_for_status(run_id, "running")
+def test_one_that_is_canceled_is_told_so(
+    stack: Stack, tmp_path: Path, eventually: Eventually
+) -> None:
+    pid, told = process(stack), tmp_path / "told"
+    run_id = begin(stack, "toCancel", file=str(told))
+    eventually(lambda: told.exists() and told.read_text() == "begun")
     stack.cancel(run_id)
-    assert (tmp_path / "told").read_text() == "canceled"
+    eventually(lambda: told.read_text() == "canceled")
     assert process(stack) == pid
 
 
@@ -135,8 +137,8 @@ def test_what_blocks_the_loop_is_named_with_its_stack(stack: Stack, eventually: 
     pid = process(stack)
     run_id = begin(stack, "blocks", seconds=1.5)
     assert stack.run(run_id)["attempts"] == 1
-    [line] = [line for line in log(stack).splitlines() if "blocks the loop" in line]
-    assert run_id in log(stack)
+    lines = [line for line in log(stack).splitlines() if "blocks the loop" in line]
+    [line] = [line for line in lines if run_id in line]  # a busy machine may hold it up, too
     assert "action=blocks" in line
     assert 'time.sleep(ctx.params["seconds"])' in log(stack)
     assert process(stack) == pid
@@ -183,7 +185,7 @@ def test_its_lines_in_the_log_name_the_run(stack: Stack, eventually: Eventually)
 def test_flower_sees_it(stack: Stack, eventually: Eventually) -> None:
     def seen() -> bool:
         run_id = stack.call("processOfLoop").headers["Run-Id"]
-        found = httpx.get(f"{stack.announced['flower_url']}/api/task/info/{run_id}")
+        found = httpx.get(f"{stack.announced['flower_url']}/api/task/info/{run_id}", timeout=60)
         return found.status_code == 200 and found.json()["state"] == "SUCCESS"
 
     eventually(seen)

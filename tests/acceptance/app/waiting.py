@@ -56,10 +56,12 @@ async def to_cancel(ctx: AsyncActionContext) -> ActionResult:
 
 
 async def _told(ctx: AsyncActionContext) -> ActionResult:
+    file = Path(ctx.params["file"])
+    file.write_text("begun")
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        Path(ctx.params["file"]).write_text("canceled")
+        file.write_text("canceled")
         raise
     return ok()
 
