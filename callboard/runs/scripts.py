@@ -49,12 +49,13 @@ looked at the more seldom the more there are, so that a lapsed claim never waits
 A record of a later version (`callboard.runs.format`) is woken for, but neither claimed nor expired
 here: it waits for a worker that knows it.
 
-Each is a file of this folder, ``<name>.lua``, and needs what stands before it: the constants that
-Python knows, then the parts that several share (``guard.lua``, ``common.lua``).
+Each is a file of this folder, ``<name>.lua``, and gets what it uses of the constants that Python
+knows and of the parts that several share (``guard.lua``, ``common.lua``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,11 +71,24 @@ _FOLDER = Path(__file__).parent
 
 
 def script(name: str, *parts: str, **constants: str | int) -> str:
-    """The text of ``<name>.lua``, behind the constants (Lua's literals) and ``<part>.lua``s."""
-    head = "".join(f"local {constant} = {value}\n" for constant, value in constants.items())
-    return head + "".join(
-        (_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name)
-    )
+    """The text of ``<name>.lua``, behind what it uses of the constants (Lua's literals) and of the
+    ``<part>.lua``s: whatever stands there is made anew by each call."""
+    shared = [f"local {constant} = {value}\n" for constant, value in constants.items()]
+    for part in parts:
+        shared += _LOCALS.split(_read(part))[1:]
+    text = _read(name)
+    for piece in reversed(shared):
+        if re.search(rf"\b{_NAME.findall(piece)[0]}\b", text):
+            text = piece + text
+    return text
+
+
+_LOCALS = re.compile(r"^(?=local )", re.MULTILINE)
+_NAME = re.compile(r"local (?:function )?(\w+)")
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def lua_list(numbers: Iterable[int]) -> str:
