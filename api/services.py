@@ -20,6 +20,7 @@ from callboard.runs.live import Live
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
+from callboard.runs.waiting import WaitingRuns
 from callboard.settings import Settings
 
 from .call.limits import Kind, RateLimit
@@ -45,6 +46,7 @@ class Services:
     replies: Replies
     watching: Watching
     history: History
+    waiting: WaitingRuns
     run_list: RunList
     rate_limit: RateLimit | None
 
@@ -60,6 +62,7 @@ class Services:
         store = Store.of(settings)
         history = History(store.database, sealer)
         replies = Replies(client, runs)
+        waiting = WaitingRuns(runs, store.database, registry.actions)
         return cls(
             settings=settings,
             registry=registry,
@@ -68,8 +71,9 @@ class Services:
             store=store,
             runs=runs,
             replies=replies,
-            watching=Watching(partial(_find, runs, history), runs, replies),
+            watching=Watching(partial(_find, runs, history, waiting), runs, replies),
             history=history,
+            waiting=waiting,
             run_list=RunList(runs=runs, live=Live(client, sealer, keys), history=history),
             rate_limit=(
                 RateLimit(settings.rate_limit, client, sealer, keys)
@@ -121,7 +125,7 @@ class Services:
     def _run(self, run_id: str) -> RunRecord | PastRun | None:
         if not _RUN_ID.fullmatch(run_id):
             return None
-        return _find(self.runs, self.history, run_id)
+        return _find(self.runs, self.history, self.waiting, run_id)
 
     def wait_for_end(self, run_id: str, deadline: float) -> RunRecord | PastRun | None:
         """A run that another request started, as it is when it has ended or at the deadline.
@@ -132,10 +136,12 @@ class Services:
             return watch.end(deadline)
 
 
-def _find(runs: Runs, history: History, run_id: str) -> RunRecord | PastRun | None:
-    """From its record or, once that has expired, from the history."""
+def _find(
+    runs: Runs, history: History, waiting: WaitingRuns, run_id: str
+) -> RunRecord | PastRun | None:
+    """From its record or, once that has expired, from the history; else it may wait for one."""
     try:
-        return runs.read(run_id) or history.find(run_id)
+        return runs.read(run_id) or history.find(run_id) or waiting.find(run_id)
     except SealError:
         past = history.find(run_id)  # where who called it stands in clear
         if past is None:

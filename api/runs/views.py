@@ -11,7 +11,6 @@ from flask import Blueprint, Response, request
 
 from callboard.errors import NotRetryable, ServiceUnavailable
 from callboard.runs.history import PastRun
-from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.sdk.action import Action
@@ -49,7 +48,7 @@ def cancel(run_id: str) -> Response:
     identity = identify()
     run = current_services().visible_run(run_id, identity)
     if isinstance(run, RunRecord):
-        current_services().runs.cancel(run_id, run.action, Outcome.canceled(run_id))
+        current_services().waiting.cancel(run)
         run = current_services().visible_run(run_id, identity)
     return _answer(run)
 

@@ -206,11 +206,16 @@ class Outbox(_Rows):
             rows = self._database()[OUTBOX].find({"_id": {"$gt": run_id}})
             return rows.sort("_id", 1).limit(limit).to_list()
 
-    def reschedule(self, row: Row) -> None:
-        """Another time for its run: also where there is no row yet."""
+    def find(self, run_id: str) -> Document | None:
+        """The row of this run."""
+        with guarded():
+            return self._database()[OUTBOX].find_one({"_id": run_id})
+
+    def reschedule(self, row: Row, *, add: bool) -> None:
+        """Another time for its run; ``add``: also where there is no row yet."""
         with guarded(SECONDS):
             self._database()[OUTBOX].update_one(
-                {"_id": row.start.run_id}, {"$set": row.document(self._sealer)}, upsert=True
+                {"_id": row.start.run_id}, {"$set": row.document(self._sealer)}, upsert=add
             )
 
     def opened(self, document: Mapping[str, Any], actions: Mapping[str, Action]) -> Row | None:

@@ -312,6 +312,22 @@ class Runs:
             "cancel", self._run_and_open(run_id), [run_id, *self._sealed(run_id, action, outcome)]
         )
 
+    def cancel_new(self, runs: Sequence[tuple[str, str]]) -> None:
+        """End those of these (run id, action) that have not started, in one packet."""
+        orders = []
+        for run_id, action in runs:
+            sealed = self._sealed(run_id, action, Outcome.canceled(run_id))
+            orders.append((self._run_and_open(run_id), [run_id, *sealed, "1"]))
+        if orders:
+            self._packet("cancel", orders)
+
+    def actions(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """The actions of those of the runs that have a record."""
+        with guarded():
+            found = self._replies("hget", run_ids, "action")
+        known = zip(run_ids, found, strict=True)
+        return {run_id: _text([action])[0] for run_id, action in known if action}
+
     def release(self, most: int, max_queue: int) -> int:
         """Queue up to ``most`` runs that waited and are due; returns how many there were.
 

@@ -262,8 +262,10 @@ def test_another_time_is_the_rows_too(outbox: Outbox, database: Database[Any]) -
     row = a_row(FAR)
     outbox.put([row])
     later = Row(start=row.start, due=datetime.now(UTC) + 2 * FAR)
-    outbox.reschedule(later)
+    outbox.reschedule(later, add=False)
     [document] = database[OUTBOX].find()
     assert document["due"] > datetime.now(UTC) + 1.9 * FAR
-    outbox.reschedule(new := a_row(FAR))
+    outbox.reschedule(a_row(FAR), add=False)
+    assert ids(database) == [row.start.run_id]
+    outbox.reschedule(new := a_row(FAR), add=True)
     assert new.start.run_id in ids(database)

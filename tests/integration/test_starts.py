@@ -19,12 +19,14 @@ from structlog.testing import capture_logs
 from callboard import ActionContext, ActionResult, AsyncActionContext, action, fail, ok
 from callboard.connections.keys import Keys
 from callboard.connections.mongodb import AsyncStore, Store
+from callboard.errors import BadRequest
 from callboard.registry import Registry
 from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH
 from callboard.runs.outbox import OUTBOX
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.runs.store import Runs
+from callboard.runs.waiting import WaitingRuns
 from callboard.settings import Settings
 from worker.archive.archiver import Archiver
 from worker.loop.execution import Executor
@@ -531,3 +533,76 @@ def _count(ctx: Any, client: redis.Redis) -> Any:
         return len([*client.scan_iter("callboard:run:*")])
 
     return count() if isinstance(ctx, AsyncActionContext) else counted()
+
+
+class TestWaitingRuns:
+    """What a caller does with a run that waits, wherever it does."""
+
+    @pytest.fixture
+    def waiting(self, services: Services) -> WaitingRuns:
+        return WaitingRuns(services.runs, services.store.database, REGISTRY.actions)
+
+    @pytest.fixture
+    def start_in_a_full_queue(self, run, redis_client: redis.Redis) -> Callable[[], str]:
+        def start() -> str:
+            script.append(lambda _: redis_client.lpush("callboard", *range(10_000)))
+            script.append(lambda ctx: ctx.start("child", {"n": 1}))
+            run("parent")
+            return answers[1].unwrap()["runId"]
+
+        return start
+
+    def test_canceling_what_waits_for_a_group_cancels_what_has_not_started(
+        self, run, runs: Runs, waiting: WaitingRuns, services: Services
+    ) -> None:
+        calls = [("child", {"n": n}) for n in range(4)]
+        script.append(lambda ctx: ctx.start_all(calls, then=("after", {})))
+        run("parent")
+        started = answers[0].unwrap()
+        execute(services, child, started["runIds"][0], tuple)
+        runs.claim(started["runIds"][1], "child", "w:1", 5)
+        waiting.cancel(read(runs, started["thenRunId"]))
+        assert [read(runs, run_id).status for run_id in started["runIds"]] == [
+            *("succeeded", "running", "canceled", "canceled"),
+        ]
+        assert not runs._redis.hexists(f"callboard:run:{started['runIds'][1]}", "cancel")
+        assert read(runs, started["thenRunId"]).status == "canceled"
+
+    def test_one_in_the_outbox_alone_is_found_and_canceled(
+        self, runs: Runs, waiting: WaitingRuns, start_in_a_full_queue, publisher: Publisher,
+        redis_client: redis.Redis, database: Database[Any],
+    ) -> None:  # fmt: skip
+        run_id = start_in_a_full_queue()
+        assert waiting.find("nobody") is None
+        found = waiting.find(run_id)
+        assert found is not None
+        assert (found.status, found.action, found.caller) == ("waiting", "child", "alice")
+        waiting.cancel(found)
+        assert read(runs, run_id).status == "canceled"
+        assert ids(database) == []
+        redis_client.delete("callboard")
+        publisher.turn()
+        assert redis_client.llen("callboard") == 0
+
+    def test_another_time_survives_the_loss_of_redis_too(
+        self, run, runs: Runs, waiting: WaitingRuns, redis_client, publisher: Publisher
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, delay=60))
+        run("parent")
+        run_id = answers[0].unwrap()["runId"]
+        due = datetime.now(UTC) + timedelta(days=2)
+        assert waiting.reschedule(read(runs, run_id), due)
+        redis_client.flushdb()
+        publisher.turn()
+        record = read(runs, run_id)
+        assert record.due is not None
+        assert record.call is not None
+        assert abs(record.due / 1000 - due.timestamp()) < 5
+        assert abs(record.call.expires - CALL_LIFETIME - due.timestamp()) < 5
+        assert record.call.jwt is None
+        with pytest.raises(BadRequest, match="366 days"):
+            waiting.reschedule(record, datetime.now(UTC) + timedelta(days=400))
+        assert waiting.reschedule(record, datetime.now(UTC) - timedelta(days=1))
+        runs.release(500, 10_000)
+        assert read(runs, run_id).status == "queued"
+        assert not waiting.reschedule(read(runs, run_id), due)

@@ -46,6 +46,7 @@ from callboard.runs.scripts import GROUP_SECONDS
 from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.runs.start import Start, Terms
 from callboard.runs.store import Accepted
+from callboard.runs.waiting import LONGEST, PARKED_SECONDS
 from callboard.sans_io import Steps, arun, awaited, plain, run
 from callboard.sdk.results import ActionResult, fail, ok
 
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncStarts", "Starts"]
 
-LONGEST = 366 * 86_400  # seconds until a start is due
-PARKED_SECONDS = 3600  # what is due later than this survives the loss of Redis
 PACKET = 250  # starts that go to the broker, or the database, at once
 PAGE = 100  # ends of runs that are read at once
 PUBLISH_SECONDS = 60.0  # after a commit: then it is left to the publisher, which looks first
