@@ -51,7 +51,7 @@ test-newest: RESOLUTION := highest
 test-lowest test-newest: install
 	@mkdir -p build
 	@$(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --only-binary :all: \
-		--resolution $(RESOLUTION) --extra server --extra embedded --extra tracing \
+		--upgrade --resolution $(RESOLUTION) --extra server --extra embedded --extra tracing \
 		pyproject.toml -o build/$@.txt
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/$@
 	@$(BIN)/uv pip install --quiet --python build/$@ --only-binary :all: -r build/$@.txt
