@@ -66,7 +66,7 @@ class LoopProcess:
         self.process: Any = None
 
     def start(self, max_memory: int | None = None) -> None:
-        arguments = (self.celery, "worker@here", self.slots, [QUEUE], max_memory)
+        arguments = (self.celery, "worker@here", self.slots, [QUEUE], max_memory, os.getpid())
         self.process = get_context("fork").Process(target=run_loop, args=arguments)
         self.process.start()
         self.slots.pid = self.process.pid

@@ -201,11 +201,14 @@ class KeeperStep(bootsteps.StartStopStep):
         services = worker.app.services
         worker.app.keeper = Keeper(services, worker.hostname)
         os.register_at_fork(before=services.hands.pick_row)
-        signals.worker_process_init.connect(lambda **_: _prepare_child(services.hands), weak=False)
+        main = os.getpid()
+        signals.worker_process_init.connect(
+            lambda **_: _prepare_child(services.hands, main), weak=False
+        )
 
 
-def _prepare_child(hands: Hands) -> None:
-    die_with_parent()
+def _prepare_child(hands: Hands, main: int) -> None:
+    die_with_parent(main)
     bound_memory()
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it

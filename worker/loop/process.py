@@ -51,14 +51,19 @@ _log = structlog.get_logger("callboard.worker")
 
 
 def run_loop(
-    app: Any, hostname: str, slots: Slots, queues: Sequence[str], max_memory: int | None
+    app: Any,
+    hostname: str,
+    slots: Slots,
+    queues: Sequence[str],
+    max_memory: int | None,
+    parent: int,
 ) -> None:
     """Execute runs until the worker, or this process, is told to end. In a process of its own.
 
     ``queues``: the keys of the lists to take from. ``max_memory``: KiB, above which the process is
-    replaced.
+    replaced. ``parent``: the id of the worker's main process.
     """
-    die_with_parent()
+    die_with_parent(parent)
     bound_memory()
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -75,7 +76,7 @@ class Loop:
         names = [name + ASYNC_SUFFIX for name in app.amqp.queues.consume_from]
         queues = [app.services.keys.queue(name) for name in names]
         most = self._worker.max_memory_per_child
-        arguments = (app, self._worker.hostname, self._slots, queues, most)
+        arguments = (app, self._worker.hostname, self._slots, queues, most, os.getpid())
         self._process = get_context("fork").Process(target=run_loop, args=arguments, name="loop")
         self._process.daemon = True
         self._process.start()

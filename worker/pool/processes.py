@@ -15,13 +15,16 @@ __all__ = ["bound_memory", "die_first", "die_with_parent"]
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing).
 
     A child that outlives its worker would go on with a run that another worker takes over.
+    ``parent``: its process id. Had it died before the kernel was told, this process ends now.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def bound_memory(share: float = 0.75) -> None:

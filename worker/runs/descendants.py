@@ -74,6 +74,7 @@ def _allow_children() -> None:
 def _before_fork() -> None:
     """A signal that comes while the new process still has our handlers would be lost in it."""
     _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
+    _fork.parent = os.getpid()
     _fork.in_main_thread = threading.current_thread() is threading.main_thread()
 
 
@@ -92,7 +93,7 @@ def _after_fork_in_child() -> None:
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
         if _fork.in_main_thread:
-            die_with_parent()
+            die_with_parent(_fork.parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, _fork.mask)
 
 
