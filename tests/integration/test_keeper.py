@@ -432,6 +432,7 @@ class TestStopping:
         eventually(lambda: child.is_dead)
         held = worker.stopping.child_died(child.pid)
         assert held is not None
+        assert worker.held.of(child.pid) is None  # whoever has its id from now on is not stopped
         assert held.run_id == child.run_id
         record = worker.runs.read(child.run_id)
         assert record is not None

@@ -179,3 +179,24 @@ def test_a_child_that_was_killed_while_it_wrote_has_nothing_in_hand(hands: Hands
         hands.begin()
         hands.take(RUN, "second")
         assert [taken.action for taken in hands.all()] == ["second"]
+
+
+def test_a_process_that_has_a_dead_childs_id_has_nothing_in_hand(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = os.getppid()  # lives, and is no child of this process
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: another)
+        hands.begin()
+        hands.take(RUN, "first")
+    assert hands.of(another) is not None  # it could still be asked about
+    assert hands.all() == []
+
+
+def test_a_dead_child_that_was_asked_about_is_forgotten(hands: Hands) -> None:
+    with child(hands, lambda: hands.take(RUN, "first")) as pid:
+        pass
+    hands.forget(0)
+    assert hands.of(pid) is not None
+    hands.forget(pid)
+    assert hands.of(pid) is None

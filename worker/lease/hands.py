@@ -48,6 +48,11 @@ class Hands:
         """What this child, dead or alive, has in hand."""
         return next((taken for taken in self._taken() if taken.pid == pid), None)
 
+    def forget(self, pid: int) -> None:
+        """This child is dead, and somebody has asked."""
+        if taken := self.of(pid):
+            self._table.empty(taken.row)
+
     def has(self, wanted: InHand) -> bool:
         """Whether the run is in hand."""
         return self._table.has(wanted)

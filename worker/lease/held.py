@@ -108,6 +108,11 @@ class HeldRuns:
             hand = self._hands.of(pid)
             return self._taken_out(self._known(hand)) if hand else None
 
+    def forget(self, pid: int) -> None:
+        """This child is dead, and what it had in hand is another's: its id may soon be, too."""
+        with self._lock:
+            self._hands.forget(pid)
+
     def take_out_all(self, slots: Slots) -> tuple[list[Held], bool]:
         """The runs that a loop process had in hand when it died; and whether it was killed from
         here, for another run's sake."""

@@ -59,6 +59,7 @@ class Stopping:
         if held := self._held.take_out(pid):
             with tolerant("keeper", **held.names):
                 self._lose(held)
+        self._held.forget(pid)
         return had
 
     def loop_died(self, slots: Slots) -> None:

@@ -87,6 +87,10 @@ class Table:
         """This process executes nothing there."""
         self._write(row, 0, 0.0, 0, b"")
 
+    def empty(self, row: int) -> None:
+        """The process of the row is gone, and what it had is known to whom it concerns."""
+        self._words[row * ROW_WORDS + _NUMBER] = 0
+
     def has(self, wanted: InHand) -> bool:
         """Whether the run is in hand."""
         return self.read(wanted.row) == wanted
@@ -121,11 +125,18 @@ class Table:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process; 0 is none."""
-    if not pid:
-        return False
+    """Whether this is a child of this process that nobody has waited for, or the process itself.
+
+    That there is a process of this id would not do: when a child is gone, its id may be any
+    other's. 0 is none.
+    """
+    if pid in (0, os.getpid()):
+        return pid != 0
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        else:  # macOS before Python 3.13
+            os.kill(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
         return False
     return True
