@@ -197,6 +197,17 @@ class TestWholeHandler:
                 )
         assert count(database, MARKERS) == 0
 
+    def test_a_conflict_that_took_all_the_time_is_told_as_one(self, run):
+        deadline, errors = time.monotonic() + 2, [TransactionConflict, DatabaseUnavailable]
+
+        def handler(tools):
+            if len(errors) == 1:
+                threading.Event().wait(max(deadline - time.monotonic(), 0))
+            raise errors.pop(0)
+
+        with pytest.raises(TransactionConflict):
+            run(handler, deadline=deadline)
+
     def test_a_conflict_counts_even_if_the_handler_hides_it(self, run, database):
         database.items.insert_one({"_id": "x", "data": {}})
         starts = []

@@ -129,6 +129,7 @@ def _run(
     session = _session(database, deadline)
     try:
         yield before_start(_session_id(session))
+        conflict: TransactionConflict | None = None
         pauses = _pauses()
         while True:
             try:
@@ -136,10 +137,12 @@ def _run(
                 return (
                     yield from _attempt(database(), begun, run_id, action, deadline, body, kind)
                 )
-            except (DatabaseUnavailable, TransactionConflict):
+            except (DatabaseUnavailable, TransactionConflict) as error:
+                if isinstance(error, TransactionConflict):
+                    conflict = error
                 pause = next(pauses)
-                if time_left(deadline) <= pause:
-                    raise
+                if time_left(deadline) <= pause:  # a conflict, if any, is what took it
+                    raise (conflict or error) from None
                 yield kind.pause(pause)
     finally:
         yield session.end_session()
