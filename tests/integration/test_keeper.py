@@ -534,7 +534,7 @@ class TestKeeper:
         yield keeper
         keeper.stop()
         for thread in set(threads._supervised) - set(running):
-            thread.join(5)
+            thread.join(60)
         keeper._heartbeat._redis.connection_pool.disconnect()
 
     @pytest.mark.usefixtures("database_away")
@@ -545,10 +545,10 @@ class TestKeeper:
         overdue = worker.child(short)
         worker.runs.note_session(overdue.run_id, overdue.holder, str(uuid4()))
         keeper.start()
-        eventually(lambda: overdue.is_dead, within=3)
+        eventually(lambda: overdue.is_dead)
         for child in others:
             before = worker.lease(child)
-            eventually(lambda child=child, before=before: worker.lease(child) > before, within=1.0)
+            eventually(lambda child=child, before=before: worker.lease(child) > before)
             assert not child.is_dead
 
     def test_a_part_that_fails_is_told_by_the_heartbeat_and_goes_on(
@@ -588,7 +588,7 @@ class TestKeeper:
         keeper._grace = 0.2
         keeper.start()
         keeper.drain()
-        eventually(lambda: child.is_dead, within=3)
+        eventually(lambda: child.is_dead)
         keeper.stop()
         eventually(
             lambda: worker.redis.hget(f"callboard:run:{child.run_id}", "status") == b"queued"
