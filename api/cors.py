@@ -18,8 +18,8 @@ _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,1024}")
 
 METHODS = "GET, POST"
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, Prefer, Last-Event-ID, Cache-Control, "
-    "traceparent, tracestate, baggage, sentry-trace"
+    "Authorization, Content-Type, Idempotency-Key, Prefer, Run-Delay, Run-At, Last-Event-ID, "
+    "Cache-Control, traceparent, tracestate, baggage, sentry-trace"
 )
 RESPONSE_HEADERS = (
     "Run-Id, Location, Retry-After, Idempotent-Replayed, Preference-Applied, WWW-Authenticate, "

@@ -12,7 +12,8 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, Unsup
 from werkzeug.sansio.utils import get_content_length
 
 from callboard import strict_json
-from callboard.errors import BadRequest, SealError
+from callboard.clock import DatabaseClock
+from callboard.errors import BadRequest, CallboardError, SealError
 from callboard.runs.history import PastRun
 from callboard.runs.idempotency import scoped
 from callboard.runs.outcome import Outcome
@@ -26,6 +27,8 @@ from ..identity.tokens import Identity
 from ..prefix import run_location
 from ..services import Services, current_services, this_request
 from ..telemetry import audit
+from .due import Due, read_due
+from .later import place, start_of
 from .preferences import Preferences, read_preferences
 
 __all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify"]
@@ -33,21 +36,26 @@ __all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify"]
 MAX_BODY_BYTES = 1024 * 1024
 calls = Blueprint("calls", __name__)
 
+_ASYNC = Preferences(wait=None, respond_async=True)
+
 
 @calls.post("/api/actions/<name>")
 def call(name: str) -> Response:
     """Run an action and answer with its result."""
     services, request = current_services(), this_request()
+    environ = request.environ
     audit.begin(request)
     identity = _identify(services, request)
     action = _permitted(services, name, identity)
     params = _read_params(request)
-    preferences = read_preferences(request.environ.get("HTTP_PREFER"))
-    idempotency = _idempotency(
-        request.environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params
-    )
+    preferences = read_preferences(environ.get("HTTP_PREFER"))
+    idempotency = _idempotency(environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
+    delay, at = environ.get("HTTP_RUN_DELAY"), environ.get("HTTP_RUN_AT")
+    due = None if delay is at is None else read_due(delay, at)
     services.limit_rate(identity, "calls")
     action.validate(params)
+    if due is not None:
+        return _run_later(services, action, identity, params, due, idempotency)
     return _run(services, action, identity, params, preferences, idempotency)
 
 
@@ -165,6 +173,32 @@ def _run(
         status = services.status_of(run_id)
     response = ended(outcome) if outcome else _not_ended(accepted.run_id, status, preferences)
     response.headers["Run-Id"] = accepted.run_id
+    if accepted.joined:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _run_later(
+    services: Services,
+    action: Action,
+    identity: Identity | None,
+    params: dict[str, Any],
+    due: Due,
+    idempotency: tuple[str, str] | None,
+) -> Response:
+    """Have the run started when it is due; 202."""
+    seconds = due.seconds(DatabaseClock(services.store.database))
+    if seconds < 0 and not (idempotency and services.runs.keyed(idempotency[0])):
+        raise due.past()  # but a call that is sent again joins its run, however late
+    start = start_of(action, identity, params, max(seconds, 0.0), idempotency)
+    [accepted] = place(services, [start])
+    if isinstance(accepted, CallboardError):
+        raise accepted
+    run_id, status, outcome = accepted.run_id, "waiting" if start.terms.delay else "queued", None
+    if run_id != start.run_id and (run := _joined(services, run_id, identity, time.monotonic())):
+        status, outcome = run.status, run.outcome
+    response = ended(outcome) if outcome else _not_ended(run_id, status, _ASYNC)
+    response.headers["Run-Id"] = run_id
     if accepted.joined:
         response.headers["Idempotent-Replayed"] = "true"
     return response

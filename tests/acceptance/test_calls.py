@@ -55,6 +55,18 @@ def test_an_empty_body_is_an_empty_object(app_stack: Stack) -> None:
     assert chunked.json()["data"]["params"] == {"a": 1}
 
 
+def test_a_call_that_is_due_later_runs_then(app_stack: Stack) -> None:
+    asked = time.time()
+    headers = {"Run-Delay": "1.5", "Idempotency-Key": "later"}
+    accepted = app_stack.call("echo", {"n": 1}, **headers)
+    assert (accepted.status_code, accepted.json()["data"]["status"]) == (202, "waiting")
+    run = app_stack.run(accepted.headers["Run-Id"])
+    assert run["result"]["data"]["params"] == {"n": 1}
+    assert time.time() - asked >= 1.5
+    again = app_stack.call("echo", {"n": 1}, **headers)
+    assert (again.status_code, again.json()) == (200, run["result"])
+
+
 class TestOrderOfChecks:
     """404 path / 405, 401, 404 action, 403, 413, 415, 400, 422."""
 

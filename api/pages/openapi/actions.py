@@ -101,7 +101,9 @@ def _operation(action: Action, params: Part, data: Part) -> Part:
         "summary": summary or action.name,
         "description": "\n\n".join(part for part in (text, *_notes(action)) if part),
         "security": [{"bearer": []}, {}] if action.anonymous else [{"bearer": []}],
-        "parameters": [ref("parameters", "Prefer"), ref("parameters", "IdempotencyKey")],
+        "parameters": [
+            ref("parameters", name) for name in ("Prefer", "IdempotencyKey", "RunDelay", "RunAt")
+        ],
         "requestBody": {
             "required": required,
             "content": {"application/json": {"schema": params}},
@@ -133,7 +135,7 @@ def _responses(action: Action, data: Part) -> Part:
             {**run, **replayed},
         ),
         "202": responds(
-            "Accepted (`Prefer: respond-async`)",
+            "Accepted (`Prefer: respond-async`, `Run-Delay`, `Run-At`)",
             data_envelope(ref("schemas", "AcceptedRun")),
             {
                 **run,

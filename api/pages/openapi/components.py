@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from callboard.runs.record import Status
+from callboard.runs.waiting import LONGEST
 
 __all__ = ["COMPONENTS", "RESERVED", "data_envelope", "failures", "nullable", "ref", "responds"]
 
@@ -182,6 +183,18 @@ _PARAMETERS: Part = {
         "description": "A call that is sent again under the same key, within 24 hours, joins "
         "the run of the first. Needs a caller.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+    "RunDelay": {
+        "name": "Run-Delay",
+        "in": "header",
+        "description": "Start the run so many seconds from now: 202, and the run is `waiting`.",
+        "schema": {"type": "number", "minimum": 0, "maximum": LONGEST},
+    },
+    "RunAt": {
+        "name": "Run-At",
+        "in": "header",
+        "description": "Start the run then, at most 366 days ahead. Excludes `Run-Delay`.",
+        "schema": _TIME,
     },
     "RunId": {
         "name": "runId",

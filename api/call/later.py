@@ -1,0 +1,117 @@
+"""Runs that nobody waits for as they are started: later, or many at once.
+
+What is due in more than an hour is a row of the outbox first: it survives the loss of Redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from callboard.clock import DatabaseClock
+from callboard.errors import BrokerUnavailable, CallboardError, DatabaseUnavailable
+from callboard.runs.outbox import Outbox, Row
+from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.start import Start, Terms
+from callboard.runs.store import Accepted
+from callboard.runs.waiting import PARKED_SECONDS
+from callboard.sdk.action import Action
+
+from ..identity.tokens import Identity
+from ..services import Services
+
+__all__ = ["Answer", "place", "start_of"]
+
+Answer = Accepted | CallboardError
+
+_log = structlog.get_logger("callboard.api")
+
+
+def start_of(
+    action: Action,
+    identity: Identity | None,
+    params: Mapping[str, Any],
+    seconds: float,
+    idempotency: tuple[str, str] | None,
+) -> Start:
+    """A call that is due so many seconds from now; the token goes along for a day."""
+    keeps_token = identity and seconds <= CALL_LIFETIME
+    call = Call(
+        caller=identity.subject if identity else None,
+        claims=identity.claims if identity else {},
+        jwt=identity.token if identity and keeps_token else None,
+        params=params,
+        expires=time.time() + seconds + CALL_LIFETIME,
+    )
+    return Start(
+        run_id=str(uuid.uuid4()),
+        action=action,
+        call=call,
+        terms=Terms(delay=round(seconds * 1000)),
+        idempotency=idempotency,
+    )
+
+
+def place(services: Services, starts: Sequence[Start]) -> list[Answer]:
+    """Start each of these, in one packet; what came of each, none stops another.
+
+    Without Redis, what is in the outbox is started all the same, once Redis is back; not so under
+    a key, which may lead to another run: whoever tries again under it is told which.
+    """
+    outbox = Outbox(services.store.database, services.runs.sealer)
+    parked = [start for start in starts if _is_parked(start)]
+    answers: dict[str, Answer] = {}
+    try:
+        _park(services, outbox, parked)
+    except DatabaseUnavailable as error:
+        answers = {start.run_id: error for start in parked}
+    answers |= _accept(services, [start for start in starts if start.run_id not in answers])
+    unwanted = [start.run_id for start in parked if _is_elsewhere(answers[start.run_id], start)]
+    with contextlib.suppress(DatabaseUnavailable):  # then the outbox's publisher finds out, too
+        outbox.drop(unwanted)
+    return [answers[start.run_id] for start in starts]
+
+
+def _is_parked(start: Start) -> bool:
+    return start.terms.delay > PARKED_SECONDS * 1000
+
+
+def _park(services: Services, outbox: Outbox, starts: Sequence[Start]) -> None:
+    if starts:
+        now = DatabaseClock(services.store.database)()
+        outbox.put(
+            [
+                Row(start=start, due=now + timedelta(milliseconds=start.terms.delay))
+                for start in starts
+            ]
+        )
+
+
+def _accept(services: Services, starts: Sequence[Start]) -> dict[str, Answer]:
+    settings = services.settings
+    limits = {"max_queue": settings.max_queue, "result_ttl": settings.result_ttl}
+    try:
+        accepted: Sequence[Answer] = services.runs.accept_many(starts, **limits)
+    except BrokerUnavailable as error:
+        accepted = [_without_broker(start, error) for start in starts]
+    return {start.run_id: answer for start, answer in zip(starts, accepted, strict=True)}
+
+
+def _without_broker(start: Start, error: BrokerUnavailable) -> Answer:
+    if not _is_parked(start) or start.idempotency:
+        return error
+    _log.warning("a run is in the outbox alone: Redis is away", run_id=start.run_id)
+    return Accepted(start.run_id, joined=False)
+
+
+def _is_elsewhere(answer: Answer, start: Start) -> bool:
+    """Whether the start is not to become a run of its own."""
+    if isinstance(answer, Accepted):
+        return answer.run_id != start.run_id
+    return not isinstance(answer, BrokerUnavailable | DatabaseUnavailable)
