@@ -43,15 +43,16 @@ end
 redis.call('HSET', run, unpack(fields))
 enlist(id, t, caller ~= '' and caller)
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
-if start and start.group ~= '' then know_group(start.group, ARGV[16]) end
+local parts = start and waiting_parts(open)
+if start and start.group ~= '' then parts.know_group(start.group, ARGV[16]) end
 if not waits then
   redis.call('LPUSH', queue, message)
   redis.call('ZADD', open, t + patience(depth), id)
 elseif start.join == '' then
   redis.call('ZADD', DUE, t + start.delay, id)
 else
-  know_group(start.join, ARGV[16])
-  redis.call('HSET', GROUP .. start.join, 'join', id)
-  join(start.join, open)
+  parts.know_group(start.join, ARGV[16])
+  redis.pcall('HSET', GROUP .. start.join, 'join', id)
+  parts.join(start.join)
 end
 return {'accepted', id}

@@ -23,34 +23,41 @@ local function enlist(id, enqueued, caller)
   redis.call('ZADD', LIVE, enqueued, id)
   if caller then redis.call('ZADD', LIVE .. ':' .. caller, enqueued, id) end
 end
--- A run that waited is enqueued now: what counts from there, counts from here on.
-local function queue_waiting(run, open, id)
-  local r, t = record(run, 'queue', 'message', 'watchers', 'caller'), now()
-  redis.call('HSET', run, 'status', 'queued', 'enqueued', t)
-  redis.call('HDEL', run, 'due')
-  redis.call('ZREM', DUE, id)
-  enlist(id, t, r[4])
-  local depth = r[1] and r[2] and tonumber(redis.pcall('LPUSH', r[1], r[2]))
-  redis.call('ZADD', open, depth and t + patience(depth) or t, id)
-  wake(r[3], id)
-end
-local function know_group(group, size)
-  redis.pcall('HSETNX', GROUP .. group, 'left', size)
-  redis.pcall('EXPIRE', GROUP .. group, GROUP_SECONDS)
-end
--- Starts what waits for the group, if all its runs have ended.
-local function join(group, open)
-  local r = record(GROUP .. group, 'left', 'join')
-  if r[1] ~= '0' or not r[2] then return end
-  local run = RUN .. r[2]
-  if record(run, 'status')[1] == 'waiting' then queue_waiting(run, open, r[2]) end
-end
--- A run counts for its group once, however often it ends.
-local function count_off(run, open, group)
-  redis.call('HDEL', run, 'group')
-  if number(record(GROUP .. group, 'left')[1], 0) == 0 then return end
-  redis.call('HINCRBY', GROUP .. group, 'left', -1)
-  join(group, open)
+-- For runs that wait, or count for a group. A table that only those make: whatever stands at the
+-- top of a script is made anew by each call of it.
+local function waiting_parts(open)
+  local parts = {}
+  -- It is enqueued now: what counts from there, counts from here on.
+  function parts.queue(run, id)
+    local r, t = record(run, 'queue', 'message', 'watchers', 'caller'), now()
+    redis.call('HSET', run, 'status', 'queued', 'enqueued', t)
+    redis.call('HDEL', run, 'due')
+    redis.call('ZREM', DUE, id)
+    redis.call('ZADD', LIVE, t, id)
+    if r[4] then redis.call('ZADD', LIVE .. ':' .. r[4], t, id) end
+    local depth = r[1] and r[2] and tonumber(redis.pcall('LPUSH', r[1], r[2]))
+    redis.call('ZADD', open, depth and t + patience(depth) or t, id)
+    wake(r[3], id)
+  end
+  function parts.know_group(group, size)
+    redis.pcall('HSETNX', GROUP .. group, 'left', size)
+    redis.pcall('EXPIRE', GROUP .. group, GROUP_SECONDS)
+  end
+  -- Starts what waits for the group, if all its runs have ended.
+  function parts.join(group)
+    local r = record(GROUP .. group, 'left', 'join')
+    if r[1] ~= '0' or not r[2] then return end
+    local run = RUN .. r[2]
+    if record(run, 'status')[1] == 'waiting' then parts.queue(run, r[2]) end
+  end
+  -- A run counts for its group once, however often it ends.
+  function parts.count_off(run, group)
+    redis.call('HDEL', run, 'group')
+    if (tonumber(record(GROUP .. group, 'left')[1]) or 0) < 1 then return end
+    redis.pcall('HINCRBY', GROUP .. group, 'left', -1)
+    parts.join(group)
+  end
+  return parts
 end
 -- known: these fields of the record, from whoever has read them already.
 local function finish(run, open, id, status, result, again, error, known)
@@ -63,7 +70,7 @@ local function finish(run, open, id, status, result, again, error, known)
   redis.call('ZREM', open, id)
   if r[2] then redis.call('PUBLISH', r[2], id .. result) end
   wake(r[1], id)
-  if r[5] then count_off(run, open, r[5]) end
+  if r[5] then waiting_parts(open).count_off(run, r[5]) end
 end
 local function queue_again(run, open, id, delay)
   local r = record(run, 'queue', 'message', 'cancel')

@@ -1,6 +1,7 @@
 -- What is due has its place in the queue, the earliest first. A queue that is full keeps what is
 -- for it waiting a second more, and holds no other up. Answers how many were looked at.
 local open, most, max_queue, t = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), now()
+local parts = waiting_parts(open)
 local due, depths = redis.call('ZRANGEBYSCORE', DUE, '-inf', t, 'LIMIT', 0, most), {}
 for _, id in ipairs(due) do
   local run = RUN .. id
@@ -15,7 +16,7 @@ for _, id in ipairs(due) do
     if depths[queue] >= max_queue then
       redis.call('ZADD', DUE, t + 1000, id)
     else
-      queue_waiting(run, open, id)
+      parts.queue(run, id)
       depths[queue] = depths[queue] + 1
     end
   end
