@@ -22,6 +22,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.UnknownAction: 404,
     errors.NotFound: 404,
     errors.NotRetryable: 409,
+    errors.NotWaiting: 409,
     errors.SealError: 410,
     errors.InvalidParams: 422,
     errors.KeyReused: 422,

@@ -12,6 +12,7 @@ CallboardError
 │   ├── InvalidParams       the params do not fit the action's model
 │   ├── KeyReused           an idempotency key was used with another body
 │   ├── NotRetryable        the run did not end in a way that is worth another try
+│   ├── NotWaiting          the run does not wait for its time (any more)
 │   ├── RateLimited
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
@@ -90,6 +91,10 @@ class KeyReused(RunRefused):
 
 class NotRetryable(RunRefused):
     """The run cannot be started again."""
+
+
+class NotWaiting(RunRefused):
+    """The run does not wait for its time, so it cannot be given another one."""
 
 
 class RateLimited(RunRefused):

@@ -31,7 +31,7 @@ from .due import Due, read_due
 from .later import place, start_of
 from .preferences import Preferences, read_preferences
 
-__all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify"]
+__all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify", "read_object"]
 
 MAX_BODY_BYTES = 1024 * 1024
 calls = Blueprint("calls", __name__)
@@ -47,7 +47,7 @@ def call(name: str) -> Response:
     audit.begin(request)
     identity = _identify(services, request)
     action = _permitted(services, name, identity)
-    params = _read_params(request)
+    params = read_object(request)
     preferences = read_preferences(environ.get("HTTP_PREFER"))
     idempotency = _idempotency(environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
     delay, at = environ.get("HTTP_RUN_DELAY"), environ.get("HTTP_RUN_AT")
@@ -91,7 +91,7 @@ def _permitted(services: Services, name: str, identity: Identity | None) -> Acti
     return services.registry.permitted(name, caller, services.settings.owner_user_id)
 
 
-def _read_params(request: Request) -> dict[str, Any]:
+def read_object(request: Request) -> dict[str, Any]:
     """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
     body = _read_body(request)
     if not body:

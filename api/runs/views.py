@@ -6,21 +6,25 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 from flask import Blueprint, Response, request
 
-from callboard.errors import NotRetryable, ServiceUnavailable
+from callboard.clock import DatabaseClock
+from callboard.errors import BadRequest, NotRetryable, NotWaiting, ServiceUnavailable
 from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.sdk.action import Action
 
-from ..call.calls import identify
+from ..call.calls import identify, read_object
+from ..call.due import Due, due_of
 from ..call.limits import network
 from ..errors import envelope
 from ..identity.tokens import Identity
 from ..numbers import whole_seconds
-from ..services import current_services
+from ..services import current_services, this_request
 from .view import shown
 from .watching import Watching
 
@@ -64,6 +68,34 @@ def retry(run_id: str) -> Response:
     if not services.runs.retry(record, call):  # it was started again meanwhile
         raise _not_so_ended(services.visible_run(run_id, identity))
     return _answer(services.visible_run(run_id, identity))
+
+
+@runs.post("/api/runs/<run_id>/reschedule")
+def reschedule(run_id: str) -> Response:
+    """Give a run that waits for its time another: ``{"delay": seconds}`` or ``{"at": time}``."""
+    identity = identify()
+    services = current_services()
+    run = services.visible_run(run_id, identity)
+    due = _read_due(read_object(this_request()))
+    clock = DatabaseClock(services.store.database)
+    seconds = due.seconds(clock)
+    if seconds < 0:
+        raise due.past()
+    moment = due.at or clock() + timedelta(seconds=seconds)
+    if not isinstance(run, RunRecord) or not services.waiting.reschedule(run, moment):
+        raise _not_waiting(services.visible_run(run_id, identity))
+    return _answer(services.visible_run(run_id, identity))
+
+
+def _read_due(body: dict[str, Any]) -> Due:
+    if unknown := body.keys() - {"delay", "at"}:
+        raise BadRequest(f"The body takes delay or at, not {min(unknown)[:40]!r}")
+    return due_of(body.get("delay"), body.get("at"))
+
+
+def _not_waiting(run: RunRecord | PastRun) -> NotWaiting:
+    waits = "waits for other runs" if run.status == "waiting" else f"is {run.status}"
+    return NotWaiting(f"The run {waits}: only one that waits for its time is given another")
 
 
 def _kept(run: RunRecord | PastRun) -> tuple[RunRecord, Call]:

@@ -182,3 +182,87 @@ class TestRefused:
         assert call("hidden", Run_Delay=5).status_code == 404
         assert call("strict", {"name": 1}, Run_Delay=5).status_code == 422
         assert call("open", sub=None, Run_Delay=5, Idempotency_Key="k").status_code == 400
+
+
+class TestReschedule:
+    @pytest.fixture
+    def reschedule(
+        self, api: Callable[..., FlaskClient], make_token: Callable[..., str]
+    ) -> Callable[..., Any]:
+        client = api()
+
+        def post(run_id: str, body: Any, sub: str = "alice") -> Any:
+            headers = {"Authorization": f"Bearer {make_token(sub)}"}
+            return client.post(f"/api/runs/{run_id}/reschedule", json=body, headers=headers)
+
+        return post
+
+    @pytest.fixture
+    def waiting(self, call: Call) -> str:
+        run_id: str = call("work", {"n": 1}, Run_Delay=600).headers["Run-Id"]
+        return run_id
+
+    @pytest.mark.parametrize(
+        ("sub", "body", "seconds"),
+        [
+            ("alice", {"delay": 60}, 60),
+            ("owner", {"delay": 1.5}, 1.5),
+            ("alice", {"delay": 0}, 0),
+            ("alice", {"delay": 7200}, 7200),
+        ],
+    )
+    def test_it_waits_until_then(
+        self, reschedule: Any, waiting: str, runs: Runs, database: Data, sub: str,
+        body: dict[str, Any], seconds: float,
+    ) -> None:  # fmt: skip
+        response = reschedule(waiting, body, sub)
+        shown = response.get_json()["data"]
+        assert response.status_code == 200, shown
+        assert shown["status"] == "waiting"
+        until = datetime.fromisoformat(shown["waitingFor"]["until"]).timestamp()
+        assert abs(until - time.time() - seconds) < 30
+        record = runs.read(waiting)
+        assert record is not None
+        assert record.call is not None
+        assert record.call.params == {"n": 1}
+        assert abs(record.call.expires - time.time() - seconds - CALL_LIFETIME) < 30
+        assert database[OUTBOX].count_documents({}) == (1 if seconds > 3600 else 0)
+
+    def test_at_a_time(self, reschedule: Any, waiting: str) -> None:
+        at = "2099-01-31T09:00:00Z"
+        assert reschedule(waiting, {"at": at}).status_code == 400  # too far ahead
+        at = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="milliseconds")
+        until = reschedule(waiting, {"at": at}).get_json()["data"]["waitingFor"]["until"]
+        shift = datetime.fromisoformat(until) - datetime.fromisoformat(at)
+        assert abs(shift) < timedelta(seconds=2)
+
+    def test_others_are_told_that_there_is_no_such_run(self, reschedule: Any, waiting: str) -> None:
+        assert reschedule(waiting, {"delay": 5}, "bob").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("body", "told"),
+        [
+            ({}, "either"),
+            ({"delay": 1, "at": "2099-01-31T09:00:00Z"}, "either"),
+            ({"delay": "1"}, "'1'"),
+            ({"delay": -1}, "-1"),
+            ({"at": "2020-01-31T09:00:00Z"}, "is past"),
+            ({"delay": 1, "when": 1}, "'when'"),
+            ([], "JSON object"),
+        ],
+    )
+    def test_400(self, reschedule: Any, waiting: str, body: Any, told: str) -> None:
+        response = reschedule(waiting, body)
+        assert response.status_code == 400
+        assert told in response.get_json()["error"]
+
+    def test_a_run_that_does_not_wait_keeps_its_time(
+        self, reschedule: Any, call: Call, runs: Runs
+    ) -> None:
+        run_id = call("work", Run_Delay=0).headers["Run-Id"]
+        for told in ("is queued", "is succeeded"):
+            response = reschedule(run_id, {"delay": 5})
+            assert response.status_code == 409
+            assert told in response.get_json()["error"]
+            if told == "is queued":
+                finish(runs, run_id)

@@ -53,6 +53,12 @@ def _object(required: str, **properties: Part) -> Part:
 _TEXT: Part = {"type": "string"}
 _COUNT: Part = {"type": "integer", "minimum": 0}
 _TIME: Part = {"type": "string", "format": "date-time", "examples": ["2026-01-31T09:00:00.000Z"]}
+_DELAY: Part = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": LONGEST,
+    "description": "Seconds from now.",
+}
 _ANY: Part = {"description": "Any JSON."}
 _STATUS: Part = {"type": "string", "enum": list(get_args(Status))}
 
@@ -117,6 +123,13 @@ _SCHEMAS: Part = {
         runId={"type": "string", "format": "uuid"},
         status=ref("schemas", "RunStatus"),
     ),
+    "Reschedule": {
+        "type": "object",
+        "properties": {"delay": _DELAY, "at": _TIME},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    },
     "Schedule": _object(
         "name action everyMinutes cron timezone params catchUp overlap paused lastFire nextFire",
         name=_TEXT,
@@ -188,7 +201,7 @@ _PARAMETERS: Part = {
         "name": "Run-Delay",
         "in": "header",
         "description": "Start the run so many seconds from now: 202, and the run is `waiting`.",
-        "schema": {"type": "number", "minimum": 0, "maximum": LONGEST},
+        "schema": _DELAY,
     },
     "RunAt": {
         "name": "Run-At",
@@ -217,7 +230,11 @@ _FAILURES: dict[int, tuple[str, str, dict[str, str]]] = {
     401: ("Unauthorized", "No token, or a bad one", {"WWW-Authenticate": "WWWAuthenticate"}),
     403: ("Forbidden", "For the owner only", {}),
     404: ("NotFound", "Unknown, or not the caller's", {}),
-    409: ("Conflict", "Canceled while waiting, or not to be started again", {}),
+    409: (
+        "Conflict",
+        "Canceled, or not in a state for what is asked",
+        {},
+    ),
     413: ("TooLarge", "The body is over 1 MiB", {}),
     415: ("NotJson", "The body is not sent as JSON", {}),
     422: ("Unprocessable", "Params that do not fit the model, or a used idempotency key", {}),

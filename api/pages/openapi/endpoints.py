@@ -50,6 +50,10 @@ def _ok(description: str, data: Part) -> Part:
     return {"200": responds(description, data_envelope(data))}
 
 
+def _body(schema: Part) -> Part:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
 def _rows(name: str, schema: str, **others: Part) -> Part:
     rows = {"type": "array", "items": ref("schemas", schema)}
     return {
@@ -131,6 +135,17 @@ _RUNS: Part = {
             description="A queued run never starts, a running one is stopped within 5 s, an "
             "ended one stays as it is.",
         )
+    },
+    "/api/runs/{runId}/reschedule": {
+        "post": {
+            **_operation(
+                "runs.reschedule", "Another time for a run that waits for its own",
+                _A_RUN, 400, 401, 404, 409, 413, 415, 429, 503,
+                tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
+                description="409 for a run that does not wait for its time (any more).",
+            ),
+            "requestBody": _body(ref("schemas", "Reschedule")),
+        }
     },
     "/api/runs/{runId}/retry": {
         "post": _operation(
