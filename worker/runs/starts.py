@@ -171,7 +171,7 @@ class _Starts:
     ) -> list[Row]:
         """What waits for the group first, then its runs."""
         size = len(calls)
-        self._count(size + (then is not None))
+        self._count(size)
         terms = Terms(group=group, size=size) if then else Terms()
         ids = group_runs(group, size)
         starts = []
