@@ -21,6 +21,7 @@ from callboard.settings import Settings, get_settings
 from callboard.tracing import asked_for
 
 from . import cors, errors
+from .call.batch import batch
 from .call.calls import MAX_BODY_BYTES, add_paths, calls
 from .fences import fenced
 from .gevent_check import require_gevent
@@ -106,7 +107,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     registry = registry or get_registry()
     app.extensions["callboard"] = Services.build(settings, registry, _runs_class(app))
     errors.install(app)
-    for blueprint in (calls, runs, run_list, schedules, health, openapi, docs, console):
+    for blueprint in (calls, batch, runs, run_list, schedules, health, openapi, docs, console):
         app.register_blueprint(blueprint)
     add_paths(app, registry.public)
     app.wsgi_app = fenced(app.wsgi_app)  # type: ignore[method-assign,assignment]

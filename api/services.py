@@ -12,7 +12,7 @@ from flask import Request, current_app, request
 
 from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
-from callboard.errors import Forbidden, NotFound, SealError, Unauthorized
+from callboard.errors import Forbidden, NotFound, RateLimited, SealError, Unauthorized
 from callboard.registry import Registry
 from callboard.runs.history import History, PastRun
 from callboard.runs.listing import RunList
@@ -98,6 +98,12 @@ class Services:
         """Count a request; raises `RateLimited` for a caller who sends too many."""
         if self.rate_limit:
             self.rate_limit.check(identity, kind)
+
+    def limit_calls(self, identity: Identity | None, wanted: int) -> tuple[int, RateLimited | None]:
+        """Count so many calls: how many are allowed, and the refusal of the others."""
+        if self.rate_limit and wanted:
+            return self.rate_limit.take(identity, "calls", wanted)
+        return wanted, None
 
     def status_of(self, run_id: str) -> str:
         """The status of a run that was accepted a while ago."""

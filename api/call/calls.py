@@ -31,7 +31,15 @@ from .due import Due, read_due
 from .later import place, start_of
 from .preferences import Preferences, read_preferences
 
-__all__ = ["MAX_BODY_BYTES", "add_paths", "calls", "identify", "read_object"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "add_paths",
+    "calls",
+    "idempotency_of",
+    "identify",
+    "permitted",
+    "read_object",
+]
 
 MAX_BODY_BYTES = 1024 * 1024
 calls = Blueprint("calls", __name__)
@@ -46,10 +54,10 @@ def call(name: str) -> Response:
     environ = request.environ
     audit.begin(request)
     identity = _identify(services, request)
-    action = _permitted(services, name, identity)
+    action = permitted(services, name, identity)
     params = read_object(request)
     preferences = read_preferences(environ.get("HTTP_PREFER"))
-    idempotency = _idempotency(environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
+    idempotency = idempotency_of(environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
     delay, at = environ.get("HTTP_RUN_DELAY"), environ.get("HTTP_RUN_AT")
     due = None if delay is at is None else read_due(delay, at)
     services.limit_rate(identity, "calls")
@@ -80,26 +88,27 @@ def identify() -> Identity | None:
 
 
 def _identify(services: Services, request: Request) -> Identity | None:
+    """The caller of this request; raises `Unauthorized` for a token that is not acceptable."""
     identity = services.verifier.identify(request.environ.get("HTTP_AUTHORIZATION"))
     request.environ[audit.CALLER] = identity and identity.subject
     return identity
 
 
-def _permitted(services: Services, name: str, identity: Identity | None) -> Action:
+def permitted(services: Services, name: str, identity: Identity | None) -> Action:
     """The action, if this caller may call it."""
     caller = identity.subject if identity else None
     return services.registry.permitted(name, caller, services.settings.owner_user_id)
 
 
-def read_object(request: Request) -> dict[str, Any]:
-    """The body: a JSON object of at most 1 MiB; an empty body is ``{}``."""
+def read_object(request: Request, depth: int = strict_json.MAX_DEPTH) -> dict[str, Any]:
+    """The body: a JSON object of at most 1 MiB; an empty body is ``{}``. ``depth``: its levels."""
     body = _read_body(request)
     if not body:
         return {}
     if request.environ.get("CONTENT_TYPE") != "application/json" and not request.is_json:
         raise UnsupportedMediaType
     try:
-        params = strict_json.loads(body)
+        params = strict_json.loads(body, depth)
     except strict_json.NotJson as error:
         raise BadRequest(f"The body is not JSON: {error}") from None
     if not isinstance(params, dict):
@@ -124,7 +133,7 @@ def _read_body(request: Request) -> bytes:
     return body
 
 
-def _idempotency(
+def idempotency_of(
     key: str | None, identity: Identity | None, action: Action, params: dict[str, Any]
 ) -> tuple[str, str] | None:
     """The ``Idempotency-Key``, scoped to caller and action, and the digest of the body."""

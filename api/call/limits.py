@@ -44,15 +44,36 @@ class RateLimit:
 
     def check(self, identity: Identity | None, kind: Kind) -> None:
         """Count this request; raises `RateLimited`, or `BrokerUnavailable` while nobody counts."""
-        who = (
-            caller_tag(self._sealer, identity.subject)
-            if identity
-            else self._sealer.sign("address", network(request.remote_addr or ""))
-        )
+        who = self._who(identity)
         with guarded():
             for limit in self._limits:
                 if not self._windows.hit(limit, who, kind):
                     raise self._refusal(limit, who, kind)
+
+    def take(
+        self, identity: Identity | None, kind: Kind, wanted: int
+    ) -> tuple[int, RateLimited | None]:
+        """Count so many requests that came at once, or as many of them as are allowed.
+
+        Answers how many, and the refusal of the others; raises `BrokerUnavailable`.
+        """
+        who = self._who(identity)
+        with guarded():
+            left = [
+                self._windows.get_window_stats(one, who, kind).remaining for one in self._limits
+            ]
+            most = min(left)
+            limit, allowed = self._limits[left.index(most)], min(wanted, most)
+            for one in self._limits if allowed else ():
+                if not self._windows.hit(one, who, kind, cost=allowed):  # taken by others meanwhile
+                    limit, allowed = one, 0
+                    break
+            return allowed, self._refusal(limit, who, kind) if allowed < wanted else None
+
+    def _who(self, identity: Identity | None) -> str:
+        if identity:
+            return caller_tag(self._sealer, identity.subject)
+        return self._sealer.sign("address", network(request.remote_addr or ""))
 
     def _refusal(self, limit: RateLimitItem, who: str, kind: Kind) -> RateLimited:
         reset = self._windows.get_window_stats(limit, who, kind).reset_time

@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, current_app
 
 from callboard.log.lines import LineLogger
 
 from ..services import this_request
 
-__all__ = ["CALLER", "REFUSED", "EndedCall", "Observer", "begin", "install", "written_to"]
+__all__ = ["CALLER", "REFUSED", "EndedCall", "Observer", "begin", "install", "tell", "written_to"]
 
 # What is noted of a request meanwhile, in its WSGI environment
 CALLER = "callboard.caller"  # the verified subject
 REFUSED = "callboard.refused"  # why its token was
 _STARTED = "callboard.started"  # time.perf_counter seconds
+
+_OBSERVERS = "callboard.observers"  # of an application, by its extensions
 
 
 class EndedCall(NamedTuple):
@@ -43,8 +45,15 @@ def begin(request: Request) -> None:
     request.environ[_STARTED] = time.perf_counter()
 
 
+def tell(call: EndedCall) -> None:
+    """Tell of a call that has no response of its own."""
+    for observe in current_app.extensions[_OBSERVERS]:
+        observe(call)
+
+
 def install(app: Flask, observers: Sequence[Observer]) -> None:
     """Tell these of each call when its response is ready."""
+    app.extensions[_OBSERVERS] = observers
 
     @app.after_request
     def tell(response: Response) -> Response:

@@ -62,6 +62,12 @@ _DELAY: Part = {
 _ANY: Part = {"description": "Any JSON."}
 _STATUS: Part = {"type": "string", "enum": list(get_args(Status))}
 
+_ISSUES: Part = {
+    "type": "array",
+    "items": _object("path message", path=_TEXT, message=_TEXT),
+    "description": "What does not fit the action's model; `path` is dotted.",
+}
+
 _RUN_COMMON: Part = {
     "runId": {"type": "string", "format": "uuid"},
     "action": _TEXT,
@@ -80,11 +86,7 @@ _SCHEMAS: Part = {
         "success error",
         success={"const": False},
         error=_TEXT,
-        issues={
-            "type": "array",
-            "items": _object("path message", path=_TEXT, message=_TEXT),
-            "description": "What does not fit the action's model; `path` is dotted.",
-        },
+        issues=_ISSUES,
         runId={"type": "string", "format": "uuid", "description": "Once a run exists."},
         debug={**_TEXT, "description": "Why, with the traceback; in development only."},
     ),
@@ -123,6 +125,22 @@ _SCHEMAS: Part = {
         runId={"type": "string", "format": "uuid"},
         status=ref("schemas", "RunStatus"),
     ),
+    "BatchCall": {
+        **_object(
+            "action",
+            action=_TEXT,
+            params={"type": "object"},
+            key={**_TEXT, "minLength": 1, "maxLength": 255, "description": "An Idempotency-Key."},
+            delay=_DELAY,
+        ),
+        "additionalProperties": False,
+    },
+    "BatchAnswer": {
+        "anyOf": [
+            _object("runId", runId={"type": "string", "format": "uuid"}),
+            _object("error status", error=_TEXT, status=_COUNT, issues=_ISSUES),
+        ]
+    },
     "Reschedule": {
         "type": "object",
         "properties": {"delay": _DELAY, "at": _TIME},

@@ -156,6 +156,33 @@ _RUNS: Part = {
     },
 }  # fmt: skip
 
+_BATCH: Part = {
+    "/api/batch": {
+        "post": {
+            **_operation(
+                "batch", "Start up to 1,000 runs",
+                {"202": responds(
+                    "What came of each call, in their order",
+                    data_envelope({"type": "array", "items": ref("schemas", "BatchAnswer")}),
+                )},
+                400, 401, 413, 415, 429, 503,
+                tag="runs", security=_TOKEN_OR_NONE,
+                description="Each call is checked as a call by itself, and counted by the rate "
+                "limit; one that is refused stops no other.",
+            ),
+            "requestBody": _body({
+                "type": "object",
+                "properties": {"calls": {
+                    "type": "array", "minItems": 1, "maxItems": 1000,
+                    "items": ref("schemas", "BatchCall"),
+                }},
+                "required": ["calls"],
+                "additionalProperties": False,
+            }),
+        }
+    }
+}  # fmt: skip
+
 _SCHEDULES: Part = {
     "/api/schedules": {
         "get": _operation(
@@ -212,4 +239,4 @@ _PROBES: Part = {
     "/readyz": _probe("health.ready", "Calls can be enqueued, and no thread is dead", 503),
 }
 
-ENDPOINTS: Part = {**_RUNS, **_SCHEDULES, **_PROBES}
+ENDPOINTS: Part = {**_BATCH, **_RUNS, **_SCHEDULES, **_PROBES}
