@@ -29,6 +29,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 @click.option("--as", "subject", default="alice", show_default=True, help="The caller.")
 @click.option("--async", "respond_async", is_flag=True, help="Do not wait for the result.")
 @click.option("--follow", is_flag=True, help="With --async: show its progress, then the result.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Start it so much later.")
+@click.option("--at", metavar="TIME", help="Start it then: ISO 8601, 2026-01-31T09:00:00Z.")
 @click.option("--url", help="The API; by default that of the running `callboard up`.")
 @token_option
 @data_dir_option
@@ -38,6 +40,8 @@ def call(
     subject: str,
     respond_async: bool,
     follow: bool,
+    delay: float | None,
+    at: str | None,
     url: str | None,
     token: str | None,
     data_dir: Path,
@@ -48,7 +52,7 @@ def call(
     client = Client(
         url or (running.url if running else DEFAULT_URL), token or signed_token(data_dir, subject)
     )
-    reply = client.send(action, body, respond_async=respond_async or follow)
+    reply = client.send(action, body, respond_async=respond_async or follow, delay=delay, at=at)
     envelope = reply.envelope
     if follow and reply.run_id:
         flags = caller_flags(subject=subject, url=url, token=token, data_dir=data_dir)

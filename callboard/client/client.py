@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -27,6 +28,7 @@ LONGEST_PAUSE = 10.0  # seconds between two tries
 TRY_AGAIN = (429, 503)
 LOOK_SECONDS = 2  # that one look at a run waits for its end, where its events break off
 _DEPTH = strict_json.MAX_DEPTH + 4  # a result lies in an envelope, which lies in a run
+_BATCH_DEPTH = strict_json.MAX_DEPTH + 3  # params lie in a call, in the list, in the body
 AWAY_SECONDS = 0.5  # between two looks that nothing answers
 
 
@@ -107,10 +109,52 @@ class Client:
         Raises `RunRefused` with what the server said, where no run came to be, and
         `ServiceUnavailable`.
         """
-        reply = self.send(action, params, respond_async=True, idempotency_key=idempotency_key)
+        return self.start(action, params, key=idempotency_key)
+
+    def start(
+        self,
+        action: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Have an action run, at once or later: the id of its run, for `wait`.
+
+        ``delay`` (seconds) or ``at`` (with its timezone), at most 366 days ahead; ``key``: an
+        Idempotency-Key, under which it is one run. Raises as `submit`.
+        """
+        reply = self.send(
+            action, params, respond_async=True, idempotency_key=key, delay=delay, at=at
+        )
         if reply.run_id is None:
-            raise RunRefused(str(reply.envelope.get("error") or f"Refused: {reply.status}"))
+            raise _refusal(reply)
         return reply.run_id
+
+    def batch(self, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Start up to 1,000 runs with one request.
+
+        ``calls``: each ``{"action", "params"?, "key"?, "delay"?}``. Answers ``{"runId"}`` or
+        ``{"error", "status", "issues"?}`` for each, in order. Raises as `submit`, where the whole
+        is refused.
+        """
+        body = {"calls": [self._keyed(call) for call in calls]}
+        options: dict[str, Any] = {
+            "headers": {"Content-Type": "application/json"},
+            "content": strict_json.dumps(body, _BATCH_DEPTH),
+        }
+        reply = self._insist(lambda: self.request("POST", "/api/batch", **options))
+        if not reply.envelope["success"]:
+            raise _refusal(reply)
+        answers: list[dict[str, Any]] = reply.envelope["data"]
+        return answers
+
+    def _keyed(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """A call of a batch, under a key if it may be tried again."""
+        if not self._retries or call.get("key") is not None:
+            return dict(call)
+        return {**call, "key": str(uuid.uuid4())}
 
     def wait(self, run_id: str, timeout: float | None = None) -> ActionResult[Any]:
         """The result of a run, once it has ended.
@@ -200,12 +244,18 @@ class Client:
         wait: float | None = None,
         respond_async: bool = False,
         idempotency_key: str | None = None,
+        delay: float | None = None,
+        at: datetime | str | None = None,
     ) -> Reply:
-        """Call an action; the whole reply. ``respond_async``: do not wait for the result."""
+        """Call an action; the whole reply. ``respond_async``: do not wait for the result.
+
+        ``delay``, ``at``: as for `start`; a text is sent as it is.
+        """
         preferences = ["respond-async"] if respond_async else []
         if wait is not None:
             preferences.append(f"wait={int(wait)}")
         headers = {"Prefer": ", ".join(preferences)} if preferences else {}
+        headers |= _due(delay, at)
         if idempotency_key is None and self._retries:
             idempotency_key = str(uuid.uuid4())
         if idempotency_key is not None:
@@ -296,6 +346,22 @@ def _reply(url: str, response: httpx.Response) -> Reply:
         envelope=envelope,
         retry_after=float(after) if after.isdigit() else None,
     )
+
+
+def _due(delay: float | None, at: datetime | str | None) -> dict[str, str]:
+    """The headers that tell when a run is to start."""
+    headers = {}
+    if delay is not None:
+        headers["Run-Delay"] = f"{delay:.3f}"
+    if isinstance(at, datetime) and at.utcoffset() is None:
+        raise ValueError(f"at: a datetime with its timezone, not {at!r}")
+    if at is not None:
+        headers["Run-At"] = at if isinstance(at, str) else at.isoformat()
+    return headers
+
+
+def _refusal(reply: Reply) -> RunRefused:
+    return RunRefused(str(reply.envelope.get("error") or f"Refused: {reply.status}"))
 
 
 def _run_of(reply: Reply) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,21 @@ def test_cancel_ends_a_run(client):
 def test_one_key_is_one_run(client):
     runs = {client.submit("echo", {"n": 1}, idempotency_key="order-1") for _ in range(3)}
     assert len(runs) == 1
+
+
+def test_a_start_runs_when_it_is_due(client):
+    asked = time.monotonic()
+    run_id = client.start("echo", {"n": 1}, delay=1)
+    assert client.wait(run_id, timeout=120).success
+    assert time.monotonic() - asked >= 1
+
+
+def test_a_batch_starts_what_it_can(client):
+    calls = [{"action": "echo", "params": {"n": n}} for n in range(3)]
+    *started, refused = client.batch([*calls, {"action": "ecco"}])
+    ends = [client.wait(answer["runId"], timeout=120).unwrap() for answer in started]
+    assert [end["params"]["n"] for end in ends] == [0, 1, 2]
+    assert refused["status"] == 404
 
 
 def test_what_no_result_can_tell_is_raised(app_stack, client):

@@ -45,6 +45,22 @@ const first = await client.submit("echo", { n: 1 }, { idempotencyKey: `key-${run
 const second = await client.submit("echo", { n: 1 }, { idempotencyKey: `key-${runId}` });
 check(first === second, "the same run");
 
+// Later, and many at once.
+const later = await client.start("echo", { n: 1 }, { delay: 0.5, key: `later-${runId}` });
+check((await client.wait<"echo">(later, { timeout: 60 })).success, "it runs when it is due");
+const then = await client.start("echo", {}, { at: new Date(Date.now() + 600_000) });
+check((await client.run(then)).waitingFor?.kind === "time", "it waits for its time");
+await client.cancel(then);
+const answers = await client.batch([
+  { action: "echo", params: { n: 1 } },
+  { action: "orderTickets", params: { event: "evt_1", tickets: 2 }, delay: 600 },
+  // @ts-expect-error tickets is a number
+  { action: "orderTickets", params: { event: "evt_1", tickets: "two" } },
+]);
+check(answers.map((answer) => "runId" in answer).join() === "true,true,false", "each is answered");
+const refused = answers[2]!;
+check("error" in refused && refused.status === 422, "with its status");
+
 // Cancel.
 const long = await client.submit("slow", { seconds: 30 });
 await client.cancel(long);

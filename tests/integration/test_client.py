@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from callboard import Client, fail, ok
 from callboard.cli import main
-from callboard.errors import ServiceUnavailable
+from callboard.errors import RunRefused, ServiceUnavailable
 from callboard.stack.ports import free_port
 
 
@@ -83,6 +84,46 @@ def test_the_wait_is_a_preference(upstream):
 def test_a_reply_knows_its_run(upstream):
     assert Client(upstream.url, "t").send("doIt", respond_async=True).run_id == "run-1"
     assert upstream.requests[0][1]["Prefer"] == "respond-async"
+
+
+def test_a_start_is_later(upstream):
+    client = Client(upstream.url, "t")
+    at = datetime(2030, 1, 31, 9, tzinfo=UTC)
+    assert client.start("doIt", {"a": 1}, delay=90, key="k") == "run-1"
+    assert client.start("doIt", at=at) == "run-1"
+    assert client.start("doIt") == "run-1"
+    later, then, now = (headers for _, headers, _ in upstream.requests)
+    assert (later["Run-Delay"], later["Idempotency-Key"]) == ("90.000", "k")
+    assert then["Run-At"] == "2030-01-31T09:00:00+00:00"
+    assert now["Prefer"] == "respond-async"
+    assert not {"Run-Delay", "Run-At", "Idempotency-Key"} & now.keys()
+    with pytest.raises(ValueError, match="timezone"):
+        client.start("doIt", at=datetime(2030, 1, 31))  # noqa: DTZ001 - what is refused
+
+
+def test_a_batch_is_tried_again_under_the_same_keys(upstream):
+    upstream.first, upstream.body = [503], b'{"success": true, "data": [{"runId": "r"}]}'
+    calls = [{"action": "doIt"}, {"action": "doIt", "key": "k", "delay": 5}]
+    assert Client(upstream.url, "t", retries=1).batch(calls) == [{"runId": "r"}]
+    (path, _, first), (_, _, second) = upstream.requests
+    assert (path, first) == ("/api/batch", second)
+    assert [call["action"] for call in first["calls"]] == ["doIt", "doIt"]
+    assert (first["calls"][1]["key"], first["calls"][1]["delay"]) == ("k", 5)
+    assert len(first["calls"][0]["key"]) == 36
+
+
+def test_a_batch_that_is_refused_as_a_whole_raises(upstream):
+    upstream.status, upstream.body = 400, b'{"success": false, "error": "calls: from 1"}'
+    with pytest.raises(RunRefused, match="from 1"):
+        Client(upstream.url, "t").batch([])
+    assert upstream.requests[0][2] == {"calls": []}
+
+
+def test_the_command_starts_it_later(upstream, tmp_path):
+    command = ["call", "doIt", "--url", upstream.url, "--token", "t", "--data-dir", str(tmp_path)]
+    for given, header in (("--delay=90", "Run-Delay"), ("--at=2030-01-31T09:00Z", "Run-At")):
+        assert CliRunner().invoke(main, [*command, given]).exit_code == 0
+        assert upstream.requests[-1][1][header] in ("90.000", "2030-01-31T09:00Z")
 
 
 def test_any_path_can_be_asked(upstream):

@@ -28,6 +28,30 @@ export interface SubmitOptions {
   signal?: AbortSignal | undefined;
 }
 
+export interface StartOptions {
+  /** Seconds from now until the run starts, at most 366 days. */
+  delay?: number;
+  /** When the run starts: a Date, or ISO 8601 with an offset. */
+  at?: Date | string;
+  /** An Idempotency-Key, 1..255 characters, under which it is one run. */
+  key?: string;
+  signal?: AbortSignal | undefined;
+}
+
+type BatchParams<Name extends ActionName> = {} extends Actions[Name]["params"]
+  ? { params?: Actions[Name]["params"] }
+  : { params: Actions[Name]["params"] };
+
+/** A call of a batch. `key`: an Idempotency-Key; `delay`: seconds until it starts. */
+export type BatchCall = {
+  [Name in ActionName]: { action: Name; key?: string; delay?: number } & BatchParams<Name>;
+}[ActionName];
+
+/** What came of a call of a batch. */
+export type BatchAnswer =
+  | { runId: string }
+  | { error: string; status: number; issues?: { path: string; message: string }[] };
+
 export interface CallOptions extends SubmitOptions {
   /** Whole seconds that the server waits for the result; then it answers a failure (504). */
   wait?: number;
@@ -88,6 +112,43 @@ export class Client {
     const reply = await this.#send(action, params, { Prefer: "respond-async" }, options);
     if (reply.runId === null) throw refusal(reply);
     return reply.runId;
+  }
+
+  /** Have an action run, at once or later: the id of its run, for `wait`. */
+  async start<Name extends ActionName>(
+    action: Name,
+    ...[params, options]: Arguments<Name, StartOptions>
+  ): Promise<string> {
+    const headers: Record<string, string> = { Prefer: "respond-async" };
+    if (options?.delay !== undefined) headers["Run-Delay"] = options.delay.toFixed(3);
+    if (options?.at !== undefined) {
+      headers["Run-At"] = typeof options.at === "string" ? options.at : options.at.toISOString();
+    }
+    const given: SubmitOptions = { signal: options?.signal };
+    if (options?.key !== undefined) given.idempotencyKey = options.key;
+    const reply = await this.#send(action, params, headers, given);
+    if (reply.runId === null) throw refusal(reply);
+    return reply.runId;
+  }
+
+  /**
+   * Start up to 1,000 runs with one request; what came of each, in order. It throws only where
+   * the whole is refused.
+   */
+  async batch(
+    calls: BatchCall[],
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<BatchAnswer[]> {
+    const again = (this.#options.retries ?? 0) > 0;
+    const keyed = again ? calls.map((call) => ({ ...call, key: call.key ?? newKey() })) : calls;
+    const reply = await this.#insist("/api/batch", {
+      method: "POST",
+      body: JSON.stringify({ calls: keyed }),
+      headers: { "Content-Type": "application/json" },
+      signal: signal ?? null,
+    });
+    if (!reply.envelope.success) throw refusal(reply);
+    return reply.envelope.data as BatchAnswer[];
   }
 
   /**
@@ -162,14 +223,19 @@ export class Client {
       headers: key === undefined ? given : { ...given, "Idempotency-Key": key },
       signal: options.signal ?? null,
     };
-    const path = `/api/actions/${encodeURIComponent(action)}`;
+    return this.#insist(`/api/actions/${encodeURIComponent(action)}`, request);
+  }
+
+  /** The reply to a request, tried again as often as `retries` says. */
+  async #insist(path: string, request: RequestInit): Promise<Reply> {
+    const retries = this.#options.retries ?? 0;
     for (let number = 0; number < retries; number++) {
       const reply = await this.#request(path, request).catch((error: unknown) => {
         if (error instanceof CallboardError) return null;
         throw error;
       });
       if (reply !== null && !TRY_AGAIN.includes(reply.status)) return reply;
-      await pause(Math.min(reply?.retryAfter ?? 0.5 * 2 ** number, LONGEST_PAUSE), options.signal);
+      await pause(Math.min(reply?.retryAfter ?? 0.5 * 2 ** number, LONGEST_PAUSE), request.signal);
     }
     return this.#request(path, request);
   }
