@@ -16,6 +16,7 @@ def shown(run: RunRecord | PastRun) -> dict[str, Any]:
     """A run with its result, wherever it is kept."""
     return {
         **_common(run),
+        **({"parent": run.parent} if run.parent else {}),
         "result": run.outcome.envelope() if run.outcome else _no_result(run),
         "progress": run.progress and strict_json.loads(run.progress),
     }

@@ -31,6 +31,17 @@ def run_action(page: Page) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
 
 
+def test_a_run_shows_who_started_it_and_until_when_it_waits(app_stack, console):
+    accepted = app_stack.call("startLater", {"seconds": 600})
+    child = accepted.json()["data"]["runId"]
+    page = console(app_stack, f"#/runs/{child}")
+    timeline = page.get_by_role("list", name="Timeline")
+    expect(timeline.get_by_role("listitem").nth(1)).to_contain_text("Waits until")
+    page.get_by_role("link", name=accepted.headers["Run-Id"]).click()
+    expect(page.get_by_role("definition").first).to_have_text("startLater")
+    app_stack.cancel(child)
+
+
 def test_a_bad_token_is_told_and_not_kept(app_stack, open_page):
     page = open_page(app_stack.url)
     page.get_by_label("Token").fill("not-a-token")

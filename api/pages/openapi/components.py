@@ -111,6 +111,7 @@ _SCHEMAS: Part = {
     "Run": _object(
         f"{_RUN_REQUIRED} result progress",
         **_RUN_COMMON,
+        parent={"type": "string", "format": "uuid", "description": "The run that has started it."},
         result=nullable({"anyOf": [data_envelope(_ANY), ref("schemas", "Failure")]}),
         progress=nullable(ref("schemas", "Progress")),
     ),

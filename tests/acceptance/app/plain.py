@@ -136,3 +136,9 @@ def seed(ctx: ActionContext) -> ActionResult:
 @action
 def count(ctx: ActionContext) -> ActionResult:
     return ok(ctx.tools.query(ctx.params["collection"]).unwrap()["count"])
+
+
+@action
+def start_later(ctx: ActionContext) -> ActionResult:
+    """Start another run, in ``seconds``."""
+    return ctx.start("echo", {}, delay=ctx.params["seconds"])

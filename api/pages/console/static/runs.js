@@ -42,6 +42,7 @@ function timeline(run) {
   const attempts = run.attempts > 1 ? ` (start ${run.attempts} of the handler)` : "";
   const steps = [
     ["Enqueued", run.enqueuedAt, null],
+    ["Waits until", run.waitingFor?.until, null],
     [`Started${attempts}`, run.startedAt, between(run.enqueuedAt, run.startedAt)],
     [`Ended: ${run.status}`, run.completedAt,
       between(run.startedAt ?? run.enqueuedAt, run.completedAt)],
@@ -60,6 +61,13 @@ function resultOf(run) {
     run.result.debug ? element("pre", { tabindex: "0" }, run.result.debug) : null);
 }
 
+/** The run that has started this one. */
+function parentOf(run) {
+  if (!run.parent) return [];
+  const link = element("a", { href: `#/runs/${run.parent}` }, run.parent);
+  return [element("dt", {}, "Started by"), element("dd", {}, link)];
+}
+
 export async function runView(target, runId, signal) {
   const place = element("div", { "aria-live": "polite" });
   show(target,
@@ -69,7 +77,8 @@ export async function runView(target, runId, signal) {
     await follow(runId, (run) => show(place,
       element("dl", {},
         element("dt", {}, "Action"), element("dd", {}, run.action),
-        element("dt", {}, "Caller"), element("dd", {}, run.createdBy ?? "anonymous")),
+        element("dt", {}, "Caller"), element("dd", {}, run.createdBy ?? "anonymous"),
+        ...parentOf(run)),
       runCard(run)), signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
