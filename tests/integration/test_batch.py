@@ -170,7 +170,7 @@ def test_a_thousand_calls_are_one_packet(batch: Batch, redis_client: redis.Redis
     assert set(statuses(batch([{"action": "work"}] * 1000))) == {202}
     reads = redis_client.info("stats")["total_reads_processed"] - before
     assert redis_client.llen(KEYS.queue("callboard")) == 1000
-    assert reads < 200  # by the size of a socket's buffer, not by the number of calls
+    assert reads < 800  # of some 6 kB each, and not one for each call
 
 
 def test_names_that_there_are_not_cost_little(batch: Batch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +15,16 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 
 from callboard.connections.keys import Keys
+from callboard.connections.mongodb import Store
+from callboard.registry import Registry
 from callboard.runs.outbox import OUTBOX, Outbox, Row
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME
 from callboard.runs.store import Runs
+from callboard.settings import Settings
 from callboard.stack.ports import free_port
+from worker.outbox.publisher import Publisher
+from worker.services import Services
 
 Call = Callable[..., Any]
 Data = Database[dict[str, Any]]
@@ -117,6 +123,27 @@ class TestOutbox:
         assert row.start.idempotency is not None
         assert row.due is not None
         assert abs(row.due.timestamp() - time.time() - 7200) < 60
+
+    def test_it_survives_the_loss_of_redis(
+        self, call: Call, runs: Runs, redis_client: redis.Redis, variables: dict[str, str],
+        mongodb_uri: str,
+    ) -> None:  # fmt: skip
+        soon = call("work", Run_Delay=60).headers["Run-Id"]
+        later = call("work", {"n": 2}, Run_Delay=7200, Idempotency_Key="k")
+        redis_client.flushdb()
+        registry = Registry(actions={action.name: action for action in ACTIONS})
+        services = Services(Settings(**variables), registry)
+        services.store = Store(mongodb_uri)
+        publisher = Publisher(services)
+        with closing(services.store), closing(services.runs), closing(publisher._runs):
+            publisher.turn()
+        record = read(runs, later)
+        assert (record.status, record.caller) == ("waiting", "alice")
+        assert record.due is not None
+        assert abs(record.due / 1000 - time.time() - 7200) < 60
+        assert runs.read(soon) is None
+        again = call("work", {"n": 2}, Run_Delay=7200, Idempotency_Key="k")
+        assert again.headers["Run-Id"] == record.id
 
     def test_one_key_leaves_one_row(self, call: Call, database: Data) -> None:
         first = call("work", Run_Delay=7200, Idempotency_Key="k")
