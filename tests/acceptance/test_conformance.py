@@ -93,11 +93,13 @@ def test_runs_and_schedules_that_exist_look_as_documented(stack, document, check
         operation = found.ok()
         if "{" in operation.path:
             name = operation.path.split("{")[1].split("}")[0]
-            case = operation.Case(path_parameters={name: real[name]})
+            body = {"body": {"delay": 5}} if operation.path.endswith("/reschedule") else {}
+            case = operation.Case(path_parameters={name: real[name]}, **body)
             response = case.call(base_url=stack.url, headers=headers, timeout=60)
             case.validate_response(response, checks=checks)
             answers[operation.label] = response.status_code
     assert answers.pop("POST /api/runs/{runId}/retry") == 409
+    assert answers.pop("POST /api/runs/{runId}/reschedule") == 409
     assert answers.pop("POST /api/schedules/{name}/trigger") == 202
     assert set(answers.values()) == {200}
 
