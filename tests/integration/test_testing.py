@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -258,3 +259,37 @@ def test_what_is_started_is_noted_and_run_when_the_test_says_so(call, name):
     assert call.database["mails"].count_documents({}) == 7
     with pytest.raises(UnknownAction):
         own("mail", {"to": "ada"})
+
+
+@action
+async def waits(ctx: AsyncActionContext) -> ActionResult:
+    one = (await ctx.start("mail", {"to": "ada"})).unwrap()
+    calls = [("mail", {"to": "bob"}), ("mailAsync", {"to": "eve"})]
+    many = (await ctx.start_all(calls, then=("joined", {}))).unwrap()
+    ids = (many["thenRunId"], one["runId"], many["runIds"][1])
+    return ok([each.data for each in await asyncio.gather(*map(ctx.result, ids))])
+
+
+@action(internal=True)
+async def mail_async(ctx: AsyncActionContext, params: dict[str, str]) -> ActionResult:
+    (await ctx.tools.create("mails", dict(params))).unwrap()
+    return ok(params["to"])
+
+
+@action
+async def waits_in_vain(ctx: AsyncActionContext) -> ActionResult:
+    started = (await ctx.start("raises")).unwrap()
+    return await ctx.result(started["runId"])
+
+
+@action
+def raises(ctx: ActionContext) -> ActionResult:
+    raise Busy
+
+
+def test_an_async_handler_waits_for_what_it_has_started(call):
+    own = calls(call, (mail, mail_async, joined, waits, waits_in_vain, raises))
+    assert own("waits") == ok([["bob", "eve"], "ada", "eve"])
+    assert own.started == []
+    with pytest.raises(Busy):
+        own("waitsInVain")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 import uuid
@@ -67,7 +68,7 @@ class _NoRecord:
         return Accepted(start.run_id, joined=False)
 
     def _known(self) -> set[str]:
-        return {start.run_id for start in self._records.started} | self._records.ends.keys()
+        return {start.run_id for start in self._records.not_ended} | self._records.ends.keys()
 
     def present(self, run_ids: Sequence[str]) -> set[str]:
         return self._known().intersection(run_ids)
@@ -76,14 +77,20 @@ class _NoRecord:
         return self._records.keys.get(key)
 
     def ends(self, run_ids: Sequence[str]) -> list[End | None]:
-        return [self._records.ends.get(run_id) for run_id in run_ids]
+        return [self._records.end(run_id) for run_id in run_ids]
+
+    def next(self, run_ids: Sequence[str]) -> Start | None:
+        """What is to run before all of these have ended."""
+        waiting = any(start.run_id in run_ids for start in self._records.started)
+        return self._records.next() if waiting else None
 
 
 class _NoAsyncRecord:
-    """The same, for async handlers."""
+    """The same, for async handlers. Those can wait for what they have started: it runs then."""
 
-    def __init__(self, record: _NoRecord) -> None:
+    def __init__(self, record: _NoRecord, run: Callable[[Start], object]) -> None:
         self._record = record
+        self._run = run
 
     async def note_session(self, run_id: str, holder: str, session: str) -> bool:
         return self._record.note_session(run_id, holder, session)
@@ -101,6 +108,8 @@ class _NoAsyncRecord:
         return self._record.keyed(key)
 
     async def ends(self, run_ids: Sequence[str]) -> list[End | None]:
+        while start := self._record.next(run_ids):
+            await asyncio.to_thread(self._run, start)
         return self._record.ends(run_ids)
 
 
@@ -158,20 +167,33 @@ def run_inline(
     the retries (without their delays) that the action asks for.
     """
     services = _InlineServices(settings, registry, store, records)
-    outcome = _outcome(services, loop, action, call, run_id)
-    records.ends[run_id] = End(
-        run_id=run_id,
-        action=action.name,
-        status=outcome.status,
-        caller=call.caller,
-        parent=call.parent,
-        outcome=outcome,
-    )
+
+    def run(start: Start) -> object:
+        known = (start.action, start.call, start.run_id)
+        return run_inline(settings, registry, store, loop, *known, records)
+
+    try:
+        outcome = _outcome(services, loop, action, call, run_id, run)
+        records.ends[run_id] = End(
+            run_id=run_id,
+            action=action.name,
+            status=outcome.status,
+            caller=call.caller,
+            parent=call.parent,
+            outcome=outcome,
+        )
+    finally:
+        records.running.pop(run_id, None)
     return _as_told(outcome)
 
 
 def _outcome(
-    services: _InlineServices, loop: _Loop, action: Action[Any], call: Call, run_id: str
+    services: _InlineServices,
+    loop: _Loop,
+    action: Action[Any],
+    call: Call,
+    run_id: str,
+    run: Callable[[Start], object],
 ) -> Outcome:
     for number in itertools.count(1):
         deadline = time.monotonic() + action.timeout
@@ -179,7 +201,7 @@ def _outcome(
         attempt = Attempt(run_id, action, "inline", claim, call, deadline)
         try:
             if action.is_async:
-                return loop.run(partial(_outcome_on_loop, services, attempt))
+                return loop.run(partial(_outcome_on_loop, services, attempt, run))
             return services.isolation.run(outcome_of, services, attempt)
         except RunEnded as end:  # no ActionResult, or no JSON
             refused = {"action": action.name, "reason": end.outcome.reason}
@@ -193,9 +215,9 @@ def _outcome(
 
 
 def _outcome_on_loop(
-    services: _InlineServices, attempt: Attempt, store: AsyncStore
+    services: _InlineServices, attempt: Attempt, run: Callable[[Start], object], store: AsyncStore
 ) -> Coroutine[Any, Any, Outcome]:
-    return outcome_of_async(services, attempt, _NoAsyncRecord(services.record), store)
+    return outcome_of_async(services, attempt, _NoAsyncRecord(services.record, run), store)
 
 
 def _as_told(outcome: Outcome) -> ActionResult[Any]:
