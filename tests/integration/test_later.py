@@ -63,7 +63,7 @@ def in_seconds(seconds: float) -> str:
 
 class TestAccepted:
     @pytest.mark.parametrize(
-        "headers", [{"Run_Delay": 60}, {"Run_At": in_seconds(600)}], ids=["delay", "at"]
+        "headers", [{"Run_Delay": 60}, {"Run_At": in_seconds(DAY)}], ids=["delay", "at"]
     )
     def test_it_waits_for_its_time(
         self, call: Call, runs: Runs, redis_client: redis.Redis, headers: dict[str, Any]
