@@ -1,4 +1,4 @@
-"""Every example of `examples/`, run for real; and the page that shows one of them."""
+"""Every example of `examples/`, run for real; and the pages that show some of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from callboard import Client
 from callboard.stack.ports import free_port
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"beside", "enqueue", "invite", "typescript", "waiting"}
+TESTED = {"beside", "enqueue", "invitations", "invite", "typescript", "waiting"}
+NAMED = ("REDIS_URL", "MONGODB_URI")  # the servers of these tests
 INVITED = {"attendeeIds": ["usr_1", "usr_2"]}
 
 
@@ -61,10 +63,12 @@ def test_every_example_is_tested_and_says_what_it_is() -> None:
         assert f"({name}/README.md)" in listed
 
 
-def test_the_page_shows_the_example_as_it_is() -> None:
+def test_the_pages_show_the_examples_as_they_are() -> None:
     shown = {block.splitlines()[0]: block for block in python_blocks(ROOT / "docs" / "beside.md")}
     for name in ("app.py", "tasks.py", "actions/orders.py"):
         assert shown[f"# {name}"] == (EXAMPLES / "beside" / name).read_text()
+    [block, *_] = python_blocks(ROOT / "docs" / "starting.md")
+    assert block == (EXAMPLES / "invitations" / "actions" / "events.py").read_text()
 
 
 @pytest.fixture
@@ -148,6 +152,49 @@ def test_waiting(tmp_path: Path) -> None:
         assert told[0] == 0, told
         with stack.database() as database:
             assert database["forecasts"].count_documents({}) == 300
+
+
+def test_invitations_its_own_tests(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLES / "invitations", project)
+    variables = {name: value for name, value in os.environ.items() if name in NAMED}
+    told = run(project, sys.executable, "-m", "pytest", "-q", environment=variables)
+    assert (told[0], "3 passed" in told[1]) == (0, True), told
+
+
+def test_invitations(tmp_path: Path, eventually: Callable[..., None]) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLES / "invitations", project)
+    port = free_port()
+    variables = {"INTEGRATIONS_URL": f"http://127.0.0.1:{port}", "APP_OWNER_JWT": "a.b.c"}
+
+    def mails() -> list[str]:
+        return (project / f"{port}.log").read_text().splitlines()[1:]
+
+    with (
+        running(project, "gateway.py", str(port), environment={}),
+        started(tmp_path, cwd=project, **variables) as stack,
+        ExitStack() as opened,
+    ):
+        eventually((project / f"{port}.log").read_text)  # it listens
+        stack.wait_ready()
+        client = opened.enter_context(Client(stack.url, stack.token()))
+        database = opened.enter_context(stack.database())
+        starts = datetime.now(UTC) + timedelta(days=3)
+        event = {"title": "Tea", "attendeeIds": ["usr_1"], "startsAt": starts.isoformat()}
+        database["events"].insert_one({"_id": "evt_1", "data": event, "createdBy": "alice"})
+        invite = {"eventId": "evt_1", "attendeeId": "usr_2"}
+        assert client.call("inviteAttendee", invite).success
+        assert client.call("inviteAttendee", invite).success
+        eventually(mails)
+        assert attendees(stack)["attendeeIds"] == ["usr_1", "usr_2"]
+        [reminder] = client.request("GET", "/api/runs?status=waiting").envelope["data"]["runs"]
+        assert reminder["action"] == "remind"
+        assert client.call("remind", {}).error.startswith("Unknown action")
+        path = f"/api/runs/{reminder['runId']}/reschedule"  # to the day before, which is now
+        assert client.request("POST", path, json={"delay": 0}).status == 200
+        assert client.wait(reminder["runId"], timeout=60).success
+        assert mails() == ["usr_2: You are invited: Tea", "usr_2: Tomorrow: Tea"]
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 from doc_pages import ROOT, write_package
-from flask import Flask
+from flask import Flask, request
 from local_http import served
+from pydantic import SecretStr
 
 from callboard.connections.mongodb import AsyncStore, Store
 from callboard.registry import Registry, discover
@@ -20,6 +22,7 @@ from callboard.runs.seal import Call
 from callboard.runs.store import Claim
 from callboard.sdk.results import StopHandler, fail, ok
 from callboard.settings import get_settings
+from callboard.testing.inline import InlineCall
 from worker.runs.attempt import Attempt
 from worker.runs.context import build_context
 from worker.runs.handling import outcome_of_async
@@ -27,7 +30,7 @@ from worker.services import Services
 from worker.tools.tools import Tools
 from worker.tools.transaction import run_in_transaction
 
-OURS = ("actions", "identity", "index", "migrating", "scaling", "tools", "transactions")
+OURS = ("actions", "identity", "index", "migrating", "scaling", "starting", "tools", "transactions")
 
 ITEMS = {
     "a": {"price": 12, "status": "new"},
@@ -204,4 +207,70 @@ def test_does_what_the_page_says(
 
 def test_every_action_of_these_pages_has_a_case(registries: dict[str, Registry]) -> None:
     shown = {f"{page}: {name}" for page, found in registries.items() for name in found.actions}
-    assert shown == {case.action for case in CASES}
+    assert shown - STARTING == {case.action for case in CASES}
+
+
+STARTING = {  # of the tests below
+    *("starting: inviteAttendee", "starting: remind", "starting: sendMail"),
+    *("starting: signUp", "starting: sendTips", "starting: countUsers"),
+    *("starting: sendNewsletter", "starting: sendIssue", "starting: sumUp"),
+    *("starting: bestOffer", "starting: askShop"),
+}
+
+
+@pytest.fixture
+def shops_and_mails() -> Iterator[str]:
+    """An upstream with shops, and a gateway that sends mails."""
+    app = Flask("shops and mails")
+    app.get("/<shop>", endpoint="shop")(lambda shop: {"price": len(shop)})
+    app.post("/api/integrations/mail/send", endpoint="mail")(lambda: {"sent": request.json})
+    with served(app) as url:
+        yield url
+
+
+@pytest.fixture
+def starting(call: InlineCall, registries: dict[str, Registry], shops_and_mails: str) -> InlineCall:
+    """Calls the actions of the page on starting runs."""
+    there = {"integrations_url": shops_and_mails, "upstreams": {"shop": shops_and_mails}}
+    settings = call.settings.model_copy(update={**there, "app_owner_jwt": SecretStr("a.b.c")})
+    return replace(call, registry=registries["starting"], settings=settings)
+
+
+def seeded(call: InlineCall, coll: str, rows: dict[str, Any]) -> None:
+    for record_id, data in rows.items():
+        call.tools.create(coll, data, record_id).unwrap()
+
+
+def test_an_invitation_starts_its_mail_and_a_reminder(starting: InlineCall) -> None:
+    soon = datetime.now(UTC) + timedelta(days=9)
+    event = {"title": "Tea", "attendeeIds": [], "startsAt": soon.isoformat()}
+    seeded(starting, "events", {"evt_1": event})
+    starting("inviteAttendee", INVITE).unwrap()
+    assert [start["action"] for start in starting.started] == ["sendMail", "remind"]
+    assert starting.run_started() == [
+        ok({"sent": {"to": "usr_2", "subject": "You are invited: Tea"}}),
+        ok({"sent": {"to": "usr_2", "subject": "Tomorrow: Tea"}}),
+    ]
+
+
+def test_the_tips_come_once(starting: InlineCall) -> None:
+    for _ in range(2):
+        starting("signUp", {"name": "Ada"}).unwrap()
+    actions = [start["action"] for start in starting.started]
+    assert sorted(actions) == ["countUsers", "countUsers", "sendTips"]
+    assert all(result.success for result in starting.run_started())
+    assert starting.tools.get("statistics", "today").unwrap()["record"]["data"] == {"users": 1}
+
+
+def test_a_newsletter_is_summed_up_when_all_is_sent(starting: InlineCall) -> None:
+    readers = {name: {"subscribed": name != "eve"} for name in ("ada", "bob", "eve")}
+    seeded(starting, "users", readers)
+    starting("sendNewsletter").unwrap()
+    assert len(starting.run_started()) == 3
+    assert starting.tools.query("mails").unwrap()["count"] == 2
+    report = starting.tools.get("reports", "newsletter").unwrap()["record"]["data"]
+    assert report == {"failed": []}
+
+
+def test_the_lowest_offer_is_the_best(starting: InlineCall) -> None:
+    assert starting("bestOffer") == ok(4)
