@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 import redis.asyncio
+import structlog
 from faces import LoopThread
 from pymongo.database import Database
 from structlog.testing import capture_logs
@@ -33,6 +34,7 @@ from worker.loop.execution import Executor
 from worker.loop.running import Running
 from worker.loop.runs import AsyncRuns
 from worker.outbox.publisher import Publisher
+from worker.runs import starts
 from worker.runs.execution import execute
 from worker.services import Services
 
@@ -322,7 +324,11 @@ class TestOutsideATransaction:
         run("parent")
         assert told in answers[0].error
 
-    def test_the_owners_identity_is_asked_for_and_logged(self, run, runs: Runs) -> None:
+    def test_the_owners_identity_is_asked_for_and_logged(
+        self, run, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # the module's own may be bound to what was configured before another test did it anew
+        monkeypatch.setattr(starts, "_log", structlog.get_logger())
         script.append(lambda ctx: ctx.start("forOwner", as_owner=True))
         with capture_logs() as lines:
             run("parent")
