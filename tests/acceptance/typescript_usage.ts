@@ -53,7 +53,7 @@ check((await client.run(then)).waitingFor?.kind === "time", "it waits for its ti
 await client.cancel(then);
 const answers = await client.batch([
   { action: "echo", params: { n: 1 } },
-  { action: "orderTickets", params: { event: "evt_1", tickets: 2 }, delay: 600 },
+  { action: "orderTickets", params: { event: "evt_1", tickets: 2 }, delay: 0.5 },
   // @ts-expect-error tickets is a number
   { action: "orderTickets", params: { event: "evt_1", tickets: "two" } },
 ]);
