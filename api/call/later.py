@@ -6,7 +6,6 @@ What is due in more than an hour is a row of the outbox first: it survives the l
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -17,10 +16,9 @@ import structlog
 from callboard.clock import DatabaseClock
 from callboard.errors import BrokerUnavailable, CallboardError, DatabaseUnavailable
 from callboard.runs.outbox import Outbox, Row
-from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
 from callboard.runs.store import Accepted
-from callboard.runs.waiting import PARKED_SECONDS
 from callboard.sdk.action import Action
 
 from ..identity.tokens import Identity
@@ -41,14 +39,12 @@ def start_of(
     idempotency: tuple[str, str] | None,
 ) -> Start:
     """A call that is due so many seconds from now; the token goes along for a day."""
-    keeps_token = identity and seconds <= CALL_LIFETIME
     call = Call(
         caller=identity.subject if identity else None,
         claims=identity.claims if identity else {},
-        jwt=identity.token if identity and keeps_token else None,
+        jwt=identity.token if identity else None,
         params=params,
-        expires=time.time() + seconds + CALL_LIFETIME,
-    )
+    ).due_in(seconds)
     return Start(
         run_id=str(uuid.uuid4()),
         action=action,
@@ -65,7 +61,7 @@ def place(services: Services, starts: Sequence[Start]) -> list[Answer]:
     a key, which may lead to another run: whoever tries again under it is told which.
     """
     outbox = Outbox(services.store.database, services.runs.sealer)
-    parked = [start for start in starts if _is_parked(start)]
+    parked = [start for start in starts if start.terms.is_parked]
     answers: dict[str, Answer] = {}
     try:
         _park(services, outbox, parked)
@@ -76,10 +72,6 @@ def place(services: Services, starts: Sequence[Start]) -> list[Answer]:
     with contextlib.suppress(DatabaseUnavailable):  # then the outbox's publisher finds out, too
         outbox.drop(unwanted)
     return [answers[start.run_id] for start in starts]
-
-
-def _is_parked(start: Start) -> bool:
-    return start.terms.delay > PARKED_SECONDS * 1000
 
 
 def _park(services: Services, outbox: Outbox, starts: Sequence[Start]) -> None:
@@ -104,7 +96,7 @@ def _accept(services: Services, starts: Sequence[Start]) -> dict[str, Answer]:
 
 
 def _without_broker(start: Start, error: BrokerUnavailable) -> Answer:
-    if not _is_parked(start) or start.idempotency:
+    if not start.terms.is_parked or start.idempotency:
         return error
     _log.warning("a run is in the outbox alone: Redis is away", run_id=start.run_id)
     return Accepted(start.run_id, joined=False)

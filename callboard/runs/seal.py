@@ -21,7 +21,7 @@ import hmac
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -60,6 +60,15 @@ class Call:
     parent: str | None = None  # the run that has started this one
     depth: int = 0  # of starts: 1 for the child of a run that somebody called
     group: tuple[str, int] | None = None  # whose end it waited for: the id, and how many runs
+
+    def due_in(self, seconds: float) -> Call:
+        """The call of a run that is due so many seconds from now: its life counts from then, and
+        the token goes along for a day."""
+        return replace(
+            self,
+            expires=time.time() + seconds + CALL_LIFETIME,
+            jwt=None if seconds > CALL_LIFETIME else self.jwt,
+        )
 
     def to_json(self) -> bytes:
         """Compact JSON; raises `NotJson` where params or claims are none."""

@@ -10,7 +10,9 @@ from callboard.runs.seal import Call
 if TYPE_CHECKING:
     from callboard.sdk.action import Action
 
-__all__ = ["Start", "Terms"]
+__all__ = ["PARKED_SECONDS", "Start", "Terms"]
+
+PARKED_SECONDS = 3600  # what is due later than this survives the loss of Redis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,11 @@ class Terms:
     group: str = ""  # the group that the run counts for
     join: str = ""  # the group whose end the run waits for
     size: int = 0  # runs of that group
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits so long that the outbox keeps it."""
+        return self.delay > PARKED_SECONDS * 1000
 
     def arguments(self) -> list[str | int]:
         """What the script ``accept`` takes besides a call."""

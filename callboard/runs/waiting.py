@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from callboard.runs.outbox import Outbox, Row
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME
-from callboard.runs.start import Start
+from callboard.runs.start import PARKED_SECONDS, Start
 from callboard.runs.store import Runs
 
 if TYPE_CHECKING:
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 
     from callboard.sdk.action import Action
 
-__all__ = ["LONGEST", "PARKED_SECONDS", "WaitingRuns"]
+__all__ = ["LONGEST", "WaitingRuns"]
 
 LONGEST = 366 * 86_400  # seconds until a run may be due
-PARKED_SECONDS = 3600  # what is due later than this survives the loss of Redis
 PACKET = 250  # runs that are canceled at once
 _HOUR = 3_600_000  # milliseconds: not due before it is canceled
 
@@ -98,11 +96,7 @@ class WaitingRuns:
             return False
         self._in_redis(record.id)
         seconds = max(seconds, 0.0)
-        call = replace(
-            record.call,
-            expires=time.time() + seconds + CALL_LIFETIME,
-            jwt=None if seconds > CALL_LIFETIME else record.call.jwt,
-        )
+        call = record.call.due_in(seconds)
         done = self._runs.reschedule(record, call, round(seconds * 1000))
         if done and record.action in self._actions:
             start = Start(run_id=record.id, action=self._actions[record.action], call=call)

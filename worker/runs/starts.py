@@ -43,10 +43,10 @@ from callboard.runs.idempotency import scoped
 from callboard.runs.outbox import AsyncOutbox, Outbox, Row
 from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import GROUP_SECONDS
-from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
 from callboard.runs.store import Accepted
-from callboard.runs.waiting import LONGEST, PARKED_SECONDS
+from callboard.runs.waiting import LONGEST
 from callboard.sans_io import Steps, arun, awaited, plain, run
 from callboard.sdk.results import ActionResult, fail, ok
 
@@ -209,13 +209,12 @@ class _Starts:
         call = Call(
             caller=caller,
             claims={} if as_owner else mine.claims,
-            jwt=None if as_owner or seconds > CALL_LIFETIME else mine.jwt,
+            jwt=None if as_owner else mine.jwt,
             params=json_object("params", params),
             scheduled=mine.scheduled or as_owner,
-            expires=time.time() + seconds + CALL_LIFETIME,
             parent=self._attempt.run_id,
             depth=mine.depth + 1,
-        )
+        ).due_in(seconds)
         found.validate(call.params)
         if as_owner:
             _log.info("started as the owner", run_id=run_id, action=name, parent=call.parent)
@@ -283,7 +282,7 @@ class _Starts:
     def _accept(self, rows: Sequence[Row]) -> Steps[list[str]]:
         """Start them now. A key may lead to another run."""
         fresh = yield from self._new(rows)
-        if parked := [row for row in fresh if _is_parked(row)]:
+        if parked := [row for row in fresh if row.start.terms.is_parked]:
             yield self._outbox.put(parked)
         answers = yield from self._accepted(fresh)
         if full := [row for row in fresh if isinstance(answers[row.start.run_id], QueueFull)]:
@@ -323,7 +322,7 @@ class _Starts:
                 [
                     row.start.run_id
                     for row in rows
-                    if not _is_parked(row)
+                    if not row.start.terms.is_parked
                     and not isinstance(answers.get(row.start.run_id), QueueFull)
                 ]
             )
@@ -473,10 +472,6 @@ def _pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.5, 0.5)
-
-
-def _is_parked(row: Row) -> bool:
-    return row.due is not None and row.start.terms.delay > PARKED_SECONDS * 1000
 
 
 def _delay(delay: object) -> float:
