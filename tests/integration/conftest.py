@@ -18,6 +18,7 @@ from pymongo.database import Database
 from scheduled_app import ScheduledApp
 
 from api import create_app
+from api.services import Services
 from callboard.connections.keys import Keys
 from callboard.connections.mongodb import connect
 from callboard.registry import Registry
@@ -182,6 +183,19 @@ def api(
     for app in built:
         app.extensions["callboard"].close()
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def client(api: Callable[..., FlaskClient]) -> FlaskClient:
+    return api()
+
+
+@pytest.fixture
+def services(client: FlaskClient) -> Iterator[Services]:
+    """What the API of ``client`` stands on."""
+    found: Services = client.application.extensions["callboard"]
+    yield found
+    found.runs._line.close()
 
 
 def echo(endpoint: str, data: Any = None) -> ActionResult:

@@ -24,11 +24,6 @@ EVENT = "a key in Redis is of another type than Callboard gave it"
 
 
 @pytest.fixture
-def client(api: Callable[..., FlaskClient]) -> FlaskClient:
-    return api()
-
-
-@pytest.fixture
 def told(
     monkeypatch: pytest.MonkeyPatch,
     client: FlaskClient,  # which configures the log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -21,18 +21,6 @@ from callboard.runs.store import Runs
 
 Submit = Callable[..., Submission]
 KEY = ("alices-key", "digest")
-
-
-@pytest.fixture
-def client(api: Callable[..., FlaskClient]) -> FlaskClient:
-    return api()
-
-
-@pytest.fixture
-def services(client: FlaskClient) -> Iterator[Services]:
-    found: Services = client.application.extensions["callboard"]
-    yield found
-    found.runs._line.close()
 
 
 @pytest.fixture

@@ -31,18 +31,6 @@ MANY = 50
 
 
 @pytest.fixture
-def client(api: Api) -> FlaskClient:
-    return api()
-
-
-@pytest.fixture
-def services(client: FlaskClient) -> Iterator[Services]:
-    found: Services = client.application.extensions["callboard"]
-    yield found
-    found.runs._line.close()
-
-
-@pytest.fixture
 def run_id(runs: Runs) -> str:
     """A run of alice's that is running."""
     return started(runs)

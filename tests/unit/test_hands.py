@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from forked import forked
 
 from worker.lease.hands import ROWS, Hands
 from worker.lease.table import ROW_WORDS
@@ -26,24 +27,13 @@ def hands() -> Hands:
 def child(hands: Hands, does: Callable[[], None]) -> Iterator[int]:
     """A forked process that does this and waits; its id. Killed with the block."""
     hands.pick_row()
-    done_read, done_write = os.pipe()
-    end_read, end_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(end_write)
+
+    def begin() -> None:
         hands.begin()
         does()
-        os.write(done_write, b"x")
-        os.read(end_read, 1)
-        os._exit(0)
-    os.read(done_read, 1)
-    try:
+
+    with forked(begin) as pid:
         yield pid
-    finally:
-        os.close(end_write)
-        os.waitpid(pid, 0)
-        for end in (done_read, done_write, end_read):
-            os.close(end)
 
 
 def test_the_parent_sees_what_a_child_has_in_hand(hands: Hands) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from forked import forked
 
 from worker.lease.slots import Slots
 
@@ -23,24 +24,9 @@ def slots() -> Slots:
 @contextmanager
 def process(slots: Slots, does: Callable[[], object]) -> Iterator[int]:
     """A forked process that does this and waits; its id. Killed with the block."""
-    done_read, done_write = os.pipe()
-    end_read, end_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(end_write)
-        does()
-        os.write(done_write, b"x")
-        os.read(end_read, 1)
-        os._exit(0)
-    slots.pid = pid
-    os.read(done_read, 1)
-    try:
+    with forked(does) as pid:
+        slots.pid = pid
         yield pid
-    finally:
-        os.close(end_write)
-        os.waitpid(pid, 0)
-        for end in (done_read, done_write, end_read):
-            os.close(end)
 
 
 def fill(slots: Slots) -> None:
@@ -71,9 +57,9 @@ def test_a_slot_is_used_again_under_another_number(slots: Slots) -> None:
 def test_there_is_no_room_beyond_its_size(slots: Slots) -> None:
     assert slots.free == SIZE
     fill(slots)
-    assert (slots.free, slots.taken) == (0, SIZE)
+    assert (slots.free, len(slots.left())) == (0, SIZE)
     slots.let_go(3)
-    assert (slots.free, slots.taken) == (1, SIZE - 1)
+    assert (slots.free, len(slots.left())) == (1, SIZE - 1)
 
 
 def test_what_a_dead_process_had_in_hand_is_left_until_it_is_cleared(slots: Slots) -> None:

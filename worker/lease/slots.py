@@ -57,11 +57,6 @@ class Slots:
         """How many more runs there is room for."""
         return len(self._free)
 
-    @property
-    def taken(self) -> int:
-        """How many runs are in hand."""
-        return len(self._rows)
-
     def take(self, run_id: str, action: str) -> int:
         """The run is in hand; its number. There must be a free slot."""
         self._number += 1
