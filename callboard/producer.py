@@ -63,11 +63,10 @@ class Producer:
             str(uuid.uuid4()),
             found,
             call,
-            max_queue=self._settings.max_queue,
-            result_ttl=self._settings.result_ttl,
             idempotency=scoped(under, subject, found.name, call.params)
             if under and subject
             else None,
+            **self._settings.of_accepting,
         ).run_id
 
     def _permitted(self, name: str, caller: str | None) -> Action:

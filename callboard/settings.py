@@ -281,6 +281,11 @@ class Settings(BaseSettings):
         return self.development if chosen is None else chosen
 
     @property
+    def of_accepting(self) -> dict[str, int]:
+        """What `Runs.accept` is told of them."""
+        return {"max_queue": self.max_queue, "result_ttl": self.result_ttl}
+
+    @property
     def keys(self) -> Keys:
         """The application's names in Redis."""
         return Keys(self.namespace)

@@ -86,8 +86,7 @@ def _park(services: Services, outbox: Outbox, starts: Sequence[Start]) -> None:
 
 
 def _accept(services: Services, starts: Sequence[Start]) -> dict[str, Answer]:
-    settings = services.settings
-    limits = {"max_queue": settings.max_queue, "result_ttl": settings.result_ttl}
+    limits = services.settings.of_accepting
     try:
         accepted: Sequence[Answer] = services.runs.accept_many(starts, **limits)
     except BrokerUnavailable as error:

@@ -85,37 +85,34 @@ def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:
     A command that meets a dead connection is sent once more on a new one, so every command
     that Callboard sends may safely run twice.
     """
-    pool: Any = cast("Any", redis.BlockingConnectionPool)(  # which has no types
-        **RedisUrl.parse(settings.redis_url.get_secret_value()).client_options(),
-        max_connections=max_connections,
-        timeout=TIMEOUT,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        retry=Reconnect(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
-        client_name="callboard",
-    )
+    retry = Reconnect(NoBackoff(), 1)
+    options = {**_options(settings), "retry": retry, "max_connections": max_connections}
+    pool: Any = cast("Any", redis.BlockingConnectionPool)(**options)  # which has no types
     return redis.Redis.from_pool(pool)  # which `close` closes
 
 
 def connect_async(settings: Settings, *, max_connections: int = 4) -> redis.asyncio.Redis:
     """The same for one event loop."""
-    options = RedisUrl.parse(settings.redis_url.get_secret_value()).client_options()
+    retry = AsyncReconnect(NoBackoff(), 1)
+    options = {**_options(settings), "retry": retry, "max_connections": max_connections}
     encrypted = options["connection_class"] is redis.SSLConnection
     options["connection_class"] = (
         redis.asyncio.SSLConnection if encrypted else redis.asyncio.Connection
     )
-    pool: Any = cast("Any", redis.asyncio.BlockingConnectionPool)(
-        **options,
-        max_connections=max_connections,
-        timeout=TIMEOUT,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        retry=AsyncReconnect(NoBackoff(), 1),
-        retry_on_error=[redis.ConnectionError, redis.ReadOnlyError],
-        client_name="callboard",
-    )
+    pool: Any = cast("Any", redis.asyncio.BlockingConnectionPool)(**options)
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Those of a pool, but for what plain connections and awaited ones have of their own."""
+    return {
+        **RedisUrl.parse(settings.redis_url.get_secret_value()).client_options(),
+        "timeout": TIMEOUT,
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+        "retry_on_error": [redis.ConnectionError, redis.ReadOnlyError],
+        "client_name": "callboard",
+    }
 
 
 class guarded:  # noqa: N801 - reads as a context manager; as a generator it takes thrice as long

@@ -125,16 +125,18 @@ class Runs:
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
         """`accept` each, in one packet; raises `BrokerUnavailable`."""
-        limits = {"max_queue": max_queue, "result_ttl": result_ttl}
-        orders = [self.starting(start, **limits) for start in starts]
+        orders = [self.starting(start, max_queue, result_ttl) for start in starts]
         answers = self._packet("accept", orders) if orders else []
         return [self.taken(answer) for answer in answers]
 
-    def starting(self, start: Start, **limits: Any) -> tuple[list[str], list[Any]]:
-        """`acceptance` of a start; ``limits``: ``max_queue`` and ``result_ttl``."""
+    def starting(
+        self, start: Start, max_queue: int, result_ttl: int
+    ) -> tuple[list[str], list[Any]]:
+        """`acceptance` of a start."""
         return self.acceptance(
             start.run_id, start.action, start.call,
-            idempotency=start.idempotency, terms=start.terms, **limits,
+            max_queue=max_queue, result_ttl=result_ttl,
+            idempotency=start.idempotency, terms=start.terms,
         )  # fmt: skip
 
     def taken(self, answer: Any) -> Accepted | RunRefused:

@@ -43,8 +43,7 @@ class Publisher:
                 expires=now.timestamp() + CALL_LIFETIME,
                 acceptance=uuid.uuid4().hex,
             ),
-            max_queue=self._settings.max_queue,
-            result_ttl=self._settings.result_ttl,
+            **self._settings.of_accepting,
         )
         with contextlib.suppress(DatabaseUnavailable):  # not marked: published again, no harm
             self._fires.mark_published(run_id, now)

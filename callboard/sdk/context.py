@@ -161,6 +161,7 @@ class _Context:
     attempt: int  # 1 at the first start of the handler; counts retries and reruns
     #: runs the handler of an action, called as a function, in the transaction that is open
     _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
+    _starts: Any = field(repr=False)  # starts runs for it
 
     @property
     def log(self) -> Any:
@@ -174,7 +175,6 @@ class _Context:
 class ActionContext(_Context):
     """One run as its handler sees it."""
 
-    _starts: Any = field(repr=False)  # starts runs for it
     tools: ActionTools
     _database: Callable[[], Database[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], None] = field(repr=False)
@@ -247,7 +247,6 @@ class ActionContext(_Context):
 class AsyncActionContext(_Context):
     """One run as its `async def` handler sees it: what does I/O is awaited."""
 
-    _starts: Any = field(repr=False)
     tools: AsyncActionTools
     _database: Callable[[], AsyncDatabase[dict[str, Any]]] = field(repr=False)
     _progress: Callable[[float, str | None], Coroutine[Any, Any, None]] = field(repr=False)

@@ -60,8 +60,7 @@ class AsyncRuns:
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
         """As `Runs.accept_many`."""
-        limits = {"max_queue": max_queue, "result_ttl": result_ttl}
-        commands = [self._runs.starting(start, **limits) for start in starts]
+        commands = [self._runs.starting(start, max_queue, result_ttl) for start in starts]
         answers = await asyncio.gather(*(self._packets.script("accept", *one) for one in commands))
         return [self._runs.taken(answer) for answer in answers]
 

@@ -94,8 +94,8 @@ class Publisher:
 
     def _accept(self, rows: Mapping[str, Row], now: datetime) -> dict[str, Accepted | RunRefused]:
         starts = [row.at(now) for row in rows.values()]
-        limits = {"max_queue": self._settings.max_queue, "result_ttl": self._settings.result_ttl}
-        return dict(zip(rows, self._runs.accept_many(starts, **limits), strict=True))
+        answers = self._runs.accept_many(starts, **self._settings.of_accepting)
+        return dict(zip(rows, answers, strict=True))
 
     def _publish_all(self) -> None:
         """Redis knows of no row: tell it of each."""

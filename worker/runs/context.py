@@ -44,25 +44,11 @@ def build_context(
 ) -> tuple[ActionContext, Tools]:
     """The context of this attempt, and its tools; ``transaction``: the one around the handler."""
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
-    tools = Tools(
-        database=services.store.database,
-        run_id=attempt.run_id,
-        user_id=attempt.call.caller,
-        integration=outbound.integration,
-        deadline=attempt.deadline,
-        transaction=transaction,
-        on_session=on_session,
-        on_end=progress.flush,
-    )
-    context = ActionContext(
-        **_facts(services, attempt, tools),
-        tools=tools,
-        _database=_of_the_run(tools, services.store.database),
-        _progress=_of_the_run(tools, progress),
-        _fetch=_of_the_run(tools, outbound.fetch),
-        _starts=Starts(services, attempt, tools),
-    )
-    return context, tools
+    database = services.store.database
+    tools = Tools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
+    starts = Starts(services, attempt, tools)
+    facts = _facts(services, attempt, tools, database, outbound, progress)
+    return ActionContext(**facts, tools=tools, _starts=starts), tools
 
 
 def build_async_context(
@@ -75,28 +61,42 @@ def build_async_context(
 ) -> tuple[AsyncActionContext, AsyncTools]:
     """`build_context`; ``runs`` and ``store``: those of the event loop."""
     outbound, progress = AsyncOutbound(services, attempt), _async_progress(services, attempt, runs)
-    tools = AsyncTools(
-        database=store.database,
-        run_id=attempt.run_id,
-        user_id=attempt.call.caller,
-        integration=outbound.integration,
-        deadline=attempt.deadline,
-        transaction=transaction,
-        on_session=on_session,
-        on_end=progress.flush,
-    )
-    context = AsyncActionContext(
-        **_facts(services, attempt, tools),
-        tools=tools,
-        _database=_of_the_run(tools, store.database),
-        _progress=_of_the_run(tools, progress),
-        _fetch=_of_the_run(tools, outbound.fetch),
-        _starts=AsyncStarts(services, attempt, tools, runs, store),
-    )
-    return context, tools
+    database = store.database
+    tools = AsyncTools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
+    starts = AsyncStarts(services, attempt, tools, runs, store)
+    facts = _facts(services, attempt, tools, database, outbound, progress)
+    return AsyncActionContext(**facts, tools=tools, _starts=starts), tools
 
 
-def _facts(services: Services, attempt: Attempt, tools: Tools | AsyncTools) -> dict[str, Any]:
+def _of_tools(
+    attempt: Attempt,
+    database: Callable[[], Any],
+    outbound: Outbound | AsyncOutbound,
+    progress: Progress | AsyncProgress,
+    on_session: Callable[[str], Any],
+    transaction: Transaction | None,
+) -> dict[str, Any]:
+    """What both kinds of tools are made with."""
+    return {
+        "database": database,
+        "run_id": attempt.run_id,
+        "user_id": attempt.call.caller,
+        "integration": outbound.integration,
+        "deadline": attempt.deadline,
+        "transaction": transaction,
+        "on_session": on_session,
+        "on_end": progress.flush,
+    }
+
+
+def _facts(
+    services: Services,
+    attempt: Attempt,
+    tools: Tools | AsyncTools,
+    database: Callable[[], Any],
+    outbound: Outbound | AsyncOutbound,
+    progress: Progress | AsyncProgress,
+) -> dict[str, Any]:
     """The fields that both kinds of contexts have."""
     call = attempt.call
     return {
@@ -109,6 +109,9 @@ def _facts(services: Services, attempt: Attempt, tools: Tools | AsyncTools) -> d
         "claims": call.claims,
         "attempt": attempt.claim.attempt,
         "_joined": _joined(tools, attempt.action.name),
+        "_database": _of_the_run(tools, database),
+        "_progress": _of_the_run(tools, progress),
+        "_fetch": _of_the_run(tools, outbound.fetch),
     }
 
 

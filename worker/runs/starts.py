@@ -294,8 +294,7 @@ class _Starts:
     ) -> Steps[dict[str, Accepted | RunRefused]]:
         """What came of each. ``earlier``: seconds since they were made."""
         starts = [_after(row.start, earlier) for row in rows]
-        settings = self._services.settings
-        limits = {"max_queue": settings.max_queue, "result_ttl": settings.result_ttl}
+        limits = self._services.settings.of_accepting
         answers = (yield self._runs.accept_many(starts, **limits)) if starts else []
         if self._store is not None:
             yield asyncio.sleep(0)  # let others have the event loop
@@ -372,31 +371,33 @@ class _Starts:
 
     _publish: Callable[..., Any]
 
+    _kinds: tuple[type, type, type]  # of the outbox, the clock and the past ends
+
     @property
     def _runs(self) -> Any:
         return self._loops or self._services.runs
 
     @property
+    def _database(self) -> Any:
+        return (self._store or self._services.store).database
+
+    @property
     def _outbox(self) -> Any:
-        if self._store is not None:
-            return AsyncOutbox(self._store.database, self._services.sealer)
-        return Outbox(self._services.store.database, self._services.sealer)
+        return self._kinds[0](self._database, self._services.sealer)
 
     @property
     def _clock(self) -> Any:
-        if self._store is not None:
-            return AsyncDatabaseClock(self._store.database)
-        return DatabaseClock(self._services.store.database)
+        return self._kinds[1](self._database)
 
     @property
     def _past(self) -> Any:
-        if self._store is not None:
-            return AsyncPastEnds(self._store.database, self._services.sealer)
-        return PastEnds(self._services.store.database, self._services.sealer)
+        return self._kinds[2](self._database, self._services.sealer)
 
 
 class Starts(_Starts):
     """For plain handlers."""
+
+    _kinds = (Outbox, DatabaseClock, PastEnds)
 
     start = plain(_Starts._start)
     start_all = plain(_Starts._start_all)
@@ -410,6 +411,8 @@ class Starts(_Starts):
 
 class AsyncStarts(_Starts):
     """For async handlers."""
+
+    _kinds = (AsyncOutbox, AsyncDatabaseClock, AsyncPastEnds)
 
     start = awaited(_Starts._start)
     start_all = awaited(_Starts._start_all)
