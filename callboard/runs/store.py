@@ -7,73 +7,37 @@ who changes what. What it holds of the call and of the result is sealed (`callbo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import redis
 
 from callboard.connections.keys import Keys
 from callboard.connections.redis import Line, guarded, of_type
-from callboard.errors import KeyReused, QueueFull, RunRefused, SealError
-from callboard.runs import message
+from callboard.errors import RunRefused, SealError
+from callboard.runs.commands import IDEMPOTENCY_MS, Accepted, Claim, Commands, decoded
 from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
-from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
-from callboard.runs.scripts import scripts
-from callboard.runs.seal import CALL_LIFETIME, Call, Origin, Sealer
-from callboard.runs.start import Start, Terms
+from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
+from callboard.runs.start import Start
 from callboard.sdk.action import Action
 
 __all__ = ["Accepted", "Claim", "Runs", "Take"]
 
-ERROR_LENGTH = 500  # characters of an error, where lists show it
 WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
-IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
-
-
-class Accepted(NamedTuple):
-    """How `Runs.accept` ended."""
-
-    run_id: str
-    joined: bool  # True: an idempotency key led to a run that exists
-
 
 Take = Callable[[], bytes | None]
 """Takes the message that was asked for before; None if none has come."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a worker learns when it asks for a run.
-
-    It holds the run in three states: to run it (claimed), or to end it unopened, because too many
-    workers died with it (lost) or somebody canceled it (canceled).
-    """
-
-    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone", "newer"]
-    seal: bytes = field(default=b"", repr=False)
-    attempt: int = 0  # 1-based handler starts, this one included
-    lost: int = 0  # workers that died with this run
-    age: float = 0.0  # seconds since the first start of the handler
-    session: str = ""  # the MongoDB session of the holder before, hex; "" for none
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the run is the claimer's."""
-        return self.state in ("claimed", "lost", "canceled")
-
-
-class Runs:
-    """The run records of one application."""
+class Runs(Commands):
+    """The run records of one application, over one client."""
 
     def __init__(self, client: redis.Redis, sealer: Sealer, keys: Keys) -> None:
+        super().__init__(sealer, keys)
         self._redis = client
-        self.keys = keys
         self._line = Line(client)
-        self.sealer = sealer
-        self._scripts = {name: client.register_script(text) for name, text in scripts(keys).items()}
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -89,38 +53,6 @@ class Runs:
             self._call("accept", *self.acceptance(run_id, action, call, **options))
         )
 
-    def acceptance(
-        self,
-        run_id: str,
-        action: Action,
-        call: Call,
-        *,
-        max_queue: int,
-        result_ttl: int,
-        idempotency: tuple[str, str] | None = None,
-        reply: str = "",
-        terms: Terms | None = None,
-    ) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``accept``.
-
-        ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
-        ``reply``: the channel on which an API process waits for the end. ``terms``: of a start,
-        whose call expires `CALL_LIFETIME` after it is due.
-        """
-        key, digest = idempotency or ("", "")
-        ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
-        queue = self.keys.queue(action.message_queue)
-        keys = [*self._run_and_open(run_id), queue, self.keys.idempotency(key)]
-        arguments = [
-            run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
-            self._message(run_id, action, call), max_queue, ttl, digest,
-            IDEMPOTENCY_MS if terms is None else IDEMPOTENCY_MS + terms.delay,
-            caller_tag(self.sealer, call.caller) if call.caller else "",
-            self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
-            1 if action.on_worker_lost == "fail" else "", reply,
-        ]  # fmt: skip
-        return keys, arguments if terms is None else arguments + terms.arguments()
-
     def accept_many(
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
@@ -129,47 +61,16 @@ class Runs:
         answers = self._packet("accept", orders) if orders else []
         return [self.taken(answer) for answer in answers]
 
-    def starting(
-        self, start: Start, max_queue: int, result_ttl: int
-    ) -> tuple[list[str], list[Any]]:
-        """`acceptance` of a start."""
-        return self.acceptance(
-            start.run_id, start.action, start.call,
-            max_queue=max_queue, result_ttl=result_ttl,
-            idempotency=start.idempotency, terms=start.terms,
-        )  # fmt: skip
-
-    def taken(self, answer: Any) -> Accepted | RunRefused:
-        """`accepted`, but a refusal is an answer, too."""
-        try:
-            return self.accepted(answer)
-        except RunRefused as refusal:
-            return refusal
-
     def ends(self, run_ids: Sequence[str]) -> list[End | None]:
         """How these runs stand; None for one without a record, or that cannot be read."""
         with guarded():
             found = self._replies("hmget", run_ids, END) if run_ids else []
         return [self.end_of(*pair) for pair in zip(run_ids, found, strict=True)]
 
-    def end_of(self, run_id: str, values: Sequence[bytes | None] | None) -> End | None:
-        """From what the record has in the fields `END`."""
-        try:
-            known = dict(zip(END, values or (), strict=bool(values)))
-            fields = {name: value or b"" for name, value in known.items()}
-            return End.of_record(run_id, fields, self.sealer) if fields.get(b"status") else None
-        except SealError:
-            return None
-
     def keyed(self, key: str) -> tuple[str, str] | None:
         """The run that an idempotency key (scoped) leads to, and the digest of its body."""
         with guarded():
             return self.keyed_as(cast("bytes | None", self._redis.get(self.keys.idempotency(key))))
-
-    def keyed_as(self, text: bytes | None) -> tuple[str, str] | None:
-        """What the key holds."""
-        run_id, _, digest = (text or b"").decode(errors="replace").partition(" ")
-        return (run_id, digest) if digest else None
 
     def present(self, run_ids: Sequence[str]) -> set[str]:
         """Those of the runs that have a record."""
@@ -179,51 +80,10 @@ class Runs:
             found = self._replies("exists", run_ids)
         return {run_id for run_id, there in zip(run_ids, found, strict=True) if there}
 
-    def accepted(self, answer: Any) -> Accepted:
-        """What the script ``accept`` answered, or the exception that came instead.
-
-        Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
-        """
-        if isinstance(answer, Exception):
-            with guarded("accept"):
-                raise answer
-        state, value = _text(answer)
-        if state == "reused":
-            raise KeyReused("Idempotency-Key was already used with another body; send a new key")
-        if state == "full":
-            queue, depth = value.removeprefix(self.keys.celery).rsplit(" ", 1)
-            raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
-        return Accepted(value, joined=state == "joined")
-
-    def _message(self, run_id: str, action: Action, call: Call) -> str:
-        wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
-        return message.compose(action.message_queue, wakeup, self.sealer.sign(*wakeup))
-
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
         return self.claimed(
             self._call_on_line("claim", *self.claiming(run_id, action, holder, lease))
-        )
-
-    def claiming(
-        self, run_id: str, action: str, holder: str, lease: float
-    ) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``claim``."""
-        return self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
-
-    def claimed(self, answer: Sequence[Any]) -> Claim:
-        """What the script ``claim`` answered."""
-        state, *rest = answer
-        if not rest:
-            return Claim(state=state.decode())
-        seal, attempt, lost, session, age = rest
-        return Claim(
-            state=state.decode(),
-            seal=seal,
-            attempt=attempt,
-            lost=lost,
-            session=session.decode(),
-            age=age / 1000,
         )
 
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
@@ -233,7 +93,7 @@ class Runs:
         queued or ended.
         """
         flat = [part for pair in held for part in pair]
-        return _text(self._call("renew", [self.keys.open], [int(lease * 1000), *flat]))
+        return decoded(self._call("renew", [self.keys.open], [int(lease * 1000), *flat]))
 
     def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> bool:
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
@@ -275,29 +135,9 @@ class Runs:
             taken: list[bytes] | None = self._line.receive()
         return taken[1] if taken else None
 
-    def ending(
-        self, run_id: str, action: str, holder: str, outcome: Outcome
-    ) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``finish``."""
-        result, error = self._sealed(run_id, action, outcome)
-        again = "1" if outcome.retryable else "0"
-        return self._run_and_open(run_id), [run_id, holder, outcome.status, result, again, error]
-
-    def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
-        """The result and, for lists, the error by itself; b"" for none."""
-        result = self.sealer.seal("result", run_id, action, outcome.to_bytes())
-        if outcome.status == "succeeded":
-            return result, b""
-        error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
-        return result, self.sealer.seal("error", run_id, action, error)
-
     def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """Give the run back to the queue, to be claimed after ``delay`` seconds."""
         return bool(self._call("requeue", *self.requeuing(run_id, holder, delay)))
-
-    def requeuing(self, run_id: str, holder: str, delay: float) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``requeue``."""
-        return self._run_and_open(run_id), [run_id, holder, int(delay * 1000)]
 
     def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
         """The holder died: queue the run again, unless that happened as often as it may.
@@ -328,7 +168,7 @@ class Runs:
         with guarded():
             found = self._replies("hget", run_ids, "action")
         known = zip(run_ids, found, strict=True)
-        return {run_id: _text([action])[0] for run_id, action in known if action}
+        return {run_id: decoded([action])[0] for run_id, action in known if action}
 
     def release(self, most: int, max_queue: int) -> int:
         """Queue up to ``most`` runs that waited and are due; returns how many there were.
@@ -364,12 +204,6 @@ class Runs:
         """Remember the MongoDB session of a transaction, before it starts."""
         return bool(self._call("note", *self.noting(run_id, holder, "session", session)))
 
-    def noting(
-        self, run_id: str, holder: str, field: str, value: str | bytes
-    ) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``note``."""
-        return [self.keys.run(run_id)], [run_id, holder, field, value]
-
     def session(self, run_id: str) -> str:
         """The MongoDB session of the run's open transaction; "" for none."""
         with guarded():
@@ -380,13 +214,6 @@ class Runs:
         """Show how far the run is, and wake who watches it."""
         return bool(self._call("note", *self.progressing(run_id, action, holder, progress)))
 
-    def progressing(
-        self, run_id: str, action: str, holder: str, progress: bytes
-    ) -> tuple[list[str], list[Any]]:
-        """`noting` for progress."""
-        sealed = self.sealer.seal("progress", run_id, action, progress)
-        return self.noting(run_id, holder, "progress", sealed)
-
     def watch(self, run_id: str, channel: str) -> bool:
         """Have ``channel`` told of each change; False if there is no such run."""
         return self._call("watch", [self.keys.run(run_id)], [channel]) is not None
@@ -394,7 +221,7 @@ class Runs:
     def sweep(self, limit: int = 20) -> list[tuple[str, str]]:
         """Send missing wake-ups again; returns ids and actions of runs that are to expire."""
         arguments = [limit, CALL_LIFETIME * 1000]
-        overdue = _text(self._call("sweep", [self.keys.open, self.keys.sweep], arguments))
+        overdue = decoded(self._call("sweep", [self.keys.open, self.keys.sweep], arguments))
         return list(zip(overdue[::2], overdue[1::2], strict=True))
 
     def count(self, name: str) -> None:
@@ -455,19 +282,6 @@ class Runs:
         except SealError as error:
             return error
 
-    def _run_and_open(self, run_id: str) -> list[str]:
-        """The keys that most scripts begin with."""
-        return [self.keys.run(run_id), self.keys.open]
-
-    def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-        """The command that runs the script, where the server knows it."""
-        return ["EVALSHA", self._scripts[script].sha, len(keys), *keys, *arguments]
-
-    @property
-    def texts(self) -> list[str]:
-        """The scripts, for a server that does not know them yet."""
-        return list(scripts(self.keys).values())
-
     def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         with guarded(script):
             try:
@@ -475,7 +289,7 @@ class Runs:
                     *self.command(script, keys, arguments)
                 )
             except redis.exceptions.NoScriptError:  # of a server that was started since
-                return self._scripts[script](keys=keys, args=arguments)
+                return self._redis.eval(self.text(script), len(keys), *keys, *arguments)
 
     def _packet(
         self, script: str, orders: Sequence[tuple[Sequence[str], Sequence[Any]]]
@@ -484,7 +298,7 @@ class Runs:
         with guarded(script):
             answers = self._exchange(script, orders)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                self._redis.script_load(self._scripts[script].script)
+                self._redis.script_load(self.text(script))
                 answers = self._exchange(script, orders)  # what was done before stays as it is
         return answers
 
@@ -502,7 +316,3 @@ class Runs:
             return self._line.send(self.command(script, keys, arguments))
         except (redis.RedisError, OSError):  # as it is now: closed, or without the script
             return self._call(script, keys, arguments)
-
-
-def _text(values: Iterable[bytes]) -> list[str]:
-    return [value.decode(errors="replace") for value in values]

@@ -153,7 +153,7 @@ def run(
         client = redis.asyncio.Redis.from_url(redis_url)
         store = AsyncStore(mongodb_uri)
         clients.append((client, store))
-        executor = Executor(services, AsyncRuns(client, services.runs), store)
+        executor = Executor(services, AsyncRuns(client, services.sealer, services.keys), store)
         await executor.execute(Running(run_id, REGISTRY.get(name), 1))
 
     def run(

@@ -14,7 +14,7 @@ from typing import Any
 import redis.asyncio
 
 from callboard.connections.redis import guarded
-from callboard.runs.store import Runs
+from callboard.runs.commands import Commands
 
 __all__ = ["Packets"]
 
@@ -22,22 +22,22 @@ Sent = tuple[Sequence[Any], "asyncio.Future[Any]"]
 
 
 class Packets:
-    """Commands out, each answered by itself. ``runs``: knows the scripts."""
+    """Commands out, each answered by itself. ``commands``: knows the scripts."""
 
-    def __init__(self, client: redis.asyncio.Redis, runs: Runs) -> None:
+    def __init__(self, client: redis.asyncio.Redis, commands: Commands) -> None:
         self._redis = client
-        self._runs = runs
+        self._commands = commands
         self._waiting: list[Sent] = []
         self._sender: asyncio.Task[None] | None = None
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What the script answers. Raises `BrokerUnavailable`."""
-        command = self._runs.command(name, keys, arguments)
+        command = self._commands.command(name, keys, arguments)
         with guarded(name):
             try:
                 return await self._call(command)
             except redis.exceptions.NoScriptError:  # of a server that was started since
-                for text in self._runs.texts:
+                for text in self._commands.texts:
                     await self._call(["SCRIPT LOAD", text])
                 return await self._call(command)
 

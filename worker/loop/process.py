@@ -118,7 +118,7 @@ class _Process:
         """Take runs, and end when there are none in hand any more."""
         loop = asyncio.get_running_loop()
         services, client = self._services, connect_async(self._services.settings)
-        runs = AsyncRuns(client, services.runs)
+        runs = AsyncRuns(client, services.sealer, services.keys)
         services.on_count = lambda name: self._start(_counted(runs, name))
         self._executor = Executor(services, runs, AsyncStore.of(services.settings))
         self._taking = Taking(client, runs, self._queues)

@@ -7,62 +7,62 @@ from collections.abc import Sequence
 
 import redis.asyncio
 
+from callboard.connections.keys import Keys
 from callboard.errors import RunRefused
+from callboard.runs.commands import Accepted, Claim, Commands
 from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
 from callboard.runs.outcome import Outcome
+from callboard.runs.seal import Sealer
 from callboard.runs.start import Start
-from callboard.runs.store import Accepted, Claim, Runs, Take
+from callboard.runs.store import Take
 
 from .packets import Packets
 
 __all__ = ["AsyncRuns"]
 
 
-class AsyncRuns:
-    """Those of one event loop. All raise `BrokerUnavailable`.
+class AsyncRuns(Commands):
+    """Those of one event loop. All raise `BrokerUnavailable`."""
 
-    ``runs``: makes the commands and reads the answers; its own connection stays unused.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis, runs: Runs) -> None:
-        self._runs = runs
-        self._packets = Packets(client, runs)
+    def __init__(self, client: redis.asyncio.Redis, sealer: Sealer, keys: Keys) -> None:
+        super().__init__(sealer, keys)
+        self._packets = Packets(client, self)
 
     async def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """As `Runs.claim`."""
-        command = self._runs.claiming(run_id, action, holder, lease)
-        return self._runs.claimed(await self._packets.script("claim", *command))
+        command = self.claiming(run_id, action, holder, lease)
+        return self.claimed(await self._packets.script("claim", *command))
 
     async def finish(
         self, run_id: str, action: str, holder: str, outcome: Outcome
     ) -> tuple[bool, Take | None]:
         """As `Runs.finish`; nothing takes the next message."""
-        command = self._runs.ending(run_id, action, holder, outcome)
+        command = self.ending(run_id, action, holder, outcome)
         return bool(await self._packets.script("finish", *command)), None
 
     async def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
         """As `Runs.requeue`."""
-        command = self._runs.requeuing(run_id, holder, delay)
+        command = self.requeuing(run_id, holder, delay)
         return bool(await self._packets.script("requeue", *command))
 
     async def note_session(self, run_id: str, holder: str, session: str) -> bool:
         """As `Runs.note_session`."""
-        command = self._runs.noting(run_id, holder, "session", session)
+        command = self.noting(run_id, holder, "session", session)
         return bool(await self._packets.script("note", *command))
 
     async def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         """As `Runs.note_progress`."""
-        command = self._runs.progressing(run_id, action, holder, progress)
+        command = self.progressing(run_id, action, holder, progress)
         return bool(await self._packets.script("note", *command))
 
     async def accept_many(
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
         """As `Runs.accept_many`."""
-        commands = [self._runs.starting(start, max_queue, result_ttl) for start in starts]
+        commands = [self.starting(start, max_queue, result_ttl) for start in starts]
         answers = await asyncio.gather(*(self._packets.script("accept", *one) for one in commands))
-        return [self._runs.taken(answer) for answer in answers]
+        return [self.taken(answer) for answer in answers]
 
     async def present(self, run_ids: Sequence[str]) -> set[str]:
         """As `Runs.present`."""
@@ -76,25 +76,23 @@ class AsyncRuns:
         found = await asyncio.gather(
             *(self._packets.command("HMGET", *one, *END) for one in self._each(run_ids))
         )
-        return [self._runs.end_of(*pair) for pair in zip(run_ids, found, strict=True)]
+        return [self.end_of(*pair) for pair in zip(run_ids, found, strict=True)]
 
     async def keyed(self, key: str) -> tuple[str, str] | None:
         """As `Runs.keyed`."""
-        return self._runs.keyed_as(
-            await self._packets.command("GET", self._runs.keys.idempotency(key))
-        )
+        return self.keyed_as(await self._packets.command("GET", self.keys.idempotency(key)))
 
     def _each(self, run_ids: Sequence[str]) -> list[list[str]]:
-        return [[self._runs.keys.run(run_id)] for run_id in run_ids]
+        return [[self.keys.run(run_id)] for run_id in run_ids]
 
     async def count(self, name: str) -> None:
         """As `Runs.count`."""
-        await self._packets.command("HINCRBY", self._runs.keys.counters, name, 1)
+        await self._packets.command("HINCRBY", self.keys.counters, name, 1)
 
     async def observe(self, what: str, name: str, ms: int) -> None:
         """As `Runs.observe`."""
         for field, number in observation(what, name, ms).items():
-            await self._packets.command("HINCRBY", self._runs.keys.counters, field, number)
+            await self._packets.command("HINCRBY", self.keys.counters, field, number)
 
     async def take(self, queue: str, most: int) -> list[bytes]:
         """Up to so many messages of the queue (its list's key), the oldest first."""

@@ -1,0 +1,229 @@
+"""The commands that change run records, and what their answers say: nothing is sent here.
+
+`callboard.runs.store.Runs` sends them over a plain connection, a loop process over its own
+(`worker.loop.runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import Any, Literal, NamedTuple
+
+from callboard.connections.keys import Keys
+from callboard.connections.redis import guarded
+from callboard.errors import KeyReused, QueueFull, RunRefused, SealError
+from callboard.runs import message
+from callboard.runs.ends import END, End
+from callboard.runs.live import caller_tag
+from callboard.runs.outcome import Outcome
+from callboard.runs.scripts import scripts
+from callboard.runs.seal import Call, Origin, Sealer
+from callboard.runs.start import Start, Terms
+from callboard.sdk.action import Action
+
+__all__ = ["IDEMPOTENCY_MS", "Accepted", "Claim", "Commands", "decoded"]
+
+ERROR_LENGTH = 500  # characters of an error, where lists show it
+IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
+
+
+class Accepted(NamedTuple):
+    """How `Runs.accept` ended."""
+
+    run_id: str
+    joined: bool  # True: an idempotency key led to a run that exists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a worker learns when it asks for a run.
+
+    It holds the run in three states: to run it (claimed), or to end it unopened, because too many
+    workers died with it (lost) or somebody canceled it (canceled).
+    """
+
+    state: Literal["claimed", "lost", "canceled", "held", "early", "ended", "gone", "newer"]
+    seal: bytes = field(default=b"", repr=False)
+    attempt: int = 0  # 1-based handler starts, this one included
+    lost: int = 0  # workers that died with this run
+    age: float = 0.0  # seconds since the first start of the handler
+    session: str = ""  # the MongoDB session of the holder before, hex; "" for none
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the run is the claimer's."""
+        return self.state in ("claimed", "lost", "canceled")
+
+
+class Commands:
+    """Those of one application: keys and arguments of the scripts, and what these answer."""
+
+    def __init__(self, sealer: Sealer, keys: Keys) -> None:
+        self.sealer = sealer
+        self.keys = keys
+        self._texts = scripts(keys)
+        self._digests = {
+            name: sha1(text.encode(), usedforsecurity=False).hexdigest()
+            for name, text in self._texts.items()
+        }
+
+    def acceptance(
+        self,
+        run_id: str,
+        action: Action,
+        call: Call,
+        *,
+        max_queue: int,
+        result_ttl: int,
+        idempotency: tuple[str, str] | None = None,
+        reply: str = "",
+        terms: Terms | None = None,
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``accept``.
+
+        ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
+        ``reply``: the channel on which an API process waits for the end. ``terms``: of a start,
+        whose call expires `CALL_LIFETIME` after it is due.
+        """
+        key, digest = idempotency or ("", "")
+        ttl = IDEMPOTENCY_MS if idempotency else result_ttl * 1000
+        queue = self.keys.queue(action.message_queue)
+        keys = [*self._run_and_open(run_id), queue, self.keys.idempotency(key)]
+        arguments = [
+            run_id, action.name, self.sealer.seal("call", run_id, action.name, call.to_json()),
+            self._message(run_id, action, call), max_queue, ttl, digest,
+            IDEMPOTENCY_MS if terms is None else IDEMPOTENCY_MS + terms.delay,
+            caller_tag(self.sealer, call.caller) if call.caller else "",
+            self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
+            1 if action.on_worker_lost == "fail" else "", reply,
+        ]  # fmt: skip
+        return keys, arguments if terms is None else arguments + terms.arguments()
+
+    def starting(
+        self, start: Start, max_queue: int, result_ttl: int
+    ) -> tuple[list[str], list[Any]]:
+        """`acceptance` of a start."""
+        return self.acceptance(
+            start.run_id, start.action, start.call,
+            max_queue=max_queue, result_ttl=result_ttl,
+            idempotency=start.idempotency, terms=start.terms,
+        )  # fmt: skip
+
+    def taken(self, answer: Any) -> Accepted | RunRefused:
+        """`accepted`, but a refusal is an answer, too."""
+        try:
+            return self.accepted(answer)
+        except RunRefused as refusal:
+            return refusal
+
+    def accepted(self, answer: Any) -> Accepted:
+        """What the script ``accept`` answered, or the exception that came instead.
+
+        Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
+        """
+        if isinstance(answer, Exception):
+            with guarded("accept"):
+                raise answer
+        state, value = decoded(answer)
+        if state == "reused":
+            raise KeyReused("Idempotency-Key was already used with another body; send a new key")
+        if state == "full":
+            queue, depth = value.removeprefix(self.keys.celery).rsplit(" ", 1)
+            raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
+        return Accepted(value, joined=state == "joined")
+
+    def end_of(self, run_id: str, values: Sequence[bytes | None] | None) -> End | None:
+        """From what the record has in the fields `END`."""
+        try:
+            known = dict(zip(END, values or (), strict=bool(values)))
+            fields = {name: value or b"" for name, value in known.items()}
+            return End.of_record(run_id, fields, self.sealer) if fields.get(b"status") else None
+        except SealError:
+            return None
+
+    def keyed_as(self, text: bytes | None) -> tuple[str, str] | None:
+        """What the key holds."""
+        run_id, _, digest = (text or b"").decode(errors="replace").partition(" ")
+        return (run_id, digest) if digest else None
+
+    def _message(self, run_id: str, action: Action, call: Call) -> str:
+        wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
+        return message.compose(action.message_queue, wakeup, self.sealer.sign(*wakeup))
+
+    def claiming(
+        self, run_id: str, action: str, holder: str, lease: float
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``claim``."""
+        return self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
+
+    def claimed(self, answer: Sequence[Any]) -> Claim:
+        """What the script ``claim`` answered."""
+        state, *rest = answer
+        if not rest:
+            return Claim(state=state.decode())
+        seal, attempt, lost, session, age = rest
+        return Claim(
+            state=state.decode(),
+            seal=seal,
+            attempt=attempt,
+            lost=lost,
+            session=session.decode(),
+            age=age / 1000,
+        )
+
+    def ending(
+        self, run_id: str, action: str, holder: str, outcome: Outcome
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``finish``."""
+        result, error = self._sealed(run_id, action, outcome)
+        again = "1" if outcome.retryable else "0"
+        return self._run_and_open(run_id), [run_id, holder, outcome.status, result, again, error]
+
+    def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
+        """The result and, for lists, the error by itself; b"" for none."""
+        result = self.sealer.seal("result", run_id, action, outcome.to_bytes())
+        if outcome.status == "succeeded":
+            return result, b""
+        error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
+        return result, self.sealer.seal("error", run_id, action, error)
+
+    def requeuing(self, run_id: str, holder: str, delay: float) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``requeue``."""
+        return self._run_and_open(run_id), [run_id, holder, int(delay * 1000)]
+
+    def noting(
+        self, run_id: str, holder: str, field: str, value: str | bytes
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``note``."""
+        return [self.keys.run(run_id)], [run_id, holder, field, value]
+
+    def progressing(
+        self, run_id: str, action: str, holder: str, progress: bytes
+    ) -> tuple[list[str], list[Any]]:
+        """`noting` for progress."""
+        sealed = self.sealer.seal("progress", run_id, action, progress)
+        return self.noting(run_id, holder, "progress", sealed)
+
+    def _run_and_open(self, run_id: str) -> list[str]:
+        """The keys that most scripts begin with."""
+        return [self.keys.run(run_id), self.keys.open]
+
+    def command(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """The command that runs the script, where the server knows it."""
+        return ["EVALSHA", self._digests[script], len(keys), *keys, *arguments]
+
+    def text(self, script: str) -> str:
+        """The script itself, for a server that does not know it yet."""
+        return self._texts[script]
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them."""
+        return list(self._texts.values())
+
+
+def decoded(values: Iterable[bytes]) -> list[str]:
+    """Texts of a server's answer, whatever somebody has put there."""
+    return [value.decode(errors="replace") for value in values]
