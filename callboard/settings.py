@@ -47,6 +47,10 @@ PRIVATE_VARIABLES = re.compile(
 """The variables that a handler never sees in ``ctx.env`` (full match)."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_PUBLIC_URL = re.compile(
+    r"https?://([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+    r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*/?"
+)
 KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
@@ -71,6 +75,19 @@ def _https_url(value: str) -> str:
         raise ValueError("may hold no credentials, query or fragment")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ValueError("must be https outside loopback")
+    return value.rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    """Where others find the API: http(s), a host, perhaps a port and a path."""
+    if not _PUBLIC_URL.fullmatch(value):
+        raise ValueError("is not an http(s) URL such as https://app.example.com, without a query")
+    try:
+        port = urlsplit(value).port
+    except ValueError as error:
+        raise ValueError("names no host, or no port from 1 to 65535") from error
+    if port == 0:
+        raise ValueError("names no port from 1 to 65535")
     return value.rstrip("/")
 
 
@@ -248,6 +265,10 @@ class Settings(BaseSettings):
         "CALLBOARD_CORS_ORIGINS", ()
     )
     """Browser origins that may call: `https://app.example.com,capacitor://localhost`."""
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = _variable(
+        "CALLBOARD_PUBLIC_URL"
+    )
+    """Where others reach the API: `https://app.example.com`. `ctx.signal_url` begins with it."""
     trusted_proxies: Annotated[int, Field(ge=0)] = _variable("CALLBOARD_TRUSTED_PROXIES", 0)
     """Proxies in front of the API whose `X-Forwarded-*` headers are believed."""
     max_connections_per_address: Annotated[int, Field(ge=0)] = _variable(

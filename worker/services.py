@@ -23,6 +23,7 @@ from callboard.runs import message
 from callboard.runs.format import FORMAT
 from callboard.runs.message import Wakeup
 from callboard.runs.seal import Sealer
+from callboard.runs.signal_url import SignalUrls
 from callboard.runs.store import Runs
 from callboard.sdk.action import Action
 from callboard.settings import PRIVATE_VARIABLES, Settings
@@ -51,6 +52,7 @@ class Services:
         self.registry = registry
         self.sealer = Sealer(settings.secret_keys)
         self.keys = settings.keys
+        self.signal_urls = SignalUrls(settings.secret_keys, settings.public_url)
         self.store = Store.of(settings)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing

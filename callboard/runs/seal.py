@@ -34,7 +34,7 @@ from pydantic_core import from_json
 from callboard import strict_json
 from callboard.errors import SealError
 
-__all__ = ["CALL_LIFETIME", "Call", "Kind", "Origin", "Sealer", "origin_of"]
+__all__ = ["CALL_LIFETIME", "Call", "Kind", "Origin", "Sealer", "derive", "origin_of"]
 
 CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
@@ -125,7 +125,7 @@ class Sealer:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._secrets = [key.encode() for key in keys]
         self._signers = [
-            hmac.new(_derive(secret, b"", b"callboard wake-up 1"), digestmod="sha256")
+            hmac.new(derive(secret, b"", b"callboard wake-up 1"), digestmod="sha256")
             for secret in self._secrets
         ]
 
@@ -164,13 +164,14 @@ class Sealer:
         )
 
 
-def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+def derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    """A key for one use (``info``), of 32 bytes."""
     return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 
 @lru_cache(maxsize=1024)  # a run is sealed and opened in one process, a moment apart
 def _cipher(secret: bytes, run_id: str) -> AESGCM:
-    return AESGCM(_derive(secret, run_id.encode(), b"callboard seal 1"))
+    return AESGCM(derive(secret, run_id.encode(), b"callboard seal 1"))
 
 
 def _context(kind: str, run_id: str, action: str) -> bytes:

@@ -162,6 +162,7 @@ class _Context:
     #: runs the handler of an action, called as a function, in the transaction that is open
     _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
     _starts: Any = field(repr=False)  # starts runs for it
+    _signal_url: Callable[[str, str], str] = field(repr=False)  # of a run and a name
 
     @property
     def log(self) -> Any:
@@ -169,6 +170,15 @@ class _Context:
         return structlog.get_logger("callboard.action").bind(
             run_id=self.run_id, action=self.action, caller=self.user_id
         )
+
+    def signal_url(self, name: str) -> str:
+        """A URL under which whoever has it may send this run the signal ``name``, once.
+
+        Without a token: an approval link in a mail, the address that a webhook is sent to. Opened
+        in a browser it shows a button. It is a secret: who knows it can use it. Raises
+        `InvalidData` for what names no signal, `ConfigurationError` without CALLBOARD_PUBLIC_URL.
+        """
+        return self._signal_url(self.run_id, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The naming rules: what may name a collection, a record, and a field of its data.
+"""The naming rules: what may name a collection, a record, a field of its data, and a signal.
 
 Each function returns the name as plain text and raises `InvalidData` for what is none.
 They are the fence around MongoDB's own syntax: no text that passes can be an operator
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from callboard.errors import InvalidData
 
-__all__ = ["ENVELOPE", "collection_name", "data_key", "field_path", "record_id"]
+__all__ = ["ENVELOPE", "collection_name", "data_key", "field_path", "record_id", "signal_name"]
 
 ENVELOPE = MappingProxyType(
     {
@@ -30,6 +30,7 @@ MAX_RECORD_ID = 255  # characters
 MAX_PATH = 64  # keys in one dotted path, as deep as data goes
 
 _COLLECTION = re.compile(r"(?!system)[A-Za-z][A-Za-z0-9_-]{0,63}")
+_SIGNAL = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _UNSAFE_CATEGORIES = {"Cc", "Cs"}  # control characters; halves of a surrogate pair
 
 
@@ -68,6 +69,16 @@ def data_key(value: object, path: str) -> str:
         raise InvalidData(
             f"{path}: invalid key {_shown(value)}: text that is not empty, has no '.' and no "
             f"NUL, and does not begin with '$'"
+        )
+    return str.__str__(value)
+
+
+def signal_name(value: object) -> str:
+    """A signal: a letter or digit, then up to 63 letters, digits, ``_``, ``.`` or ``-``."""
+    if not isinstance(value, str) or not _SIGNAL.fullmatch(value):
+        raise InvalidData(
+            f"Invalid signal {_shown(value)}: a letter or digit, then up to 63 letters, digits, "
+            f"_, . or -"
         )
     return str.__str__(value)
 

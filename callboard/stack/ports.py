@@ -7,7 +7,7 @@ import socket
 
 from callboard.errors import ConfigurationError
 
-__all__ = ["free_port", "require_free"]
+__all__ = ["api_url", "free_port", "require_free"]
 
 
 def free_port() -> int:
@@ -16,6 +16,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def api_url(host: str, port: int) -> str:
+    """Where an API that is bound so answers on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def require_free(host: str, port: int, option: str) -> None:

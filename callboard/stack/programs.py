@@ -15,6 +15,7 @@ from callboard import programs
 from callboard.connections.keys import DEFAULT_NAMESPACE, Keys
 from callboard.stack.environment import SHARED
 from callboard.stack.folder import DataFolder
+from callboard.stack.ports import api_url
 from callboard.stack.process import Program
 from callboard.stack.ready import http_answers, key_exists
 from callboard.stack.running import Running
@@ -36,8 +37,7 @@ class Application:
     @property
     def url(self) -> str:
         """Where the API answers on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return api_url(self.host, self.port)
 
     @property
     def flower_url(self) -> str:

@@ -18,7 +18,7 @@ from callboard.stack.banner import banner
 from callboard.stack.environment import development_environment
 from callboard.stack.folder import DataFolder
 from callboard.stack.given import GivenServer, given_mongodb, given_redis
-from callboard.stack.ports import require_free
+from callboard.stack.ports import api_url, require_free
 from callboard.stack.programs import Application
 from callboard.stack.ready import no_transaction
 from callboard.stack.reload import Changes, Reloader
@@ -64,6 +64,7 @@ def up(options: UpOptions) -> None:
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))
+        environment.setdefault("CALLBOARD_PUBLIC_URL", api_url(options.host, options.port))
         if options.reload:  # compiled files know seconds only: what is saved twice in one is stale
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         supervisor = Supervisor(show=options.show, tell=options.tell)

@@ -37,6 +37,7 @@ from callboard.testing.servers import own_database
 __all__ = ["InlineCall", "InlineStack"]
 
 OWNER = "owner"  # unless OWNER_USER_ID names another one
+PUBLIC_URL = "http://callboard.test"  # unless CALLBOARD_PUBLIC_URL names another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +187,7 @@ def _settings(uri: str, environment: Mapping[str, str]) -> Settings:
         "SECRET_KEY": secrets.token_hex(32),
         "JWT_SECRET": secrets.token_hex(32),
         "OWNER_USER_ID": environment.get("OWNER_USER_ID") or OWNER,
+        "CALLBOARD_PUBLIC_URL": environment.get("CALLBOARD_PUBLIC_URL") or PUBLIC_URL,
     }
     return Settings(**given)  # type: ignore[arg-type]  # by the variables' names
 

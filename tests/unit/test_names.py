@@ -7,7 +7,13 @@ from enum import StrEnum
 import pytest
 
 from callboard.errors import InvalidData
-from callboard.sdk.names import collection_name, data_key, field_path, record_id
+from callboard.sdk.names import (
+    collection_name,
+    data_key,
+    field_path,
+    record_id,
+    signal_name,
+)
 
 
 class Coll(StrEnum):
@@ -38,6 +44,19 @@ def test_record_ids(name):
 def test_what_is_no_record_id(name):
     with pytest.raises(InvalidData, match="Invalid record id"):
         record_id(name)
+
+
+@pytest.mark.parametrize("name", ["approve", "0", "A" * 64, "order-1_a.b", Coll.USERS])
+def test_signals(name):
+    assert type(signal_name(name)) is str
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a" * 65, ".", "..", "-a", "_a", "a/b", "a b", "a?", "a%2F", "é", "a\n", None, 1]
+)
+def test_what_names_no_signal(name):
+    with pytest.raises(InvalidData, match="Invalid signal"):
+        signal_name(name)
 
 
 @pytest.mark.parametrize("key", ["a", "0", " ", "a$", "é", "\n", "_id", "data"])

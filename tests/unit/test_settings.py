@@ -147,6 +147,37 @@ def test_an_address_has_a_bounded_number_of_connections(setenv, changes, bound):
     assert load_settings().connections_per_address == bound
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://app.example.com", "https://app.example.com"),
+        ("https://app.example.com/", "https://app.example.com"),
+        ("http://app.internal:8080/call.board/v1/", "http://app.internal:8080/call.board/v1"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("", None),
+    ],
+)
+def test_where_others_reach_the_api(setenv, given, url):
+    setenv(CALLBOARD_PUBLIC_URL=given)
+    assert load_settings().public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("app.example.com", "ftp://app.example.com", "https://", "https:///a", "HTTPS://a"),
+        *("https://u:p@a.example", "https://a.example?b=1", "https://a.example#b"),
+        *("https://a.example:0", "https://a.example:99999", "https://a.example:x", "https://[::z]"),
+        *("https://a.example//b", "https://a.example/../b", "https://a b.example", "https://\xe4"),
+        *("https://a.example\n", "https://a.example/\t", "javascript:alert(1)"),
+    ],
+)
+def test_what_is_no_public_url_is_refused(setenv, url):
+    setenv(CALLBOARD_PUBLIC_URL=url)
+    with pytest.raises(ConfigurationError, match="CALLBOARD_PUBLIC_URL"):
+        load_settings()
+
+
 def test_the_namespace_is_a_short_name(setenv):
     setenv()
     assert load_settings().keys.run("1") == "callboard:run:1"

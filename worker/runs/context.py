@@ -108,6 +108,7 @@ def _facts(
         "caller_jwt": call.jwt,
         "claims": call.claims,
         "attempt": attempt.claim.attempt,
+        "_signal_url": services.signal_urls.url,
         "_joined": _joined(tools, attempt.action.name),
         "_database": _of_the_run(tools, database),
         "_progress": _of_the_run(tools, progress),
