@@ -13,18 +13,16 @@ import argparse
 import selectors
 import socket
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.jobs import UPSERT
-from benchmarks.servers import Database, Watched, running_database, start_redis
+from benchmarks.servers import Database, Watched, running_database
+from benchmarks.sites import running_site, wait_until
 from benchmarks.stacks.base import HOST, Request, Site
 from benchmarks.stacks.ours import OURS, application
-from callboard.stack.folder import DataFolder
-from callboard.stack.ports import free_port
 from callboard.stack.process import Process, Program
 
 SAMPLES = 10
@@ -51,23 +49,10 @@ def running_stack(
     ``job``: a call of it shows that they are ready.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as path,
-        Watched() as supervisor,
         running_database() as database,
-        database.fresh("bench_blocked", upserts=job == UPSERT) as mongodb_uri,
+        running_site("blocked", programs, database, upserts=job == UPSERT) as (site, supervisor),
     ):
-        folder = DataFolder(Path(path))
-        folder.create()
-        site = Site(
-            folder=folder,
-            redis_url=start_redis(supervisor, folder),
-            mongodb_uri=mongodb_uri,
-            port=free_port(),
-        )
-        for program in programs(site):
-            supervisor.start(program)
-        while not OURS.answers(site, job, 3.0):
-            supervisor.tick()
+        wait_until(lambda: OURS.answers(site, job, 3.0), "Callboard", supervisor)
         yield site, supervisor, database
 
 

@@ -39,6 +39,11 @@ class Goal:
         """Whether it is reached."""
         return self.value >= self.target if self.at_least else self.value <= self.target
 
+    def __str__(self) -> str:
+        bound = "at least" if self.at_least else "at most"
+        verdict = "met" if self.met else "MISSED"
+        return f"  {self.text:<72}{self.value:>7.2f}  ({bound} {self.target:g})  {verdict}"
+
 
 def goals(results: Results, job: str) -> list[Goal]:
     """The goals that the measured stacks allow to judge."""

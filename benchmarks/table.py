@@ -89,9 +89,7 @@ def _goals(results: Results, job: str) -> Iterator[str]:
     for number, goal in enumerate(goals(results, job)):
         if not number:
             yield f"Goals, {JOB_TITLES[job]}"
-        bound = "at least" if goal.at_least else "at most"
-        verdict = "met" if goal.met else "MISSED"
-        yield f"  {goal.text:<72}{goal.value:>7.2f}  ({bound} {goal.target:g})  {verdict}"
+        yield str(goal)
 
 
 def _cpu(results: Results) -> Iterator[str]:

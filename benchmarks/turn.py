@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from benchmarks.cpu import cpu_seconds, per_call
 from benchmarks.jobs import DONE, UPSERT, WAIT
 from benchmarks.load import Load, LoadResult
 from benchmarks.memory import Peak
 from benchmarks.results import CALLERS, Measurement
-from benchmarks.servers import Database, Watched, start_redis
+from benchmarks.servers import Database, Watched
+from benchmarks.sites import running_site, wait_until
 from benchmarks.stacks import Site, Stack
 from benchmarks.stacks.base import HOST
 from callboard.errors import CallboardError
-from callboard.stack.folder import DataFolder
-from callboard.stack.ports import free_port
 
 __all__ = ["Plan", "take_turn"]
 
-START_TIMEOUT = 30.0  # seconds until the first right answer
-PROBE_TIMEOUT = 3.0  # seconds for one try of it
+PROBE_TIMEOUT = 3.0  # seconds for one try of a first answer
 WARM_CALLERS = 16
 
 
@@ -51,21 +46,10 @@ def take_turn(stack: Stack, database: Database, plan: Plan, number: int) -> Iter
 
     Raises `ProcessFailed` where a process of it dies, `CallboardError` where it never answers.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as path,
-        database.fresh(f"bench_{stack.key}", upserts=UPSERT in stack.jobs) as mongodb_uri,
-        Watched() as supervisor,
+    with running_site(stack.key, stack.programs, database, upserts=UPSERT in stack.jobs) as (
+        site,
+        supervisor,
     ):
-        folder = DataFolder(Path(path))
-        folder.create()
-        site = Site(
-            folder=folder,
-            redis_url=start_redis(supervisor, folder),
-            mongodb_uri=mongodb_uri,
-            port=free_port(),
-        )
-        for program in stack.programs(site):
-            supervisor.start(program)
         yield from _Turn(stack, site, supervisor, database, plan).measurements(number)
 
 
@@ -94,14 +78,11 @@ class _Turn:
                 yield self._measure(number, job, callers)
 
     def _wait_for_answer(self, job: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._stack.answers(self._site, job, PROBE_TIMEOUT):
-            self._supervisor.tick()
-            if time.monotonic() > deadline:
-                logs = "\n".join(
-                    line for process in self._processes for line in process.last_lines(10)
-                )
-                raise CallboardError(f"{self._stack.name} does not answer {job!r}.\n{logs}")
+        wait_until(
+            lambda: self._stack.answers(self._site, job, PROBE_TIMEOUT),
+            f"{self._stack.name}, {job!r}:",
+            self._supervisor,
+        )
 
     def _measure(self, number: int, job: str, callers: int) -> Measurement:
         plan = self._plan.waiting if job == WAIT else self._plan

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.jobs import DONE, SHORT_JOBS
 from callboard.stack.folder import DataFolder
@@ -67,6 +68,22 @@ class Stack:
     programs: Callable[[Site], Sequence[Program]]
     request: Callable[[Site, str], Request] = post
     jobs: Sequence[str] = SHORT_JOBS  # that it is measured with
+
+    def ask(self, site: Site, job: str, params: Mapping[str, Any], timeout: float) -> Any:
+        """What the job answers to these params; raises OSError or HTTPException, and ValueError
+        for an answer that is no success."""
+        request = self.request(site, job)
+        connection = HTTPConnection(HOST, site.port, timeout=timeout)
+        headers = {"Content-Type": "application/json", **request.headers}
+        try:
+            connection.request("POST", request.path, json.dumps(params), headers)
+            text = connection.getresponse().read()
+        finally:
+            connection.close()
+        answer = json.loads(text)
+        if not isinstance(answer, dict) or not answer.get("success"):
+            raise ValueError(f"{self.name}, {job}: {text!r:.500}")
+        return answer["data"]
 
     def answers(self, site: Site, job: str, timeout: float) -> bool:
         """Whether a call of this job is answered rightly within ``timeout`` seconds."""

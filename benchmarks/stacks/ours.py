@@ -17,7 +17,14 @@ from callboard.stack.programs import Application
 from callboard.stack.secrets import keep_secrets
 from callboard.stack.tokens import mint_token
 
-__all__ = ["OURS", "OURS_ASYNC", "OURS_ASYNC_MANY", "application", "waiting_programs"]
+__all__ = [
+    "OURS",
+    "OURS_ASYNC",
+    "OURS_ASYNC_MANY",
+    "application",
+    "signed_request",
+    "waiting_programs",
+]
 
 
 def application(
@@ -51,7 +58,7 @@ def waiting_programs(site: Site, **settings: str) -> Sequence[Program]:
     return [waiting.worker([DEFAULT_QUEUE]), waiting.web()]
 
 
-def _request(site: Site, job: str) -> Request:
+def signed_request(site: Site, job: str) -> Request:
     token = mint_token("bench", keep_secrets(site.folder).jwt_secret)
     return Request(path=f"/api/actions/{job}", headers={"Authorization": f"Bearer {token}"})
 
@@ -66,7 +73,7 @@ OURS = Stack(
         "keeps a run record"
     ),
     programs=_programs,
-    request=_request,
+    request=signed_request,
 )
 
 OURS_ASYNC = Stack(
@@ -78,7 +85,7 @@ OURS_ASYNC = Stack(
         "children, which have nothing to do here"
     ),
     programs=waiting_programs,
-    request=_request,
+    request=signed_request,
     jobs=(WAIT,),
 )
 
