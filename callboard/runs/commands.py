@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
-from callboard.errors import KeyReused, QueueFull, RunRefused, SealError
+from callboard.errors import KeyReused, NewerFormat, QueueFull, RunRefused, SealError
 from callboard.runs import message
 from callboard.runs.ends import END, End
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import scripts
 from callboard.runs.seal import Call, Origin, Sealer
+from callboard.runs.signals import MAX_SIGNALS, MAX_SIGNALS_BYTES, Sent, seal_signal
 from callboard.runs.start import Start, Terms
 from callboard.sdk.action import Action
 
@@ -205,6 +206,19 @@ class Commands:
         """`noting` for progress."""
         sealed = self.sealer.seal("progress", run_id, action, progress)
         return self.noting(run_id, holder, "progress", sealed)
+
+    def signaling(
+        self, run_id: str, action: str, name: str, value: Any
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``signal``; ``value``: any JSON."""
+        sealed = seal_signal(self.sealer, run_id, action, name, value)
+        return self._run_and_open(run_id), [run_id, name, sealed, MAX_SIGNALS, MAX_SIGNALS_BYTES]
+
+    def signaled(self, run_id: str, answer: bytes) -> Sent:
+        """What the script ``signal`` answered; raises `NewerFormat`."""
+        if answer == b"newer":
+            raise NewerFormat(f"Run {run_id} was written by a newer version of Callboard")
+        return cast(Sent, answer.decode())
 
     def _run_and_open(self, run_id: str) -> list[str]:
         """The keys that most scripts begin with."""

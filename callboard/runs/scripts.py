@@ -24,6 +24,8 @@ script          from -> to                              who
 ``cancel``      queued, waiting -> canceled; running:   the API
                 a mark
 ``reschedule``  waiting -> waiting for another time     the API
+``signal``      waiting for it -> queued; else      the API, a run
+                it is kept for later
 ``expire``      queued too long -> failed               any worker's keeper, as ``sweep`` tells
 ``retry``       a retryable end -> queued               the owner, who starts it again
 ``sweep``       (re-sends wake-ups that went missing)   any worker's keeper
@@ -109,6 +111,7 @@ def scripts(keys: Keys) -> dict[str, str]:
         name: script(name, "guard", "common", **constants)
         for name in (
             *("accept", "cancel", "claim", "expire", "finish", "lose"),
-            *("note", "release", "renew", "requeue", "reschedule", "retry", "sweep", "watch"),
+            *("note", "release", "renew", "requeue", "reschedule", "retry"),
+            *("signal", "sweep", "watch"),
         )
     }

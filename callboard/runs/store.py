@@ -20,6 +20,7 @@ from callboard.runs.ends import END, End
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
+from callboard.runs.signals import Sent
 from callboard.runs.start import Start
 from callboard.sdk.action import Action
 
@@ -185,6 +186,14 @@ class Runs(Commands):
         sealed = self.sealer.seal("call", record.id, record.action, call.to_json())
         arguments = [record.id, sealed, delay, IDEMPOTENCY_MS + delay]
         return bool(self._call("reschedule", [self.keys.run(record.id)], arguments)[1])
+
+    def signal(self, run_id: str, action: str, name: str, value: Any) -> Sent:
+        """Tell a run something: it is queued at once, if it waits for that, and else keeps it.
+
+        ``name``: see `callboard.sdk.names.signal_name`; ``value``: any JSON. Raises `NewerFormat`.
+        """
+        answer = self._call("signal", *self.signaling(run_id, action, name, value))
+        return self.signaled(run_id, answer)
 
     def retry(self, record: RunRecord, call: Call) -> bool:
         """Start a run that ended retryable again, under its id; False if it has not so ended.

@@ -142,6 +142,14 @@ CASES = [
         listed=("q", b"m"),
     ),
     Case(
+        script="signal",
+        record={**WAITING, "waiting": '{"kind": "signal", "name": "approve"}', "signals": "1"},
+        arguments=["r", "approve", "sealed", 10, 1000],
+        answer=b"kept",
+        left={"status": "queued", "signal:approve": "sealed", "signals": "2", "signals_bytes": "6"},
+        listed=("q", b"m"),
+    ),
+    Case(
         script="sweep",
         record={**QUEUED, "enqueued": FAR},
         keys=[OPEN, "turn"],
