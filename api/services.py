@@ -28,7 +28,7 @@ from .call.replies import Replies
 from .identity.tokens import Identity, Verifier
 from .runs.watching import Watching
 
-__all__ = ["Services", "current_services", "this_request"]
+__all__ = ["Services", "current_services", "is_run_id", "this_request"]
 
 _RUN_ID = re.compile(r"[0-9a-f-]{36}")
 
@@ -129,7 +129,7 @@ class Services:
         return run
 
     def _run(self, run_id: str) -> RunRecord | PastRun | None:
-        if not _RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             return None
         return _find(self.runs, self.history, self.waiting, run_id)
 
@@ -153,6 +153,11 @@ def _find(
         if past is None:
             raise
         return past
+
+
+def is_run_id(text: str) -> bool:
+    """Whether it has the form of one."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def this_request() -> Request:

@@ -14,7 +14,7 @@ from callboard.runs.record import Status
 from ..call.calls import identify
 from ..errors import envelope
 from ..numbers import whole_number
-from ..services import current_services
+from ..services import current_services, is_run_id
 from .view import listed
 
 __all__ = ["run_list"]
@@ -29,7 +29,8 @@ run_list = Blueprint("run_list", __name__)
 def page() -> Response:
     """Runs, newest first: ``{"runs", "after"}``, where ``after`` is the next page's cursor.
 
-    ``?action=`` and ``?status=`` filter, ``?lost=true`` leaves those that ended `Worker lost`.
+    ``?action=``, ``?status=`` and ``?parent=`` (the run that has started them) filter,
+    ``?lost=true`` leaves those that ended `Worker lost`.
     """
     identity = identify()
     if identity is None:
@@ -44,6 +45,9 @@ def page() -> Response:
 
 def _filter(caller: str | None) -> RunFilter:
     action, status = request.args.get("action"), request.args.get("status")
+    parent = request.args.get("parent")
+    if parent is not None and not is_run_id(parent):
+        raise BadRequest(f"parent: {parent[:64]!r} is not the id of a run")
     if action is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", action):
         raise BadRequest(f"action: {action[:64]!r} is not the name of an action")
     if status is not None and status not in get_args(Status):
@@ -53,4 +57,6 @@ def _filter(caller: str | None) -> RunFilter:
         raise BadRequest(f"lost: true or false, not {lost[:40]!r}")
     if lost == "true" and status not in (None, "failed"):
         raise BadRequest(f"lost: a lost run has failed, and is not {status}")
-    return RunFilter(caller=caller, action=action, status=status, lost=lost == "true")
+    return RunFilter(
+        caller=caller, parent=parent, action=action, status=status, lost=lost == "true"
+    )

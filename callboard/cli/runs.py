@@ -64,6 +64,7 @@ def _api_options(command: Command) -> Command:
 @click.option("--lost", is_flag=True, help="Only those that ended `Worker lost`.")
 @click.option("--action", help="Only those of this action.")
 @click.option("--status", help="queued, waiting, running, succeeded, failed or canceled.")
+@click.option("--parent", metavar="ID", help="Only those that this run has started.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @json_option
 @_api_options
@@ -74,6 +75,7 @@ def runs(
     lost: bool,
     action: str | None,
     status: str | None,
+    parent: str | None,
     limit: int,
     as_json: bool,
     **options: Any,
@@ -82,7 +84,7 @@ def runs(
     ctx.obj = partial(_api, **options)  # made when it is needed: --help needs none
     if ctx.invoked_subcommand is not None:
         return
-    params = {"limit": str(limit), "action": action, "status": status}
+    params = {"limit": str(limit), "action": action, "status": status, "parent": parent}
     if lost:
         params["lost"] = "true"
     given = {name: value for name, value in params.items() if value is not None}

@@ -3,7 +3,8 @@
 -- broken connection, the script meets its own run, and nothing changes.
 --
 -- A start has more to say (all '' or absent for a plain call): when it is due (in ms), the group
--- that it counts for, the group whose end it waits for, and how many runs that group has.
+-- that it counts for, the group whose end it waits for, how many runs that group has, and the run
+-- that starts it.
 local run, open, queue, idempotency = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, action, seal, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max_queue, ttl, digest, kept = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
@@ -39,9 +40,10 @@ if start then
   add('group', start.group)
   add('join', start.join)
   add('idempotency', digest ~= '' and idempotency or '')
+  add('parent', ARGV[17])
 end
 redis.call('HSET', run, unpack(fields))
-enlist(id, t, caller ~= '' and caller)
+enlist(id, t, caller ~= '' and caller, start and ARGV[17] ~= '' and ARGV[17])
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
 local parts = start and waiting_parts(open)
 if start and start.group ~= '' then parts.know_group(start.group, ARGV[16]) end

@@ -100,7 +100,9 @@ class Commands:
             self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
             1 if action.on_worker_lost == "fail" else "", reply,
         ]  # fmt: skip
-        return keys, arguments if terms is None else arguments + terms.arguments()
+        if terms is not None:
+            arguments += [*terms.arguments(), call.parent or ""]
+        return keys, arguments
 
     def starting(
         self, start: Start, max_queue: int, result_ttl: int

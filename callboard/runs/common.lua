@@ -19,9 +19,10 @@ end
 local function count(what, action)
   redis.pcall('HINCRBY', COUNTERS, what .. ':' .. (action or ''), 1)
 end
-local function enlist(id, enqueued, caller)
+local function enlist(id, enqueued, caller, parent)
   redis.call('ZADD', LIVE, enqueued, id)
   if caller then redis.call('ZADD', LIVE .. ':' .. caller, enqueued, id) end
+  if parent then redis.call('ZADD', LIVE .. ':' .. parent, enqueued, id) end
 end
 -- For runs that wait, or count for a group. A table that only those make: whatever stands at the
 -- top of a script is made anew by each call of it.
@@ -29,12 +30,11 @@ local function waiting_parts(open)
   local parts = {}
   -- It is enqueued now: what counts from there, counts from here on.
   function parts.queue(run, id)
-    local r, t = record(run, 'queue', 'message', 'watchers', 'caller'), now()
+    local r, t = record(run, 'queue', 'message', 'watchers', 'caller', 'parent'), now()
     redis.call('HSET', run, 'status', 'queued', 'enqueued', t)
     redis.call('HDEL', run, 'due')
     redis.call('ZREM', DUE, id)
-    redis.call('ZADD', LIVE, t, id)
-    if r[4] then redis.call('ZADD', LIVE .. ':' .. r[4], t, id) end
+    enlist(id, t, r[4], r[5])
     local depth = r[1] and r[2] and tonumber(redis.pcall('LPUSH', r[1], r[2]))
     redis.call('ZADD', open, depth and t + patience(depth) or t, id)
     wake(r[3], id)
@@ -84,7 +84,7 @@ local function start_again(run, open, id)
   redis.call('PERSIST', run)
   redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'progress')
   redis.call('HSET', run, 'lost', 0, 'restarted', 1)
-  local r = record(run, 'enqueued', 'caller')
-  enlist(id, number(r[1], 0), r[2])
+  local r = record(run, 'enqueued', 'caller', 'parent')
+  enlist(id, number(r[1], 0), r[2], r[3])
   queue_again(run, open, id, 0)
 end

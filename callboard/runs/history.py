@@ -94,6 +94,7 @@ class History:
         self,
         *,
         caller: str | None,
+        parent: str | None = None,
         action: str | None,
         status: str | None,
         lost: bool,
@@ -105,7 +106,9 @@ class History:
         ``None`` leaves a filter out; ``lost``: only those that ended `WORKER_LOST`. Raises
         `DatabaseUnavailable`.
         """
-        wanted: Document = {"createdBy": caller, "action": action, "status": status}
+        wanted: Document = {
+            "createdBy": caller, "parent": parent, "action": action, "status": status,
+        }  # fmt: skip
         wanted = {field: value for field, value in wanted.items() if value is not None}
         if lost:
             wanted |= {"error": WORKER_LOST, "status": "failed"}
@@ -194,6 +197,8 @@ class History:
             runs.create_index("enqueuedAt", expireAfterSeconds=KEPT_SECONDS)
             runs.create_index([("createdBy", 1), ("enqueuedAt", -1)])
             runs.create_index([("action", 1), ("enqueuedAt", -1)])
+            started = {"parent": {"$exists": True}}
+            runs.create_index([("parent", 1), ("enqueuedAt", -1)], partialFilterExpression=started)
             failed = {"status": "failed"}  # few, and what people look for
             runs.create_index([("status", 1), ("enqueuedAt", -1)], partialFilterExpression=failed)
 

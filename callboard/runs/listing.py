@@ -31,6 +31,7 @@ class RunFilter:
     """Which runs; None leaves a filter out."""
 
     caller: str | None = None
+    parent: str | None = None  # the run that has started them
     action: str | None = None
     status: str | None = None  # with ``lost`` only None or "failed" make sense
     lost: bool = False  # only those that ended `Worker lost`
@@ -58,6 +59,7 @@ class RunList:
         ]
         past = self.history.page(
             caller=wanted.caller,
+            parent=wanted.parent,
             action=wanted.action,
             status=wanted.status,
             lost=wanted.lost,
@@ -81,8 +83,9 @@ class RunList:
         status = "failed" if wanted.lost else wanted.status
         while True:
             places = self.live.page(
-                caller=wanted.caller, action=wanted.action, status=status, after=after, limit=batch
-            )
+                caller=wanted.caller, parent=wanted.parent, action=wanted.action, status=status,
+                after=after, limit=batch,
+            )  # fmt: skip
             for place, row in zip(
                 places, self.runs.rows([place.run_id for place in places]), strict=True
             ):
@@ -91,6 +94,7 @@ class RunList:
                 if (
                     record
                     and wanted.caller in (None, record.caller)
+                    and wanted.parent in (None, record.parent)
                     and status in (None, record.status)
                     and (not wanted.lost or record.error == WORKER_LOST)
                 ):

@@ -1,8 +1,9 @@
 """The live runs: those that the history does not have yet, newest first.
 
-``live`` holds all of them and ``live:<tag>`` those of one caller, scored by
-when they were enqueued. The tag is made with the application's key, so that no name is readable
-in Redis; while a key is rotated, a caller's runs stand under a tag of each. A run is put in by
+``live`` holds all of them, ``live:<tag>`` those of one caller and ``live:<run id>`` those that a
+run has started, scored by when they were enqueued. The tag is made with the application's key, so
+that no name is readable in Redis; while a key is rotated, a caller's runs stand under a tag of
+each. A run is put in by
 `callboard.runs.store` and taken out by `callboard.runs.ended`, once the history has it: between
 them, the two know every run at every moment.
 """
@@ -53,13 +54,18 @@ class Live:
         self,
         *,
         caller: str | None,
+        parent: str | None = None,
         action: str | None,
         status: str | None,
         after: Position | None,
         limit: int,
     ) -> list[Position]:
-        """Where up to ``limit`` runs after a position are; ``None`` leaves a filter out."""
-        pages = [self._page_of(key, action, status, after, limit) for key in self._lists(caller)]
+        """Where up to ``limit`` runs after a position are; ``None`` leaves a filter out.
+
+        Of a ``parent`` those of all callers: whoever asks sees to that.
+        """
+        lists = [f"{self._key}:{parent}"] if parent else self._lists(caller)
+        pages = [self._page_of(key, action, status, after, limit) for key in lists]
         return list(islice(heapq.merge(*pages, reverse=True), limit))
 
     def _lists(self, caller: str | None) -> list[str]:

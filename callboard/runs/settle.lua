@@ -17,13 +17,14 @@ local function observe(what, ms)
 end
 local function settle(id, run, ended, least)
   local r = record(run, 'ended', 'ttl', 'caller', 'action', 'status', 'enqueued', 'started',
-    'restarted', 'again')
+    'restarted', 'again', 'parent')
   if not r[1] or r[1] ~= ended then return end
   if r[9] ~= '1' then redis.call('HDEL', run, 'seal', 'message') end
   local ended, enqueued, started = number(ended, NOW), number(r[6]), number(r[7])
   redis.pcall('PEXPIREAT', run, math.min(ended, NOW) + math.max(number(r[2], 0), least))
   redis.pcall('ZREM', live, id)
   if r[3] then redis.pcall('ZREM', live .. ':' .. r[3], id) end
+  if r[10] then redis.pcall('ZREM', live .. ':' .. r[10], id) end
   if not (r[4] and r[5]) then return end
   add('runs:' .. r[4] .. ':' .. r[5], 1)
   if started then observe('run:' .. r[4], ended - started) end

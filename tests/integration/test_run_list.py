@@ -17,7 +17,8 @@ from callboard.connections.keys import Keys
 from callboard.runs.history import RUNS
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call, Sealer
-from callboard.runs.store import Runs
+from callboard.runs.start import Start, Terms
+from callboard.runs.store import Accepted, Runs
 from callboard.stack.ports import free_port
 from worker.archive.archiver import Archiver
 
@@ -161,7 +162,7 @@ class TestList:
         [
             {"limit": "0"}, {"limit": "201"}, {"limit": "many"}, {"limit": "-1"},
             {"status": "done"}, {"action": "no such"}, {"lost": "1"},
-            {"lost": "true", "status": "queued"},
+            {"lost": "true", "status": "queued"}, {"parent": "nobody"},
             {"after": "nonsense"}, {"after": ""}, {"after": "W10"}, {"after": "WzEsMl0"},
             {"after": "Wy0xLCJ4Il0"}, {"after": "WzFlOTksIngiXQ"}, {"after": "ü"},
         ],
@@ -176,6 +177,83 @@ class TestList:
 
     def test_nobody_is_401(self, api: Callable[..., FlaskClient]) -> None:
         assert api().get("/api/runs").status_code == 401
+
+
+class TestChildren:
+    """``?parent=``: the runs that a run has started."""
+
+    @pytest.fixture
+    def start(self, runs: Runs) -> Callable[..., str]:
+        """Start a child: ``start(parent, caller="alice", delay=0)``."""
+
+        def start(parent: str, caller: str | None = "alice", **terms: Any) -> str:
+            call = Call(caller=caller, parent=parent, depth=1)
+            made = Start(run_id=str(uuid4()), action=work, call=call, terms=Terms(**terms))
+            [accepted] = runs.accept_many([made], max_queue=1000, result_ttl=60)
+            assert isinstance(accepted, Accepted)
+            return accepted.run_id
+
+        return start
+
+    def test_they_are_listed_wherever_they_are_and_however_they_stand(
+        self, get: Get, runs: Runs, archiver: Archiver, redis_client: redis.Redis, start: Any
+    ) -> None:
+        parent, other = str(uuid4()), str(uuid4())
+        gone, in_both, queued = (start(parent) for _ in range(3))
+        waiting = start(parent, delay=60_000)
+        start(other)
+        end(runs)
+        for run_id in (gone, in_both):
+            finish(runs, run_id)
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{gone}")
+        children = get("/api/runs", "owner", parent=parent)
+        assert {*ids(children)} == {gone, in_both, queued, waiting}
+        assert {row["status"] for row in children["runs"]} == {"succeeded", "queued", "waiting"}
+        runs.cancel(waiting, "work", Outcome.canceled(waiting))
+        finish(runs, queued)
+        archiver.turn()
+        assert {*ids(get("/api/runs", "owner", parent=parent))} == {*ids(children)}
+        assert not redis_client.exists(f"callboard:live:{parent}")
+
+    def test_it_is_a_list_of_pages_and_shows_a_caller_his_own(
+        self, get: Get, archiver: Archiver, runs: Runs, start: Any
+    ) -> None:
+        parent = str(uuid4())
+        mine = [start(parent) for _ in range(5)]
+        for run_id in mine[:2]:
+            finish(runs, run_id)
+        archiver.turn()
+        owners = start(parent, caller="owner")
+        seen: list[str] = []
+        page = get("/api/runs", parent=parent, limit=2)
+        seen += ids(page)
+        while page["after"]:
+            page = get("/api/runs", parent=parent, limit=2, after=page["after"])
+            seen += ids(page)
+        assert sorted(seen) == sorted(mine)
+        assert {*ids(get("/api/runs", "owner", parent=parent))} == {*mine, owners}
+        assert ids(get("/api/runs", "bob", parent=parent)) == []
+
+    def test_who_writes_redis_gives_no_run_another_parent(
+        self, get: Get, redis_client: redis.Redis, start: Any
+    ) -> None:
+        parent, run_id = str(uuid4()), start(str(uuid4()))
+        redis_client.zadd(f"callboard:live:{parent}", {run_id: 1})
+        assert ids(get("/api/runs", "owner", parent=parent)) == []
+
+    def test_one_that_starts_again_is_still_a_child(
+        self, get: Get, runs: Runs, archiver: Archiver, start: Any
+    ) -> None:
+        parent = str(uuid4())
+        finish(runs, run_id := start(parent), lost)
+        archiver.turn()
+        record = runs.read(run_id)
+        assert record is not None
+        assert record.call is not None
+        runs.retry(record, record.call)
+        [row] = get("/api/runs", "owner", parent=parent)["runs"]
+        assert (row["runId"], row["status"]) == (run_id, "queued")
 
 
 class TestOneRun:

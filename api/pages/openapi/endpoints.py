@@ -97,6 +97,8 @@ _RUNS: Part = {
                 _query("action", "Only runs of this action.",
                        {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}),
                 _query("status", "Only runs with this status.", ref("schemas", "RunStatus")),
+                _query("parent", "Only runs that this one has started.",
+                       {"type": "string", "format": "uuid"}),
                 _query("lost", "Only runs that ended `Worker lost`.", {"type": "boolean"}),
                 _limit(200, 50),
                 _query("after", "The `after` of the page before.", {"type": "string"}),
