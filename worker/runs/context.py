@@ -11,7 +11,8 @@ from callboard.sdk.context import ActionContext, AsyncActionContext
 from ..tools.tools import AsyncTools, Tools
 from .outbound import AsyncOutbound, Outbound
 from .progress import AsyncProgress, Progress
-from .starts import AsyncStarts, Broker, Starts
+from .reach import Broker, Reach
+from .starts import AsyncStarts, Starts
 
 if TYPE_CHECKING:
     from callboard.connections.mongodb import AsyncStore
@@ -46,7 +47,7 @@ def build_context(
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     database = services.store.database
     tools = Tools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    starts = Starts(services, attempt, tools)
+    starts = Starts(Reach(services), attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
     return ActionContext(**facts, tools=tools, _starts=starts), tools
 
@@ -63,7 +64,7 @@ def build_async_context(
     outbound, progress = AsyncOutbound(services, attempt), _async_progress(services, attempt, runs)
     database = store.database
     tools = AsyncTools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    starts = AsyncStarts(services, attempt, tools, runs, store)
+    starts = AsyncStarts(Reach(services, runs, store), attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
     return AsyncActionContext(**facts, tools=tools, _starts=starts), tools
 

@@ -1,0 +1,70 @@
+"""What handlers pass to starts, checked: each raises `BadRequest`, which names the value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from callboard.errors import BadRequest
+from callboard.runs.children import MAX_CHILDREN
+from callboard.runs.waiting import LONGEST
+
+__all__ = [
+    "checked_delay",
+    "checked_key",
+    "checked_moment",
+    "checked_pair",
+    "checked_pairs",
+    "within",
+]
+
+
+def checked_delay(delay: object) -> float:
+    """Seconds."""
+    if delay is None:
+        return 0.0
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        raise BadRequest(f"delay: seconds, not {type(delay).__name__}")
+    if not delay >= 0:
+        raise BadRequest(f"delay: 0 or more seconds, not {delay}")
+    return within(delay)
+
+
+def within(seconds: float) -> float:
+    """Seconds from now until a run is due."""
+    if seconds > LONGEST:
+        raise BadRequest(f"start: at most {LONGEST // 86_400} days ahead")
+    return max(seconds, 0.0)
+
+
+def checked_moment(at: object) -> datetime | None:
+    """In UTC."""
+    if at is None:
+        return None
+    if not isinstance(at, datetime) or at.utcoffset() is None:
+        raise BadRequest(f"at: a datetime with its timezone, not {at!r:.80}")
+    return at.astimezone(UTC)
+
+
+def checked_key(key: object) -> str:
+    """A key of the handler's choice."""
+    if not isinstance(key, str):
+        raise BadRequest(f"key: a text, not {type(key).__name__}")
+    return key
+
+
+def checked_pairs(calls: object) -> list[tuple[str, Any]]:
+    """The calls of a ``start_all``."""
+    if not isinstance(calls, Sequence) or isinstance(calls, str | bytes):
+        raise BadRequest(f"start_all: a list of (action, params), not {type(calls).__name__}")
+    if len(calls) > MAX_CHILDREN:
+        raise BadRequest(f"start_all: at most {MAX_CHILDREN} runs, not {len(calls)}")
+    return [checked_pair(call) for call in calls]
+
+
+def checked_pair(call: object) -> tuple[str, Any]:
+    """An action and its params."""
+    if isinstance(call, Sequence) and not isinstance(call, str) and len(call) == 2:
+        return call[0], call[1]
+    raise BadRequest(f"start_all: (action, params), not {call!r:.80}")

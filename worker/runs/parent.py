@@ -1,0 +1,119 @@
+"""A run as the parent of others: what it may start, and the start that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from callboard.errors import BadRequest, Forbidden, RunRefused, Unauthorized
+from callboard.json_object import json_object
+from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH, group_runs, then_id
+from callboard.runs.scripts import GROUP_SECONDS
+from callboard.runs.seal import Call
+from callboard.runs.start import Start, Terms
+
+from .arguments import checked_pair
+
+if TYPE_CHECKING:
+    from callboard.sdk.action import Action
+
+    from ..services import Services
+    from .attempt import Attempt
+
+__all__ = ["Parent"]
+
+_log = structlog.get_logger("callboard.worker")
+
+
+class Parent:
+    """That of one attempt. All raise `RunRefused`."""
+
+    def __init__(self, services: Services, attempt: Attempt) -> None:
+        self._services = services
+        self._attempt = attempt
+        self._started = 0  # runs
+
+    def child(
+        self, run_id: str, action: str, params: Any, seconds: float = 0.0, as_owner: bool = False
+    ) -> Start:
+        """One run, due in so many seconds."""
+        self._count(1)
+        return self._start_of(run_id, action, params, seconds, as_owner)
+
+    def group(
+        self, group: str, calls: list[tuple[str, Any]], then: tuple[str, Any] | None
+    ) -> list[Start]:
+        """What waits for the group first, then its runs."""
+        size = len(calls)
+        self._count(size)
+        terms = Terms(group=group, size=size) if then else Terms()
+        ids = group_runs(group, size)
+        starts = []
+        for number, (action, params) in enumerate(calls):
+            try:
+                start = self._start_of(ids[number], action, params)
+            except RunRefused as refusal:
+                raise BadRequest(f"start_all: call {number}: {refusal}") from None
+            starts.append(replace(start, terms=terms))
+        if then is not None:
+            try:
+                starts.insert(0, self._joining(group, size, *checked_pair(then)))
+            except RunRefused as refusal:
+                raise BadRequest(f"start_all: then: {refusal}") from None
+        return starts
+
+    def _joining(self, group: str, size: int, action: str, params: Any) -> Start:
+        start = self._start_of(then_id(group), action, params)
+        call = replace(start.call, group=(group, size), expires=start.call.expires + GROUP_SECONDS)
+        return replace(start, call=call, terms=Terms(join=group, size=size))
+
+    def _start_of(
+        self, run_id: str, action: str, params: Any, seconds: float = 0.0, as_owner: bool = False
+    ) -> Start:
+        mine, name = self._attempt.call, getattr(action, "name", action)
+        if not isinstance(name, str):
+            raise BadRequest(f"start: an action's name, not {type(action).__name__}")
+        if mine.depth >= MAX_DEPTH:
+            raise BadRequest(
+                f"Runs may start runs {MAX_DEPTH} deep, and this one is: does one start itself?"
+            )
+        caller = self._owner() if as_owner else mine.caller
+        found = self._startable(name, caller)
+        call = Call(
+            caller=caller,
+            claims={} if as_owner else mine.claims,
+            jwt=None if as_owner else mine.jwt,
+            params=json_object("params", params),
+            scheduled=mine.scheduled or as_owner,
+            parent=self._attempt.run_id,
+            depth=mine.depth + 1,
+        ).due_in(seconds)
+        found.validate(call.params)
+        if as_owner:
+            _log.info("started as the owner", run_id=run_id, action=name, parent=call.parent)
+        return Start(
+            run_id=run_id, action=found, call=call, terms=Terms(delay=round(seconds * 1000))
+        )
+
+    def _startable(self, name: str, caller: str | None) -> Action[Any]:
+        try:
+            owner = self._services.settings.owner_user_id
+            return self._services.registry.startable(name, caller, owner)
+        except Unauthorized:
+            raise Forbidden(
+                f"Action {name!r} is for callers who are known, and this run has none: pass "
+                "as_owner=True, or declare the action internal=True or anonymous=True"
+            ) from None
+
+    def _owner(self) -> str:
+        owner = self._services.settings.owner_user_id
+        if owner is None:
+            raise Forbidden("as_owner=True: there is no owner; set OWNER_USER_ID")
+        return owner
+
+    def _count(self, more: int) -> None:
+        if self._started + more > MAX_CHILDREN:
+            raise BadRequest(f"A run starts at most {MAX_CHILDREN} runs")
+        self._started += more
