@@ -28,18 +28,18 @@ local waits = start and (start.delay > 0 or start.join ~= '')
 if depth >= max_queue and not waits then return {'full', queue .. ' ' .. depth} end
 local fields = {'action', action, 'queue', queue, 'seal', seal, 'origin', origin,
   'message', message, 'status', waits and 'waiting' or 'queued', 'enqueued', t, 'ttl', ttl,
-  'v', start and FORMAT or PLAIN_FORMAT}
+  'v', start and START_FORMAT or PLAIN_FORMAT}
 local function add(name, value)
   if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
 end
 add('caller', caller)
 add('reply', reply)
 add('max_lost', max_lost)
+add('idempotency', digest ~= '' and idempotency or '')
 if start then
   add('due', start.delay > 0 and t + start.delay or '')
   add('group', start.group)
   add('join', start.join)
-  add('idempotency', digest ~= '' and idempotency or '')
   add('parent', ARGV[17])
 end
 redis.call('HSET', run, unpack(fields))

@@ -1,5 +1,5 @@
 -- A run that was lost too often, or is to be canceled, is the claimer's to end: unopened, so that a
--- run that kills whoever opens it ends too.
+-- run that kills whoever opens it ends too. One whose handler waited goes on with its attempt.
 local run, open = KEYS[1], KEYS[2]
 local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local r = record(run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
@@ -9,7 +9,8 @@ if not status or r[2] ~= action then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then
   return {status == 'waiting' and 'early' or 'ended'}
 end
-if number(r[14], 1) > FORMAT then return {'newer'} end
+local version = number(r[14], 1)
+if version > FORMAT then return {'newer'} end
 local resent = r[3] == holder
 if status == 'running' and not resent and number(r[4], 0) > t then return {'held'} end
 if status == 'queued' and number(r[5], 0) > t then return {'early'} end
@@ -17,12 +18,27 @@ if status == 'running' and not resent then
   lost = lost + 1
   count('lost', action)
 end
-local state = 'claimed'
+local state, started = 'claimed', number(r[8], t)
 if r[13] then state = 'canceled' elseif lost >= number(r[12], DEFAULT_LOST) then state = 'lost' end
-if state == 'claimed' and not resent then attempt = attempt + 1 end
-local started = number(r[8], t)
+local memory, parked = {}, nil
+if version >= MEMORY_FORMAT then
+  local m = record(run, 'steps', 'spent', 'waited', 'parked')
+  local spent, waited = number(m[2], 0), number(m[3], 0)
+  parked = number(m[4])
+  if parked then
+    waited = waited + math.max(t - parked, 0)
+    redis.call('HSET', run, 'waited', waited)
+    redis.call('HDEL', run, 'parked')
+  elseif not resent then -- another attempt, with all its time
+    spent = 0
+    redis.call('HDEL', run, 'spent')
+  end
+  memory = {number(m[1], 0), spent, waited}
+end
+if state == 'claimed' and not resent and not parked then attempt = attempt + 1 end
 redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease,
   'attempt', attempt, 'lost', lost, 'started', started)
 redis.call('ZADD', open, t + lease, id)
 if not resent then wake(r[11], id) end
-return {state, state == 'claimed' and r[6] or '', attempt, lost, r[7] or '', t - started}
+return {state, state == 'claimed' and r[6] or '', attempt, lost, r[7] or '', t - started,
+  unpack(memory)}

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, cast
 
+from callboard import strict_json
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
-from callboard.errors import KeyReused, NewerFormat, QueueFull, RunRefused, SealError
+from callboard.errors import BadRequest, KeyReused, NewerFormat, QueueFull, RunRefused, SealError
 from callboard.runs import message
 from callboard.runs.ends import END, End
+from callboard.runs.kept import MAX_BYTES, MAX_STEPS, Kept
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import scripts
@@ -24,10 +26,22 @@ from callboard.runs.signals import MAX_SIGNALS, MAX_SIGNALS_BYTES, Sent, seal_si
 from callboard.runs.start import Start, Terms
 from callboard.sdk.action import Action
 
-__all__ = ["IDEMPOTENCY_MS", "Accepted", "Claim", "Commands", "decoded"]
+__all__ = [
+    "IDEMPOTENCY_MS",
+    "Accepted",
+    "Claim",
+    "ClaimLost",
+    "Commands",
+    "Wait",
+    "decoded",
+]
 
 ERROR_LENGTH = 500  # characters of an error, where lists show it
 IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
+
+
+class ClaimLost(Exception):
+    """The run is no longer the holder's."""
 
 
 class Accepted(NamedTuple):
@@ -49,13 +63,40 @@ class Claim:
     seal: bytes = field(default=b"", repr=False)
     attempt: int = 0  # 1-based handler starts, this one included
     lost: int = 0  # workers that died with this run
-    age: float = 0.0  # seconds since the first start of the handler
+    age: float = 0.0  # seconds since the first start of the handler, without what it waited for
     session: str = ""  # the MongoDB session of the holder before, hex; "" for none
+    steps: int = 0  # that the handler has kept
+    spent: float = 0.0  # seconds of the attempt's time, before the handler waited
+    waited: float = 0.0  # seconds that the handler was parked
 
     @property
     def is_held(self) -> bool:
         """Whether the run is the claimer's."""
         return self.state in ("claimed", "lost", "canceled")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the handler has never been started before."""
+        return self.attempt == 1 and not self.waited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a handler waits for, without a process."""
+
+    kind: Literal["time", "signal"]
+    name: str
+    due: int  # epoch milliseconds by the broker's clock, when it goes on at the latest
+    left: float  # seconds until then
+
+    @property
+    def signal(self) -> str:
+        """The signal's name; "" for none."""
+        return self.name if self.kind == "signal" else ""
+
+    def to_json(self) -> bytes:
+        """What the record says of it; the time is a field of its own."""
+        return strict_json.dumps({"kind": self.kind, "name": self.name})
 
 
 class Commands:
@@ -166,7 +207,8 @@ class Commands:
         state, *rest = answer
         if not rest:
             return Claim(state=state.decode())
-        seal, attempt, lost, session, age = rest
+        seal, attempt, lost, session, age, *memory = rest
+        steps, spent, waited = memory or (0, 0, 0)
         return Claim(
             state=state.decode(),
             seal=seal,
@@ -174,6 +216,9 @@ class Commands:
             lost=lost,
             session=session.decode(),
             age=age / 1000,
+            steps=steps,
+            spent=spent / 1000,
+            waited=waited / 1000,
         )
 
     def ending(
@@ -221,6 +266,46 @@ class Commands:
         if answer == b"newer":
             raise NewerFormat(f"Run {run_id} was written by a newer version of Callboard")
         return cast(Sent, answer.decode())
+
+    def keeping(
+        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``keep``.
+
+        ``number``: of the step, from 1. ``unless``: a signal; if it has come, nothing is kept.
+        """
+        sealed = self.sealer.seal("step", run_id, action, kept.to_json())
+        return [self.keys.run(run_id)], [holder, number, sealed, unless]
+
+    def is_kept(self, answer: Sequence[bytes], what: str) -> bytes | None:
+        """What the script ``keep`` answered: None; or the signal that has come, sealed.
+
+        Raises `BadRequest` where a run has no room for more, `ClaimLost`.
+        """
+        state, *rest = answer
+        if state == b"taken":
+            raise ClaimLost
+        if state == b"full":
+            raise BadRequest(
+                f"{what}: a run keeps at most {MAX_STEPS:,} steps, of "
+                f"{MAX_BYTES // 2**20} MiB together"
+            )
+        return rest[0] if rest else None
+
+    def parking(
+        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``park``.
+
+        ``call``: the run's, with the later expiry. ``spent``: seconds of the attempt's time.
+        """
+        sealed = self.sealer.seal("call", run_id, action, call.to_json())
+        arguments = [run_id, holder, sealed, wait.due, wait.to_json(), wait.signal]
+        return self._run_and_open(run_id), [*arguments, round(spent * 1000), IDEMPOTENCY_MS]
+
+    def step_fields(self, count: int) -> list[str]:
+        """The fields of so many steps."""
+        return [f"step:{number}" for number in range(1, count + 1)]
 
     def _run_and_open(self, run_id: str) -> list[str]:
         """The keys that most scripts begin with."""

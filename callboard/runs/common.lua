@@ -28,13 +28,15 @@ end
 -- top of a script is made anew by each call of it.
 local function waiting_parts(open)
   local parts = {}
-  -- It is enqueued now: what counts from there, counts from here on.
+  -- It is enqueued now: what counts from there, counts from here on. One that has been started
+  -- before, and was parked, goes on: its place in lists stays.
   function parts.queue(run, id)
-    local r, t = record(run, 'queue', 'message', 'watchers', 'caller', 'parent'), now()
-    redis.call('HSET', run, 'status', 'queued', 'enqueued', t)
-    redis.call('HDEL', run, 'due')
+    local r = record(run, 'queue', 'message', 'watchers', 'caller', 'parent', 'parked')
+    local t = now()
+    redis.call('HSET', run, 'status', 'queued', r[6] and 'woken' or 'enqueued', t)
+    redis.call('HDEL', run, 'due', 'waiting')
     redis.call('ZREM', DUE, id)
-    enlist(id, t, r[4], r[5])
+    if not r[6] then enlist(id, t, r[4], r[5]) end
     local depth = r[1] and r[2] and tonumber(redis.pcall('LPUSH', r[1], r[2]))
     redis.call('ZADD', open, depth and t + patience(depth) or t, id)
     wake(r[3], id)
@@ -82,7 +84,8 @@ local function queue_again(run, open, id, delay)
 end
 local function start_again(run, open, id)
   redis.call('PERSIST', run)
-  redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'progress')
+  redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'progress', 'spent',
+    'parked', 'waited', 'waiting')
   redis.call('HSET', run, 'lost', 0, 'restarted', 1)
   local r = record(run, 'enqueued', 'caller', 'parent')
   enlist(id, number(r[1], 0), r[2], r[3])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from callboard import strict_json
 from callboard.errors import NewerFormat, SealError
 from callboard.runs.format import newer
 from callboard.runs.outcome import Outcome
@@ -30,7 +31,7 @@ Status = Literal["queued", "waiting", "running", "succeeded", "failed", "cancele
 STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
-    *(b"attempt", b"lost", b"error", b"v", b"due", b"join"),
+    *(b"attempt", b"lost", b"error", b"v", b"due", b"join", b"waiting"),
 )  # of a record, what a list shows
 
 
@@ -50,6 +51,7 @@ class RunRecord:
     ended: int | None
     due: int | None = None  # when it is to be queued, while it waits for its time
     join: str | None = None  # the group whose end it waits, or has waited, for
+    waiting: Mapping[str, str] | None = None  # what its handler waits for: kind and name
     attempt: int
     lost: int
     error: str | None  # why it failed, as its caller is told; None while it has not
@@ -59,9 +61,12 @@ class RunRecord:
 
     @property
     def waiting_for(self) -> dict[str, str | int] | None:
-        """``{"kind": "time", "until": epoch ms}`` or ``{"kind": "group"}``; None: it does not."""
+        """``{"kind": "group"}``, or ``{"kind": "time" or "signal", "name", "until": epoch ms}``,
+        the name if its handler waits; None: it does not."""
         if self.status != "waiting":
             return None
+        if self.waiting:
+            return {**self.waiting, "until": self.due or 0}
         return {"kind": "group"} if self.join else {"kind": "time", "until": self.due or 0}
 
 
@@ -101,6 +106,7 @@ def _common(
     """What rows and whole records have."""
     origin = origin_of(sealer, run_id, action, values)
     enqueued, join = _number(values[b"enqueued"]), values.get(b"join")
+    waiting = values.get(b"waiting")
     if enqueued is None:
         raise ValueError("no time of enqueuing")
     return {
@@ -115,9 +121,16 @@ def _common(
         "ended": _number(values.get(b"ended")),
         "due": _number(values.get(b"due")),
         "join": join.decode() if join else None,
+        "waiting": _waiting(waiting) if waiting else None,
         "attempt": _number(values.get(b"attempt")) or 0,
         "lost": _number(values.get(b"lost")) or 0,
     }
+
+
+def _waiting(text: bytes) -> dict[str, str]:
+    """What a handler waits for; raises ValueError or KeyError for what is not ours."""
+    found = strict_json.loads(text)
+    return {"kind": str(found["kind"]), "name": str(found["name"])}
 
 
 @contextlib.contextmanager

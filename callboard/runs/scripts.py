@@ -12,6 +12,11 @@ script          from -> to                              who
 ==============  ======================================  ==========================================
 ``accept``      nothing -> queued, or waiting           the API, a schedule, a run
 ``release``     waiting, and due -> queued              any worker's keeper
+``keep``        running (and still the holder's) ->     the child, for each step of a handler
+                running
+``park``        running (and still the holder's) ->     the child, whose handler waits
+                waiting
+``signal``      waiting for it -> queued; else a field  the API, another run
 ``claim``       queued, or a lapsed claim -> running    a worker's child, before anything of the
                                                         run is opened: told too, if it is to be
                                                         ended now
@@ -41,7 +46,9 @@ A run that waits is in ``due``, scored by its time, and not in ``open``: an olde
 meet it there, and a deep ``open`` is looked at more seldom. Neither a message nor a process knows
 of it. One that waits for a group is found by ``group:<id>``: how many of the group have not ended
 (``left``), and what waits for them (``join``). Whatever ends a run of the group counts it off,
-once.
+once. A run whose handler waits is there as well, ``waiting`` says for what. What its handler has
+kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent to it in ``signal:<name>``
+(`callboard.runs.signals`).
 
 Any other run that has not ended is always in ``open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.
@@ -62,7 +69,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callboard.connections.keys import Keys
-from callboard.runs.format import FORMAT, PLAIN
+from callboard.runs.format import FORMAT, MEMORY, PLAIN, START
+from callboard.runs.kept import MAX_BYTES, MAX_STEPS
 
 __all__ = ["GROUP_SECONDS", "MAX_LOST", "lua_list", "script", "scripts"]
 
@@ -103,15 +111,18 @@ def scripts(keys: Keys) -> dict[str, str]:
     constants: dict[str, str | int] = {
         "DEFAULT_LOST": MAX_LOST,
         "FORMAT": FORMAT,
+        "MEMORY_FORMAT": MEMORY,
+        "START_FORMAT": START,
         "PLAIN_FORMAT": PLAIN,
+        "MAX_STEPS": MAX_STEPS,
+        "MAX_BYTES": MAX_BYTES,
         **keys.constants(),
         "GROUP_SECONDS": GROUP_SECONDS,
     }
     return {
         name: script(name, "guard", "common", **constants)
         for name in (
-            *("accept", "cancel", "claim", "expire", "finish", "lose"),
-            *("note", "release", "renew", "requeue", "reschedule", "retry"),
-            *("signal", "sweep", "watch"),
+            *("accept", "cancel", "claim", "expire", "finish", "keep", "lose", "note", "park"),
+            *("release", "renew", "requeue", "reschedule", "retry", "signal", "sweep", "watch"),
         )
     }

@@ -42,7 +42,7 @@ _DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 
 _ALWAYS = ("caller", "claims", "jwt", "params", "scheduled", "acceptance", "expires")
 
-Kind = Literal["call", "origin", "result", "error", "progress", "params", "signal"]
+Kind = Literal["call", "origin", "result", "error", "progress", "params", "step", "signal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,17 @@ import redis
 from callboard.connections.keys import Keys
 from callboard.connections.redis import Line, guarded, of_type
 from callboard.errors import RunRefused, SealError
-from callboard.runs.commands import IDEMPOTENCY_MS, Accepted, Claim, Commands, decoded
+from callboard.runs.commands import (
+    IDEMPOTENCY_MS,
+    Accepted,
+    Claim,
+    Commands,
+    Wait,
+    decoded,
+)
 from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
+from callboard.runs.kept import Kept, kept_steps
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
@@ -222,6 +230,37 @@ class Runs(Commands):
     def note_progress(self, run_id: str, action: str, holder: str, progress: bytes) -> bool:
         """Show how far the run is, and wake who watches it."""
         return bool(self._call("note", *self.progressing(run_id, action, holder, progress)))
+
+    def keep(
+        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+    ) -> bytes | None:
+        """Keep a step of the handler: see `keeping` and `is_kept`."""
+        keys, arguments = self.keeping(run_id, action, holder, number, kept, unless)
+        return self.is_kept(self._call_on_line("keep", keys, arguments), f"step {kept.name!r}")
+
+    def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
+        """The first so many steps of the run, in their order; raises `SealError`."""
+        with guarded():
+            [found] = self._replies("hmget", [run_id], self.step_fields(count))
+        return kept_steps(self.sealer, run_id, action, found or ())
+
+    def park(
+        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+    ) -> bool:
+        """The handler waits: see `parking`. False if ``holder`` no longer holds the run."""
+        return bool(self._call("park", *self.parking(run_id, action, holder, call, wait, spent)))
+
+    def signal_sent(self, run_id: str, name: str) -> bytes | None:
+        """The signal, sealed (`open_signal`); None as long as it has not come."""
+        with guarded():
+            [found] = self._replies("hget", [run_id], f"signal:{name}")
+        return cast("bytes | None", found)
+
+    def now(self) -> int:
+        """The broker's time, in epoch milliseconds: what decides when a run is due."""
+        with guarded():
+            seconds, micros = self._redis.time()
+        return seconds * 1000 + micros // 1000
 
     def watch(self, run_id: str, channel: str) -> bool:
         """Have ``channel`` told of each change; False if there is no such run."""

@@ -7,12 +7,12 @@ local t, overdue = now(), {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', t, 'LIMIT', 0, id_limit)) do
   local run = RUN .. id
   local r = record(run, 'status', 'queue', 'message', 'enqueued', 'retried', 'action', 'lease',
-    'v')
+    'v', 'woken')
   if r[1] ~= 'queued' and r[1] ~= 'running' then
     redis.call('ZREM', open, id)
   else
     local again = t + patience(redis.call('ZCARD', open))
-    local since = number(r[5], number(r[4], 0))
+    local since = math.max(number(r[5], number(r[4], 0)), number(r[9], 0))
     local late = r[1] == 'queued' and since + lifetime < t
     local mute = not (r[2] and r[3] and r[6]) and number(r[7], 0) < t
     if (late or mute) and number(r[8], 1) <= FORMAT then

@@ -30,6 +30,8 @@ LONG_AGO, FAR = "1", "99999999999999"  # epoch ms
 QUEUED = {"status": "queued", "action": "work", "queue": "q", "message": "m", "seal": "s"}
 HELD = {**QUEUED, "status": "running", "holder": "w:1", "lease": FAR, "enqueued": LONG_AGO}
 WAITING = {**QUEUED, "status": "waiting", "due": LONG_AGO, "enqueued": LONG_AGO, "group": "g"}
+GO = '{"kind": "signal", "name": "go"}'
+PARKED = {**WAITING, "parked": LONG_AGO, "waiting": GO, "started": LONG_AGO, "v": "3"}
 OVER = {**QUEUED, "status": "failed", "again": "1", "ended": "5", "enqueued": "3", "ttl": "60000"}
 
 
@@ -71,6 +73,20 @@ CASES = [
         left={"status": "running", "holder": "w:1", "attempt": "1", "lost": "0"},
     ),
     Case(
+        script="claim",  # of a run whose handler waited: the same attempt goes on
+        record={**QUEUED, "v": "3", "attempt": "1", "steps": "2", "spent": "70", "parked": FAR},
+        arguments=["r", "work", "w:1", 1000],
+        answer=[b"claimed", b"s", 1, 0, b"", 0, 2, 70, 0],
+        left={"attempt": "1", "parked": None, "waited": "0", "spent": "70"},
+    ),
+    Case(
+        script="claim",  # of one that was lost since then: another attempt
+        record={**HELD, "lease": "1", "v": "3", "attempt": "1", "steps": "2", "spent": "70"},
+        arguments=["r", "work", "w:2", 1000],
+        answer=[b"claimed", b"s", 2, 1, b"", 0, 2, 0, 0],
+        left={"attempt": "2", "spent": None},
+    ),
+    Case(
         script="expire",
         record={**HELD, "lease": LONG_AGO},
         arguments=["r", "result", "error"],
@@ -83,6 +99,54 @@ CASES = [
         arguments=["r", "w:1", "succeeded", "result", "0", ""],
         answer=1,
         left={"status": "succeeded", "result": "result", "error": None, "cancel": None},
+    ),
+    Case(
+        script="keep",
+        record={**HELD, "steps": "1", "steps_bytes": "4"},
+        keys=[RUN],
+        arguments=["w:1", 2, "sealed", ""],
+        answer=[b"kept"],
+        left={"step:2": "sealed", "steps": "2", "steps_bytes": "10", "v": "3"},
+    ),
+    Case(
+        script="keep",  # sent again
+        record={**HELD, "step:2": "sealed", "steps": "2", "steps_bytes": "10"},
+        keys=[RUN],
+        arguments=["w:1", 2, "sealed", "go"],
+        answer=[b"kept"],
+        left={"step:2": "sealed", "steps": "2", "steps_bytes": "10"},
+    ),
+    Case(
+        script="keep",
+        record=HELD,
+        keys=[RUN],
+        arguments=["w:2", 1, "sealed", ""],
+        answer=[b"taken"],
+        left={"step:1": None, "steps": None},
+    ),
+    Case(
+        script="keep",
+        record={**HELD, "signal:go": "come"},
+        keys=[RUN],
+        arguments=["w:1", 1, "sealed", "go"],
+        answer=[b"signaled", b"come"],
+        left={"step:1": None, "steps": None},
+    ),
+    Case(
+        script="keep",
+        record={**HELD, "steps": "1000"},
+        keys=[RUN],
+        arguments=["w:1", 1001, "sealed", ""],
+        answer=[b"full"],
+        left={"step:1001": None},
+    ),
+    Case(
+        script="keep",
+        record={**HELD, "steps_bytes": str(16 * 2**20)},
+        keys=[RUN],
+        arguments=["w:1", 1, "sealed", ""],
+        answer=[b"full"],
+        left={"step:1": None},
     ),
     Case(
         script="lose",
@@ -99,6 +163,70 @@ CASES = [
         arguments=["r", "w:1", "progress", "half"],
         answer=1,
         left={"progress": "half"},
+    ),
+    Case(
+        script="park",
+        record=HELD,
+        arguments=["r", "w:1", "new seal", FAR, "{}", "", 70, 1000],
+        answer=1,
+        left={
+            "status": "waiting",
+            "waiting": "{}",
+            "due": FAR,
+            "seal": "new seal",
+            "spent": "70",
+            "holder": None,
+            "lease": None,
+            "v": "3",
+        },
+    ),
+    Case(
+        script="park",  # what it waits for has come meanwhile
+        record={**HELD, "signal:go": "come"},
+        arguments=["r", "w:1", "new seal", FAR, "{}", "go", 70, 1000],
+        answer=1,
+        left={"status": "queued", "waiting": None, "due": None, "spent": "70"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="park",
+        record=HELD,
+        arguments=["r", "w:1", "new seal", LONG_AGO, "{}", "", 70, 1000],
+        answer=1,
+        left={"status": "queued", "enqueued": LONG_AGO},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="park",  # it is to be canceled: by whoever claims it next
+        record={**HELD, "cancel": "1"},
+        arguments=["r", "w:1", "new seal", FAR, "{}", "", 70, 1000],
+        answer=1,
+        left={"status": "queued", "cancel": "1"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="park",
+        record=HELD,
+        arguments=["r", "w:2", "new seal", FAR, "{}", "", 70, 1000],
+        answer=0,
+        left={"status": "running", "holder": "w:1", "seal": "s"},
+    ),
+    Case(
+        script="release",  # of a run whose handler waits: its place in lists stays
+        record=PARKED,
+        keys=[OPEN],
+        arguments=[500, 10],
+        answer=1,
+        left={"status": "queued", "enqueued": LONG_AGO, "waiting": None},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="reschedule",  # not of one that has been started
+        record=PARKED,
+        keys=[RUN],
+        arguments=["r", "new seal", 1000, 1000],
+        answer=[b"waiting", 0],
+        left={"status": "waiting", "seal": "s"},
     ),
     Case(
         script="release",
@@ -143,10 +271,54 @@ CASES = [
     ),
     Case(
         script="signal",
-        record={**WAITING, "waiting": '{"kind": "signal", "name": "approve"}', "signals": "1"},
-        arguments=["r", "approve", "sealed", 10, 1000],
+        record=PARKED,
+        arguments=["r", "go", "sealed", 10, 1000],
         answer=b"kept",
-        left={"status": "queued", "signal:approve": "sealed", "signals": "2", "signals_bytes": "6"},
+        left={"status": "queued", "signal:go": "sealed", "signals": "1", "signals_bytes": "6"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="signal",  # it waits for another one
+        record=PARKED,
+        arguments=["r", "stop", "sealed", 10, 1000],
+        answer=b"kept",
+        left={"status": "waiting", "signal:stop": "sealed"},
+    ),
+    Case(
+        script="signal",  # the first one counts
+        record={**HELD, "signal:go": "come"},
+        arguments=["r", "go", "sealed", 10, 1000],
+        answer=b"known",
+        left={"signal:go": "come", "signals": None},
+    ),
+    Case(
+        script="signal",
+        record=OVER,
+        arguments=["r", "go", "sealed", 10, 1000],
+        answer=b"ended",
+        left={"signal:go": None},
+    ),
+    Case(
+        script="signal",
+        record={},
+        arguments=["r", "go", "sealed", 10, 1000],
+        answer=b"ended",
+        left={"signal:go": None},
+    ),
+    Case(
+        script="signal",
+        record={**HELD, "signals": "10"},
+        arguments=["r", "go", "sealed", 10, 1000],
+        answer=b"full",
+        left={"signal:go": None},
+    ),
+    Case(
+        script="sweep",  # that its handler waited does not make it late
+        record={**QUEUED, "enqueued": LONG_AGO, "retried": LONG_AGO, "woken": FAR},
+        keys=[OPEN, "turn"],
+        arguments=[20, 1000],
+        answer=[],
+        left={"status": "queued"},
         listed=("q", b"m"),
     ),
     Case(
@@ -189,6 +361,15 @@ CASES = [
         arguments=["me", 10, 100, 1000],
         answer=[[b"r 5", [b"ended", b"5", b"seal", b"s", b"result", b"x"]]],
         left={"ended": "5"},
+        listed=(ENDED, b"r 5"),
+    ),
+    Case(
+        script="take",  # steps and signals stay behind
+        record={"ended": "5", "steps": "1", "step:1": "a", "signal:go": "b"},
+        keys=[ENDED, "turn"],
+        arguments=["me", 10, 100, 1000],
+        answer=[[b"r 5", [b"ended", b"5", b"steps", b"1"]]],
+        left={"ended": "5", "step:1": "a"},
         listed=(ENDED, b"r 5"),
     ),
 ]

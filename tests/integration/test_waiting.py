@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 
 from callboard.connections.keys import Keys
 from callboard.errors import KeyReused, QueueFull
-from callboard.runs.format import FORMAT
+from callboard.runs.format import FORMAT, START
 from callboard.runs.live import Live
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
@@ -74,7 +74,7 @@ class TestForItsTime:
         assert redis_client.llen("callboard") == 0
         assert redis_client.zcard(KEYS.open) == 0
         assert runs.sweep() == []
-        assert redis_client.hget(KEYS.run(run_id), "v") == str(FORMAT).encode()
+        assert redis_client.hget(KEYS.run(run_id), "v") == str(START).encode()
         assert runs.release(BATCH, MANY) == 0
         assert runs.claim(run_id, "work", "w:1", 5).state == "early"  # whoever woke a worker for it
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import redis.asyncio
 
 from callboard.connections.keys import Keys
 from callboard.errors import RunRefused
-from callboard.runs.commands import Accepted, Claim, Commands
+from callboard.runs.commands import Accepted, Claim, Commands, Wait
 from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
+from callboard.runs.kept import Kept, kept_steps
 from callboard.runs.outcome import Outcome
-from callboard.runs.seal import Sealer
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.signals import Sent
 from callboard.runs.start import Start
 from callboard.runs.store import Take
 
@@ -55,6 +58,43 @@ class AsyncRuns(Commands):
         """As `Runs.note_progress`."""
         command = self.progressing(run_id, action, holder, progress)
         return bool(await self._packets.script("note", *command))
+
+    async def keep(
+        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+    ) -> bytes | None:
+        """As `Runs.keep`."""
+        command = self.keeping(run_id, action, holder, number, kept, unless)
+        return self.is_kept(await self._packets.script("keep", *command), f"step {kept.name!r}")
+
+    async def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
+        """As `Runs.steps`."""
+        fields = self.step_fields(count)
+        found = await self._packets.command("HMGET", self.keys.run(run_id), *fields)
+        return kept_steps(self.sealer, run_id, action, found)
+
+    async def park(
+        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+    ) -> bool:
+        """As `Runs.park`."""
+        command = self.parking(run_id, action, holder, call, wait, spent)
+        return bool(await self._packets.script("park", *command))
+
+    async def signal(self, run_id: str, action: str, name: str, value: Any) -> Sent:
+        """As `Runs.signal`."""
+        command = self.signaling(run_id, action, name, value)
+        return self.signaled(run_id, await self._packets.script("signal", *command))
+
+    async def signal_sent(self, run_id: str, name: str) -> bytes | None:
+        """As `Runs.signal_sent`."""
+        found: bytes | None = await self._packets.command(
+            "HGET", self.keys.run(run_id), f"signal:{name}"
+        )
+        return found
+
+    async def now(self) -> int:
+        """As `Runs.now`."""
+        seconds, micros = await self._packets.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def accept_many(
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int

@@ -1,0 +1,24 @@
+-- The handler waits, without a process: its next start is the same attempt, and lives by the call
+-- that comes sealed anew. What it waits for may have come meanwhile: then it is queued at once.
+local run, open, id, holder = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local seal, due, waiting, signal = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local spent, kept = ARGV[7], tonumber(ARGV[8])
+if not held_by(run, holder) then return 0 end
+local t, r = now(), record(run, 'cancel', 'idempotency', 'group')
+local wait = math.max(due - t, 0)
+redis.call('HSET', run, 'status', 'waiting', 'waiting', waiting, 'due', due,
+  'parked', t, 'spent', spent, 'seal', seal, 'v', FORMAT)
+redis.call('HDEL', run, 'holder', 'lease')
+redis.call('ZREM', open, id)
+redis.call('ZADD', DUE, due, id)
+if r[2] then redis.pcall('PEXPIRE', r[2], wait + kept) end
+if r[3] then
+  redis.pcall('EXPIRE', GROUP .. r[3], GROUP_SECONDS + math.ceil(wait / 1000), 'GT')
+end
+local come = signal ~= '' and redis.call('HEXISTS', run, 'signal:' .. signal) == 1
+if r[1] or come or wait == 0 then
+  waiting_parts(open).queue(run, id)
+else
+  wake_watchers(run, id)
+end
+return 1
