@@ -27,8 +27,10 @@ from .fences import fenced
 from .gevent_check import require_gevent
 from .pages.console import console
 from .pages.documentation import docs, openapi
+from .pages.signal import signal_page
 from .prefix import plain_prefix
 from .runs.listing import run_list
+from .runs.signals import signals
 from .runs.views import runs
 from .schedules import schedules
 from .services import Services
@@ -107,7 +109,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     registry = registry or get_registry()
     app.extensions["callboard"] = Services.build(settings, registry, _runs_class(app))
     errors.install(app)
-    for blueprint in (calls, batch, runs, run_list, schedules, health, openapi, docs, console):
+    for blueprint in (
+        *(calls, batch, runs, run_list, signals, signal_page),
+        *(schedules, health, openapi, docs, console),
+    ):
         app.register_blueprint(blueprint)
     add_paths(app, registry.public)
     app.wsgi_app = fenced(app.wsgi_app)  # type: ignore[method-assign,assignment]

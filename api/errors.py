@@ -23,6 +23,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.NotFound: 404,
     errors.NotRetryable: 409,
     errors.NotWaiting: 409,
+    errors.TooManySignals: 409,
     errors.SealError: 410,
     errors.InvalidParams: 422,
     errors.KeyReused: 422,

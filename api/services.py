@@ -19,6 +19,7 @@ from callboard.runs.listing import RunList
 from callboard.runs.live import Live
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import Sealer
+from callboard.runs.signal_url import SignalUrls
 from callboard.runs.store import Runs
 from callboard.runs.waiting import WaitingRuns
 from callboard.settings import Settings
@@ -47,6 +48,7 @@ class Services:
     watching: Watching
     history: History
     waiting: WaitingRuns
+    signal_urls: SignalUrls
     run_list: RunList
     rate_limit: RateLimit | None
 
@@ -74,6 +76,7 @@ class Services:
             watching=Watching(partial(_find, runs, history, waiting), runs, replies),
             history=history,
             waiting=waiting,
+            signal_urls=SignalUrls(settings.secret_keys, settings.public_url),
             run_list=RunList(runs=runs, live=Live(client, sealer, keys), history=history),
             rate_limit=(
                 RateLimit(settings.rate_limit, client, sealer, keys)
@@ -122,13 +125,14 @@ class Services:
 
         An anonymous run is readable by its id, which is random. Raises `NotFound`.
         """
-        run = self._run(run_id)
+        run = self.find_run(run_id)
         mine = run and run.caller in (None, identity and identity.subject)
         if run is None or not (mine or (identity and self.is_owner(identity))):
             raise NotFound(f"No run {run_id[:64]!r}, or none that you may see")
         return run
 
-    def _run(self, run_id: str) -> RunRecord | PastRun | None:
+    def find_run(self, run_id: str) -> RunRecord | PastRun | None:
+        """The run, whoever asks, or None."""
         if not is_run_id(run_id):
             return None
         return _find(self.runs, self.history, self.waiting, run_id)

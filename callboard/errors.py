@@ -13,6 +13,7 @@ CallboardError
 │   ├── KeyReused           an idempotency key was used with another body
 │   ├── NotRetryable        the run did not end in a way that is worth another try
 │   ├── NotWaiting          the run does not wait for its time (any more)
+│   ├── TooManySignals      the run keeps as many signals as a run may
 │   ├── RateLimited
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
@@ -95,6 +96,10 @@ class NotRetryable(RunRefused):
 
 class NotWaiting(RunRefused):
     """The run does not wait for its time, so it cannot be given another one."""
+
+
+class TooManySignals(RunRefused):
+    """The run keeps as many signals, or as much of them, as a run may."""
 
 
 class RateLimited(RunRefused):

@@ -38,6 +38,8 @@ __all__ = [
     "idempotency_of",
     "identify",
     "permitted",
+    "read_body",
+    "read_json",
     "read_object",
 ]
 
@@ -102,21 +104,30 @@ def permitted(services: Services, name: str, identity: Identity | None) -> Actio
 
 def read_object(request: Request, depth: int = strict_json.MAX_DEPTH) -> dict[str, Any]:
     """The body: a JSON object of at most 1 MiB; an empty body is ``{}``. ``depth``: its levels."""
-    body = _read_body(request)
-    if not body:
-        return {}
-    if request.environ.get("CONTENT_TYPE") != "application/json" and not request.is_json:
-        raise UnsupportedMediaType
-    try:
-        params = strict_json.loads(body, depth)
-    except strict_json.NotJson as error:
-        raise BadRequest(f"The body is not JSON: {error}") from None
+    body = read_body(request)
+    params = _parsed(request, body, depth) if body else {}
     if not isinstance(params, dict):
         raise BadRequest("The body must be a JSON object, such as {}")
     return params
 
 
-def _read_body(request: Request) -> bytes:
+def read_json(request: Request) -> Any:
+    """The body: any JSON of at most 1 MiB; an empty body is None."""
+    body = read_body(request)
+    return _parsed(request, body, strict_json.MAX_DEPTH) if body else None
+
+
+def _parsed(request: Request, body: bytes, depth: int) -> Any:
+    if request.environ.get("CONTENT_TYPE") != "application/json" and not request.is_json:
+        raise UnsupportedMediaType
+    try:
+        return strict_json.loads(body, depth)
+    except strict_json.NotJson as error:
+        raise BadRequest(f"The body is not JSON: {error}") from None
+
+
+def read_body(request: Request) -> bytes:
+    """The body, of at most 1 MiB; raises `RequestEntityTooLarge`, and `ClientDisconnected`."""
     environ = request.environ
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     length = get_content_length(environ.get("CONTENT_LENGTH"), coding)

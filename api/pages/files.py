@@ -7,10 +7,13 @@ from flask import Response, render_template, request
 __all__ = ["page"]
 
 
-def page(template: str, policy: dict[str, str], **values: object) -> Response:
+def page(
+    template: str, policy: dict[str, str], *, cache: str = "no-cache", **values: object
+) -> Response:
     """A rendered page under a Content-Security-Policy (directive -> sources).
 
     What the policy does not name is forbidden: no inline script or style, no other origin.
+    ``cache``: its Cache-Control.
     """
     fences = {
         "default-src": "'none'",
@@ -25,5 +28,5 @@ def page(template: str, policy: dict[str, str], **values: object) -> Response:
     )
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Cache-Control"] = cache
     return response

@@ -16,6 +16,7 @@ from callboard.runs.outbox import Outbox, Row
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME
+from callboard.runs.signals import Sent
 from callboard.runs.start import PARKED_SECONDS, Start
 from callboard.runs.store import Runs
 
@@ -29,6 +30,7 @@ __all__ = ["LONGEST", "WaitingRuns"]
 LONGEST = 366 * 86_400  # seconds until a run may be due
 PACKET = 250  # runs that are canceled at once
 _HOUR = 3_600_000  # milliseconds: not due before it is canceled
+_SOON = 100  # milliseconds: as good as at once
 
 
 class WaitingRuns:
@@ -84,6 +86,17 @@ class WaitingRuns:
         if record.join and record.call and record.call.group:
             self._cancel_group(*record.call.group)
 
+    def signal(self, record: RunRecord, name: str, value: Any) -> Sent:
+        """`Runs.signal`, also to a run that the outbox alone has.
+
+        Raises `BrokerUnavailable`, and `DatabaseUnavailable` where it has to look.
+        """
+        sent = self._runs.signal(record.id, record.action, name, value)
+        if sent == "ended" and record.status == "waiting":
+            self._in_redis(record.id, until_due=True)
+            sent = self._runs.signal(record.id, record.action, name, value)
+        return sent
+
     def reschedule(self, record: RunRecord, due: datetime) -> bool:
         """Another time for a run that waits for its time; False if it does not (any more).
 
@@ -108,13 +121,17 @@ class WaitingRuns:
         document = self._outbox.find(run_id)
         return self._outbox.opened(document, self._actions) if document else None
 
-    def _in_redis(self, run_id: str) -> None:
-        """Give it a record, where only the outbox has it: a full queue takes what is not due."""
+    def _in_redis(self, run_id: str, *, until_due: bool = False) -> None:
+        """Give it a record, where only the outbox has it: a full queue takes what is not due.
+
+        ``until_due``: which waits for its own time; else for one that its caller changes.
+        """
         if self._runs.present([run_id]):
             return
         if row := self._row(run_id):
-            terms = replace(row.start.terms, delay=_HOUR)
-            start = replace(row.start, terms=terms)
+            start = row.at(self._clock())
+            delay = max(start.terms.delay, _SOON) if until_due else _HOUR
+            start = replace(start, terms=replace(start.terms, delay=delay))
             self._runs.accept_many([start], max_queue=0, result_ttl=PARKED_SECONDS)
 
     def _cancel_group(self, group: str, size: int) -> None:

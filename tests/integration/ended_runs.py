@@ -41,7 +41,12 @@ def hidden(ctx: Any) -> ActionResult:
     return ok()
 
 
-ACTIONS = (work, strict, open_to_all, hidden)
+@action("whole", transaction=True)
+def whole(ctx: Any) -> ActionResult:
+    return ok()
+
+
+ACTIONS = (work, strict, open_to_all, hidden, whole)
 
 
 def end(

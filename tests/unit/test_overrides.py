@@ -34,7 +34,7 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.test import EnvironBuilder
 
 from api.app import Api
-from api.call.calls import _read_body
+from api.call.calls import read_body
 from callboard.tracing import export
 
 ROOT = Path(__file__).parents[2]
@@ -261,4 +261,4 @@ def test_a_body_that_was_cut_off_is_none(app: Flask, sent: bytes) -> None:
     assert app.request_class(environ).get_data() == sent
     environ["wsgi.input"] = io.BytesIO(sent)
     with pytest.raises(ClientDisconnected):
-        _read_body(app.request_class(environ))
+        read_body(app.request_class(environ))

@@ -234,6 +234,18 @@ _PARAMETERS: Part = {
         "required": True,
         "schema": {"type": "string", "format": "uuid"},
     },
+    "SignalName": {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+    },
+    "Signature": {
+        "name": "signature",
+        "in": "query",
+        "description": "Of a URL that `ctx.signal_url` made: it needs no token.",
+        "schema": {"type": "string"},
+    },
     "ScheduleName": {
         "name": "name",
         "in": "path",

@@ -149,6 +149,28 @@ _RUNS: Part = {
             "requestBody": _body(ref("schemas", "Reschedule")),
         }
     },
+    "/api/runs/{runId}/signals/{name}": {
+        "post": {
+            **_operation(
+                "runs.signal", "Tell a run what it waits for",
+                _ok("Whether it counts: the first signal of a name does", {
+                    "type": "object",
+                    "properties": {"accepted": {"type": "boolean"}},
+                    "required": ["accepted"],
+                }),
+                400, 401, 404, 409, 413, 415, 429, 503,
+                tag="runs", security=_TOKEN_OR_NONE,
+                parameters=(_RUN_ID, ref("parameters", "SignalName"),
+                            ref("parameters", "Signature")),
+                description="Any JSON; no body is null. For the run's caller and the owner, or for "
+                "whoever has a signed URL, which takes a form, too. 404 where nothing can wait for "
+                "it: the run has ended, or is not yours.",
+            ),
+            "requestBody": {"required": False, "content": {"application/json": {"schema": {
+                "description": "Any JSON."
+            }}}},
+        }
+    },
     "/api/runs/{runId}/retry": {
         "post": _operation(
             "runs.retry", "Start a run again that ended `Worker lost` or as unavailable",
