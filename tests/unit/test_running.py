@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 
 from callboard import ok
 from callboard.sdk.action import action
-from worker.loop.running import Running, current, make_task
+from worker.loop.running import CLIENTS, Running, current, make_task
 from worker.runs.lifecycle import HandedBack, HandlerStopped, TimedOut
 
 STOPS = [HandlerStopped, TimedOut, HandedBack]
@@ -124,5 +124,29 @@ def test_what_a_run_sets_is_seen_by_no_other(running: Running, in_loop: Any) -> 
         for _ in range(2):
             assert await Running("another", work, 2).handle(handler()) == "nobody's"
         assert variable.get() == "nobody's"
+
+    in_loop(run())
+
+
+def test_what_a_database_client_does_for_itself_is_of_no_run(
+    running: Running, in_loop: Any
+) -> None:
+    """Its tasks begin in whichever run needs it first, and begin others as long as they live."""
+    begun, kept, questions = asyncio.Event(), [], []
+
+    async def watch() -> None:
+        questions.append(asyncio.create_task(forever(begun)))
+        questions.append(asyncio.create_task(forever(), context=copy_context()))
+        await questions[0]
+
+    async def handler() -> None:
+        kept.append(asyncio.create_task(watch(), name=f"{CLIENTS}monitor"))
+        await begun.wait()
+
+    async def run() -> None:
+        await running.handle(handler())
+        await asyncio.sleep(0)
+        assert [question.cancelling() for question in questions] == [0, 0]
+        assert not any(task.done() for task in (*kept, *questions))
 
     in_loop(run())

@@ -71,7 +71,7 @@ class Running:
         here = asyncio.current_task()
         left = [
             task for task in self.tasks
-            if task is not here and not task.done() and not task.get_name().startswith(CLIENTS)
+            if task is not here and not task.done() and not _is_clients(task)
         ]  # fmt: skip
         if not left:
             return
@@ -89,10 +89,22 @@ current: ContextVar[Running | None] = ContextVar("current", default=None)
 def make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any
 ) -> asyncio.Task[T]:
-    """A loop's task factory: a task knows its run, and the run its tasks."""
-    task = asyncio.Task(coroutine, loop=loop, **options)
+    """A loop's task factory: a task knows its run, and the run its tasks.
+
+    What a client of PyMongo starts for itself belongs to no run.
+    """
     context: Context | None = options.get("context")
     running = current.get() if context is None else context.get(current)
+    if running is not None and _is_clients(asyncio.current_task(loop)):
+        options["context"] = copy_context() if context is None else context.copy()
+        options["context"].run(current.set, None)
+        running = None
+    task = asyncio.Task(coroutine, loop=loop, **options)
     if running is not None:
         running.tasks.add(task)
     return task
+
+
+def _is_clients(task: asyncio.Task[Any] | None) -> bool:
+    """Whether a client of PyMongo has it for itself."""
+    return task is not None and task.get_name().startswith(CLIENTS)
