@@ -37,6 +37,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
 }
 """Every error that a request can end with. The rest never leaves a worker or a start-up."""
 
+_CODES = {404: "not_found", 413: "too_large", 414: "too_large"}
 _MESSAGES = {
     404: "Not found",
     405: "Method not allowed",
@@ -66,7 +67,7 @@ def _refused(error: errors.CallboardError) -> Response:
     status = STATUS.get(type(error))
     if status is None:
         return _unexpected(error)
-    body: dict[str, Any] = {"success": False, "error": str(error)}
+    body: dict[str, Any] = {"success": False, "error": str(error), "code": error.code}
     headers: dict[str, str] = {}
     if isinstance(error, errors.InvalidParams):
         body["issues"] = error.issues
@@ -85,7 +86,8 @@ def _refused(error: errors.CallboardError) -> Response:
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
     text = _MESSAGES.get(status) or error.name
-    response = envelope({"success": False, "error": text}, status)
+    code = _CODES.get(status, "bad_request" if status < 500 else errors.CallboardError.code)
+    response = envelope({"success": False, "error": text, "code": code}, status)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -100,4 +102,5 @@ def _unexpected(error: Exception) -> Response:
         error=type(error).__name__,
         exc_info=error,
     )
-    return envelope({"success": False, "error": "Internal error"}, 500)
+    body = {"success": False, "error": "Internal error", "code": errors.CallboardError.code}
+    return envelope(body, 500)

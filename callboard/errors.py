@@ -35,7 +35,14 @@ from collections.abc import Sequence
 
 
 class CallboardError(Exception):
-    """The root: its text is safe to show to a caller."""
+    """The root: its text is safe to show to a caller.
+
+    ``code`` tells it to programs, as the code of a failure; ``status`` is the HTTP status of the
+    response that a `Client` raised it for, None where nothing answered.
+    """
+
+    code = "internal_error"
+    status: int | None = None
 
 
 class ConfigurationError(CallboardError):
@@ -45,9 +52,13 @@ class ConfigurationError(CallboardError):
 class SealError(CallboardError):
     """A sealed value was made with another key, for another run, or was altered."""
 
+    code = "unreadable"
+
 
 class NewerFormat(SealError):
     """A run was written by a later version of Callboard, as one is upgraded to or left."""
+
+    code = "unavailable"
 
 
 class Unauthorized(CallboardError):
@@ -55,6 +66,8 @@ class Unauthorized(CallboardError):
 
     ``reason`` is for the log only. A caller learns no more than ``Unauthorized``.
     """
+
+    code = "unauthorized"
 
     def __init__(self, reason: str, *, token_given: bool = True) -> None:
         super().__init__("Unauthorized")
@@ -65,21 +78,31 @@ class Unauthorized(CallboardError):
 class RunRefused(CallboardError):
     """The call is refused before a run exists; nothing was enqueued."""
 
+    code = "bad_request"
+
 
 class BadRequest(RunRefused):
     """The request cannot be read: not JSON, not an object, a bad header value."""
+
+    code = "bad_request"
 
 
 class Forbidden(RunRefused):
     """The caller is known and may not do this."""
 
+    code = "forbidden"
+
 
 class UnknownAction(RunRefused):
     """No action has this name."""
 
+    code = "unknown_action"
+
 
 class InvalidParams(RunRefused):
     """The params do not fit the action's model; ``issues`` holds ``{"path", "message"}`` rows."""
+
+    code = "invalid_params"
 
     def __init__(self, message: str, issues: Sequence[dict[str, str]]) -> None:
         super().__init__(message)
@@ -89,13 +112,19 @@ class InvalidParams(RunRefused):
 class KeyReused(RunRefused):
     """An idempotency key came back with another body."""
 
+    code = "key_reused"
+
 
 class NotRetryable(RunRefused):
     """The run cannot be started again."""
 
+    code = "conflict"
+
 
 class NotWaiting(RunRefused):
     """The run does not wait for its time, so it cannot be given another one."""
+
+    code = "conflict"
 
 
 class TooManySignals(RunRefused):
@@ -105,6 +134,8 @@ class TooManySignals(RunRefused):
 class RateLimited(RunRefused):
     """The caller asked too often; ``retry_after`` in seconds."""
 
+    code = "rate_limited"
+
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -113,13 +144,19 @@ class RateLimited(RunRefused):
 class QueueFull(RunRefused):
     """The queue is deeper than CALLBOARD_MAX_QUEUE."""
 
+    code = "queue_full"
+
 
 class NotFound(CallboardError):
     """No such thing, or none that this caller may see."""
 
+    code = "not_found"
+
 
 class ServiceUnavailable(CallboardError):
     """Something that Callboard stands on is away; the same request may succeed later."""
+
+    code = "unavailable"
 
 
 class BrokerUnavailable(ServiceUnavailable):
@@ -144,9 +181,13 @@ class TransactionConflict(ServiceUnavailable):
 class NotReady(CallboardError):
     """This process cannot do its work just now; the text says what is wrong with it."""
 
+    code = "unavailable"
+
 
 class InvalidData(CallboardError):
     """A name, a value or a filter that no tool accepts; the text names the field.
 
     The tools answer it as a failure: a handler never sees it raised.
     """
+
+    code = "invalid_data"

@@ -51,7 +51,7 @@ class _Read(NamedTuple):
 
 @batch.post("/api/batch")
 def call_all() -> Response:
-    """Start each call; 202 with ``{"runId"}`` or ``{"error", "status"}`` for each, in order."""
+    """Start each call; 202 with ``{"runId"}`` or ``{"error", "code", "status"}`` for each."""
     began = time.perf_counter()
     services = current_services()
     identity = identify()
@@ -149,7 +149,8 @@ def _start(call: _Read, identity: Identity | None) -> Start | CallboardError:
 def _shown(answer: Accepted | CallboardError) -> dict[str, Any]:
     if isinstance(answer, Accepted):
         return {"runId": answer.run_id}
-    shown = {"error": str(answer), "status": STATUS.get(type(answer), 500)}
+    status = STATUS.get(type(answer), 500)
+    shown = {"error": str(answer), "code": answer.code, "status": status}
     return {**shown, "issues": answer.issues} if isinstance(answer, InvalidParams) else shown
 
 

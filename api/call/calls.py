@@ -244,8 +244,8 @@ def _wait_seconds(settings: Settings, preferences: Preferences) -> float:
 
 def ended(outcome: Outcome) -> Response:
     """The response to a caller whose run has ended."""
-    response = envelope(outcome.body, outcome.code)
-    if outcome.code == 503:
+    response = envelope(outcome.body, outcome.http_status)
+    if outcome.http_status == 503:
         response.headers["Retry-After"] = "2"
     return response
 
@@ -260,5 +260,10 @@ def _not_ended(run_id: str, status: str, preferences: Preferences) -> Response:
             Location=location,
             Preference_Applied="respond-async",
         )
-    body = {"success": False, "error": f"The run goes on; see {location}", "runId": run_id}
+    body = {
+        "success": False,
+        "error": f"The run goes on; see {location}",
+        "code": "wait_over",
+        "runId": run_id,
+    }
     return envelope(body, 504, Location=location, Retry_After="1")

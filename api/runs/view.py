@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from callboard import strict_json
+from callboard.errors import SealError
 from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord, unreadable
 from callboard.times import from_milliseconds, iso
@@ -26,7 +27,8 @@ def _no_result(run: RunRecord | PastRun) -> dict[str, Any] | None:
     """That it cannot be read any more, where there was one."""
     if run.ended is None:
         return None
-    return {"success": False, "error": unreadable(run.id), "runId": run.id}
+    error, code = unreadable(run.id), SealError.code
+    return {"success": False, "error": error, "code": code, "runId": run.id}
 
 
 def listed(run: RunRecord | PastRun) -> dict[str, Any]:

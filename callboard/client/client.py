@@ -6,14 +6,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from callboard import strict_json
-from callboard.errors import NotFound, RunRefused, ServiceUnavailable, Unauthorized
+from callboard.codes import FAILED, is_code
+from callboard.errors import CallboardError, NotFound, RunRefused, ServiceUnavailable, Unauthorized
 from callboard.sdk.results import ActionResult, fail, ok
 
 if TYPE_CHECKING:
@@ -38,13 +39,26 @@ class Reply:
 
     status: int
     run_id: str | None  # once a run exists
-    envelope: dict[str, Any]  # {"success": true, "data"} or {"success": false, "error", ...}
+    envelope: dict[
+        str, Any
+    ]  # {"success": true, "data"} or {"success": false, "error", "code", ...}
     retry_after: float | None = None  # seconds, where the server names them
 
     @property
     def result(self) -> ActionResult[Any]:
         """The envelope as a result."""
-        return _result(self.envelope)
+        return _result(self.envelope, self.status)
+
+    @property
+    def code(self) -> str | None:
+        """Of a failure, what programs tell it by; None for a success."""
+        return None if self.envelope["success"] else _code(self.envelope)
+
+    def refusal(self, kind: type[CallboardError]) -> CallboardError:
+        """The failure as an error of this kind, with its code and status."""
+        refused = kind(_error(self.envelope))
+        refused.code, refused.status = _code(self.envelope), self.status
+        return refused
 
 
 class Client:
@@ -129,15 +143,15 @@ class Client:
             action, params, respond_async=True, idempotency_key=key, delay=delay, at=at
         )
         if reply.run_id is None:
-            raise _refusal(reply)
+            raise reply.refusal(RunRefused)
         return reply.run_id
 
     def batch(self, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Start up to 1,000 runs with one request.
 
         ``calls``: each ``{"action", "params"?, "key"?, "delay"?}``. Answers ``{"runId"}`` or
-        ``{"error", "status", "issues"?}`` for each, in order. Raises as `submit`, where the whole
-        is refused.
+        ``{"error", "code", "status", "issues"?}`` for each, in order. Raises as `submit`, where
+        the whole is refused.
         """
         body = {"calls": [self._keyed(call) for call in calls]}
         options: dict[str, Any] = {
@@ -146,7 +160,7 @@ class Client:
         }
         reply = self._insist(lambda: self.request("POST", "/api/batch", **options))
         if not reply.envelope["success"]:
-            raise _refusal(reply)
+            raise reply.refusal(RunRefused)
         answers: list[dict[str, Any]] = reply.envelope["data"]
         return answers
 
@@ -167,7 +181,7 @@ class Client:
             left = RUN_WAIT if deadline is None else max(deadline - time.monotonic(), 0)
             run = self.run(run_id, wait=min(left, RUN_WAIT))
             if run["completedAt"]:
-                return _result(run["result"])
+                return _result(run["result"], None)
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Run {run_id} is {run['status']} after {timeout:g} s")
 
@@ -360,22 +374,28 @@ def _due(delay: float | None, at: datetime | str | None) -> dict[str, str]:
     return headers
 
 
-def _refusal(reply: Reply) -> RunRefused:
-    return RunRefused(str(reply.envelope.get("error") or f"Refused: {reply.status}"))
-
-
 def _run_of(reply: Reply) -> dict[str, Any]:
     """The run that a reply shows."""
     if reply.envelope["success"]:
         run: dict[str, Any] = reply.envelope["data"]
         return run
-    error = str(reply.envelope.get("error") or f"Refused: {reply.status}")
-    if reply.status == 401:
-        raise Unauthorized(error)
-    raise (NotFound if reply.status == 404 else ServiceUnavailable)(error)
+    raise reply.refusal(_ERRORS.get(reply.status, ServiceUnavailable))
 
 
-def _result(envelope: Mapping[str, Any]) -> ActionResult[Any]:
+_ERRORS: dict[int, type[CallboardError]] = {401: Unauthorized, 404: NotFound}
+
+
+def _result(envelope: Mapping[str, Any], status: int | None) -> ActionResult[Any]:
     if envelope["success"]:
-        return ok(envelope.get("data"))
-    return fail(str(envelope.get("error") or "Failed"))
+        return replace(ok(envelope.get("data")), status=status)
+    return replace(fail(_error(envelope), _code(envelope)), status=status)
+
+
+def _error(envelope: Mapping[str, Any]) -> str:
+    return str(envelope.get("error") or "Failed")
+
+
+def _code(envelope: Mapping[str, Any]) -> str:
+    """Of a failure; servers of earlier versions tell none."""
+    code = envelope.get("code")
+    return code if isinstance(code, str) and is_code(code) else FAILED

@@ -1,4 +1,8 @@
-"""How a run ended: an HTTP status and the body that the caller gets."""
+"""How a run ended: an HTTP status and the body that the caller gets.
+
+The codes of failures that Callboard ends a run with are derived from their texts: so those of
+earlier versions, which stored none, have one, too.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from types import CoroutineType
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from callboard import strict_json
-from callboard.sdk.results import ActionResult
+from callboard.sdk.results import ActionResult, fail, ok
 
 __all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
 
@@ -16,12 +22,20 @@ MAX_DEBUG = 16_384  # characters
 WORKER_LOST = "Worker lost"  # the error of a run whose workers died too often
 _DEPTH = strict_json.MAX_DEPTH + 1  # the data lies in the envelope
 
+_CODES = {200: "failed", 409: "canceled", 503: "unavailable"}  # of ends with this HTTP status
+_ENDS = {  # text of an end with 500 -> its code
+    "Action failed": "action_failed",
+    WORKER_LOST: "worker_lost",
+    "Result too large": "result_too_large",
+    "Expired": "expired",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of a run. The constructors below are all the ends that there are."""
 
-    code: int  # the HTTP status of a call that waited: 200, 409, 500 or 503
+    http_status: int  # of a call that waited: 200, 409, 500 or 503
     body: bytes = field(repr=False)  # the envelope, JSON
     status: Literal["succeeded", "failed", "canceled"]
     retryable: bool = False  # the same call may succeed later: an idempotency key starts it again
@@ -40,12 +54,17 @@ class Outcome:
         if len(body) > MAX_RESULT_BYTES:
             reason = f"the result has {len(body):,} bytes as JSON, at most {MAX_RESULT_BYTES:,} fit"
             return replace(cls.failed("Result too large", run_id), reason=reason)
-        return cls(code=200, body=body, status="succeeded" if result.success else "failed")
+        return cls(http_status=200, body=body, status="succeeded" if result.success else "failed")
 
     @classmethod
     def failed(cls, error: str, run_id: str, *, retryable: bool = False) -> Outcome:
         """Callboard ended the run: 500."""
-        return cls(code=500, body=_failure(error, run_id), status="failed", retryable=retryable)
+        return cls(
+            http_status=500,
+            body=_failure(500, error, run_id),
+            status="failed",
+            retryable=retryable,
+        )
 
     @classmethod
     def lost(cls, run_id: str) -> Outcome:
@@ -55,12 +74,17 @@ class Outcome:
     @classmethod
     def unavailable(cls, error: str, run_id: str) -> Outcome:
         """Something that the run stands on is away: 503."""
-        return cls(code=503, body=_failure(error, run_id), status="failed", retryable=True)
+        return cls(
+            http_status=503,
+            body=_failure(503, error, run_id),
+            status="failed",
+            retryable=True,
+        )
 
     @classmethod
     def canceled(cls, run_id: str) -> Outcome:
         """Somebody canceled the run: 409 for a caller who waits."""
-        return cls(code=409, body=_failure("Canceled", run_id), status="canceled")
+        return cls(http_status=409, body=_failure(409, "Canceled", run_id), status="canceled")
 
     def explained(self, text: str) -> Outcome:
         """This failure with ``text`` as its ``debug``: for development only."""
@@ -68,20 +92,32 @@ class Outcome:
         return replace(self, body=strict_json.dumps({**self.envelope(), "debug": shown}))
 
     def to_bytes(self) -> bytes:
-        """``<code> <status> <retryable>`` as a first line, then the body."""
-        return f"{self.code} {self.status} {int(self.retryable)}\n".encode() + self.body
+        """``<HTTP status> <status> <retryable>`` as a first line, then the body."""
+        return f"{self.http_status} {self.status} {int(self.retryable)}\n".encode() + self.body
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Outcome:
         """The reverse of `to_bytes`."""
         head, _, body = content.partition(b"\n")
-        code, status, retryable = head.decode().split()
-        return cls(code=int(code), body=body, status=status, retryable=retryable == "1")  # type: ignore[arg-type]  # one of the three, as sealed
+        http_status, status, retryable = head.decode().split()
+        if status != "succeeded":
+            body = _with_code(int(http_status), body)
+        return cls(
+            http_status=int(http_status),
+            body=body,
+            status=status,  # type: ignore[arg-type]  # one of the three, as sealed
+            retryable=retryable == "1",
+        )
 
     def envelope(self) -> dict[str, Any]:
         """The body, parsed."""
         parsed: dict[str, Any] = strict_json.loads(self.body, _DEPTH)
         return parsed
+
+    def result(self) -> ActionResult[Any]:
+        """The body as a result."""
+        told = self.envelope()
+        return ok(told.get("data")) if told["success"] else fail(str(told["error"]), told["code"])
 
     @property
     def error(self) -> str | None:
@@ -97,5 +133,23 @@ def _kind(result: object) -> str:
     return "nothing" if result is None else f"a {type(result).__name__}"
 
 
-def _failure(error: str, run_id: str) -> bytes:
-    return strict_json.dumps({"success": False, "error": error, "runId": run_id})
+def _failure(http_status: int, error: str, run_id: str) -> bytes:
+    code = _code_of(http_status, error)
+    return strict_json.dumps({"success": False, "error": error, "code": code, "runId": run_id})
+
+
+def _code_of(http_status: int, error: str) -> str:
+    """The code of a failure, from its text where Callboard ended the run."""
+    if http_status != 500:
+        return _CODES[http_status]
+    return "timed_out" if error.startswith("Timed out") else _ENDS.get(error, "action_failed")
+
+
+def _with_code(http_status: int, body: bytes) -> bytes:
+    """The body of a failure; one of an earlier version is given its code."""
+    envelope = from_json(body)  # was strict when it was sealed
+    if "code" in envelope:
+        return body
+    code = _code_of(http_status, str(envelope.get("error")))
+    first = {"success": False, "error": envelope.get("error"), "code": code}
+    return strict_json.dumps({**first, **envelope})

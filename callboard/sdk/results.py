@@ -1,12 +1,13 @@
-"""What an action answers: a success with data or a failure with a text."""
+"""What an action answers: a success with data, or a failure with a text and a code."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from callboard.codes import FAILED, checked_code
 from callboard.errors import CallboardError
 
 __all__ = ["ActionResult", "StopHandler", "fail", "ok"]
@@ -18,12 +19,16 @@ T = TypeVar("T", default=Any)
 class ActionResult(Generic[T]):
     """The outcome of an action or of one tool call. Build it with `ok` or `fail`.
 
-    On success ``data`` holds the payload and ``error`` is None; on failure the reverse.
+    On success ``data`` holds the payload, and ``error`` and ``code`` are None; on failure
+    ``error`` says what was wrong to people, and ``code`` to programs.
     """
 
     success: bool
     data: T = None  # type: ignore[assignment]  # None on a failure: look at success first
     error: str | None = None
+    code: str | None = None
+    #: of the HTTP response that told it to a `Client`; None: no HTTP response did
+    status: int | None = field(default=None, compare=False)
 
     def unwrap(self) -> T:
         """The data; a failure stops the handler and becomes the action's own result."""
@@ -32,10 +37,12 @@ class ActionResult(Generic[T]):
         return self.data
 
     def envelope(self) -> dict[str, Any]:
-        """``{"success": true, "data": ...}`` or ``{"success": false, "error": ...}``."""
+        """``{"success": true, "data": ...}`` or
+        ``{"success": false, "error": ..., "code": ...}``.
+        """
         if self.success:
             return {"success": True, "data": self.data}
-        return {"success": False, "error": self.error}
+        return {"success": False, "error": self.error, "code": self.code or FAILED}
 
 
 class StopHandler(CallboardError):
@@ -51,8 +58,14 @@ def ok(data: Any = None) -> ActionResult[Any]:
     return ActionResult(success=True, data=data)
 
 
-def fail(error: str) -> ActionResult[Any]:
-    """A failure that the caller reads: say what was wrong and what to do next."""
+def fail(error: str, code: str | None = None) -> ActionResult[Any]:
+    """A failure that the caller reads: say what was wrong and what to do next.
+
+    ``code``: what a program tells it by, such as ``"no_seats"``: a letter a-z, then up to 63 of
+    a-z, 0-9 and _. Without one it is ``"failed"``.
+    """
     if not isinstance(error, str) or not error:
         raise TypeError(f"fail() takes a non-empty text, not {error!r}")
-    return ActionResult(success=False, error=error)
+    return ActionResult(
+        success=False, error=error, code=FAILED if code is None else checked_code(code)
+    )

@@ -28,5 +28,5 @@ def test_who_attends_already_is_invited_no_second_time(call):
 
 
 def test_without_the_event_nothing_is_started(call):
-    assert call("inviteAttendee", INVITE) == fail("Record not found")
+    assert call("inviteAttendee", INVITE) == fail("Record not found", "not_found")
     assert call.started == []

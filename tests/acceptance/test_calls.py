@@ -38,7 +38,7 @@ def test_a_handler_sees_its_caller_and_its_params(app_stack: Stack) -> None:
 def test_a_failure_of_the_handler_is_an_answer(app_stack: Stack) -> None:
     response = app_stack.call("refuse")
     assert response.status_code == 200
-    assert response.json() == {"success": False, "error": "Event not found"}
+    assert response.json() == {"success": False, "error": "Event not found", "code": "failed"}
 
 
 def test_no_secret_is_in_the_handlers_environment(app_stack: Stack) -> None:
@@ -80,7 +80,11 @@ class TestOrderOfChecks:
         response = app_stack.call("nothing", as_user=None)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
-        assert response.json() == {"success": False, "error": "Unauthorized"}
+        assert response.json() == {
+            "success": False,
+            "error": "Unauthorized",
+            "code": "unauthorized",
+        }
 
     def test_404_names_the_nearest(self, app_stack: Stack) -> None:
         response = app_stack.call("eco")

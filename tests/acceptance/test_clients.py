@@ -64,7 +64,7 @@ def test_events_tell_progress_until_the_end(client):
 def test_cancel_ends_a_run(client):
     run_id = client.submit("slow", {"seconds": 30})
     client.cancel(run_id)
-    assert client.wait(run_id, timeout=60) == fail("Canceled")
+    assert client.wait(run_id, timeout=60) == fail("Canceled", "canceled")
 
 
 def test_one_key_is_one_run(client):

@@ -50,6 +50,7 @@ def test_whatever_is_raised_is_action_failed(app_stack: Stack, deed: str) -> Non
     assert body == {
         "success": False,
         "error": "Action failed",
+        "code": "action_failed",
         "runId": response.headers["Run-Id"],
     }
 

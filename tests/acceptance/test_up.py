@@ -83,7 +83,7 @@ def test_invite_attendee_adds_an_attendee(stack, event):
 def test_invite_attendee_requires_auth(stack, event):
     answer = stack.call("inviteAttendee", {"eventId": event, "attendeeId": "usr_2"}, as_user=None)
     assert answer.status_code == 401
-    assert answer.json() == {"success": False, "error": "Unauthorized"}
+    assert answer.json() == {"success": False, "error": "Unauthorized", "code": "unauthorized"}
 
 
 def test_the_printed_call_can_be_pasted(stack):

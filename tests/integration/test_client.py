@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from callboard import Client, fail, ok
 from callboard.cli import main
-from callboard.errors import RunRefused, ServiceUnavailable
+from callboard.errors import NotFound, RunRefused, ServiceUnavailable, Unauthorized
 from callboard.stack.ports import free_port
 
 
@@ -36,7 +36,8 @@ class Upstream:
 def upstream() -> Iterator[Upstream]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            body = json.loads(sent or b"null")
             state.requests.append((self.path, dict(self.headers), body))
             status = state.first.pop(0) if state.first else state.status
             if status is None:
@@ -72,8 +73,13 @@ def test_a_success_is_a_result(upstream):
 
 
 def test_a_refusal_is_a_failure(upstream):
-    upstream.status, upstream.body = 401, b'{"success": false, "error": "Unauthorized"}'
-    assert Client(upstream.url).call("doIt") == fail("Unauthorized")
+    upstream.status, upstream.body = (
+        401,
+        b'{"success": false, "error": "Unauthorized", "code": "unauthorized"}',
+    )
+    result = Client(upstream.url).call("doIt")
+    assert result == fail("Unauthorized", "unauthorized")
+    assert (result.code, result.status) == ("unauthorized", 401)
 
 
 def test_the_wait_is_a_preference(upstream):
@@ -113,10 +119,32 @@ def test_a_batch_is_tried_again_under_the_same_keys(upstream):
 
 
 def test_a_batch_that_is_refused_as_a_whole_raises(upstream):
-    upstream.status, upstream.body = 400, b'{"success": false, "error": "calls: from 1"}'
-    with pytest.raises(RunRefused, match="from 1"):
+    upstream.status, upstream.body = (
+        400,
+        b'{"success": false, "error": "calls: from 1", "code": "bad_request"}',
+    )
+    with pytest.raises(RunRefused, match="from 1") as caught:
         Client(upstream.url, "t").batch([])
+    assert (caught.value.code, caught.value.status) == ("bad_request", 400)
     assert upstream.requests[0][2] == {"calls": []}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, Unauthorized), (404, NotFound), (410, ServiceUnavailable)]
+)
+def test_an_error_has_the_code_and_the_status_of_the_response(upstream, status, kind):
+    upstream.status = status
+    upstream.body = b'{"success": false, "error": "No", "code": "its_own"}'
+    with pytest.raises(kind) as caught:
+        Client(upstream.url).cancel("r")
+    assert (caught.value.code, caught.value.status) == ("its_own", status)
+
+
+@pytest.mark.parametrize("code", [b"", b', "code": null', b', "code": "Not One"'])
+def test_a_server_without_codes_has_failed(upstream, code):
+    upstream.body = b'{"success": false, "error": "No"' + code + b"}"
+    reply = Client(upstream.url).send("doIt")
+    assert (reply.code, reply.result) == ("failed", fail("No"))
 
 
 def test_the_command_starts_it_later(upstream, tmp_path):

@@ -184,7 +184,7 @@ def ended(handler: Callable[[], Any]) -> Any:
         result = handler()
     except StopHandler as stop:
         result = stop.result
-    assert Outcome.of(result, "run").code == 200
+    assert Outcome.of(result, "run").http_status == 200
     return result
 
 

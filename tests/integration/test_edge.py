@@ -46,6 +46,7 @@ class TestRateLimit:
         assert refused.get_json() == {
             "success": False,
             "error": "Too many calls: 2 per 1 minute are allowed. Slow down.",
+            "code": "rate_limited",
         }
         assert call("bob").status_code == 202
         assert redis_client.llen("callboard") == 3

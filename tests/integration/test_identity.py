@@ -338,7 +338,7 @@ def test_one_header_in_the_right_scheme_is_wanted(kind: str, send: Send) -> None
 def assert_refused(response: httpx.Response) -> None:
     """401, in the same words whatever was wrong."""
     assert response.status_code == 401, response.text
-    assert response.json() == {"success": False, "error": "Unauthorized"}
+    assert response.json() == {"success": False, "error": "Unauthorized", "code": "unauthorized"}
     assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 

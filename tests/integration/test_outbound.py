@@ -510,7 +510,7 @@ def test_an_upstream_is_https_outside_loopback(url: str, outbound: Any) -> None:
     ("status", "answered"),
     [
         (200, {"success": True, "data": ["mine"]}),
-        (403, {"success": False, "error": "Upstream 403"}),
+        (403, {"success": False, "error": "Upstream 403", "code": "failed"}),
     ],
 )
 def test_the_example_lists_the_callers_apps(

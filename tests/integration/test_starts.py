@@ -511,7 +511,7 @@ class TestResult:
         bob, past, nobody, late = answers
         assert "this run's caller" in bob.error
         assert past == ok()
-        assert nobody == fail("No run 'nobody'")
+        assert nobody == fail("No run 'nobody'", "not_found")
         assert "after 0.05 s" in late.error
 
 

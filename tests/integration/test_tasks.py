@@ -78,7 +78,7 @@ def test_the_deadline_is_each_calls_own(
         return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = loop_thread.run(handler())
-    assert answers[::2] == [fail("Record not found")] * 20
+    assert answers[::2] == [fail("Record not found", "not_found")] * 20
     assert {type(answer) for answer in answers[1::2]} == {DatabaseUnavailable}
 
 

@@ -40,7 +40,7 @@ def test_invite_attendee_requires_a_caller(call):
 
 @pytest.mark.parametrize("time_of_day", ["first", "again"])
 def test_every_test_finds_the_database_empty(call, time_of_day):
-    assert call.tools.get("users", "alice") == fail("Record not found")
+    assert call.tools.get("users", "alice") == fail("Record not found", "not_found")
     call("ensureUserRow").unwrap()
     assert call.database["users"].count_documents({}) == 1
 
@@ -172,13 +172,13 @@ def test_a_plain_call_joins_the_transaction_that_is_open(own, action):
 
 
 def test_an_exception_in_a_joined_call_is_a_failure_of_the_transaction(own):
-    assert own("payTwice", {"cents": 5, "raises": True}) == fail("Action failed")
+    assert own("payTwice", {"cents": 5, "raises": True}) == fail("Action failed", "action_failed")
     assert own.database["payments"].count_documents({}) == 0
 
 
 def test_a_result_looks_as_it_does_after_json(own):
     assert own("tuples") == ok({"pair": [1, 2]})
-    assert own("forgetful") == fail("Action failed")
+    assert own("forgetful") == fail("Action failed", "action_failed")
 
 
 def test_a_call_leaves_nothing_for_the_next(own):
@@ -200,7 +200,7 @@ class TestAsyncHandlers:
         assert own_async.database["items"].count_documents({}) == 300
 
     def test_a_failure_that_stops_a_task_of_a_group_is_the_result(self, own_async):
-        assert own_async("grouped") == fail("Record not found")
+        assert own_async("grouped") == fail("Record not found", "not_found")
 
     def test_a_handler_that_exits_ends_no_process_and_no_loop(self, own_async):
         with pytest.raises(RuntimeError, match="raised SystemExit"):

@@ -8,6 +8,7 @@ import pytest
 
 from api.errors import STATUS
 from callboard import errors
+from callboard.codes import OWN_CODES, TOOL_CODES
 from callboard.sdk.results import StopHandler
 
 STAYS_INSIDE = {
@@ -33,5 +34,6 @@ def test_every_error_has_a_status_or_a_reason_to_have_none(
     error: type[errors.CallboardError],
 ) -> None:
     assert (error in STATUS) != (error in STAYS_INSIDE)
+    assert error.code in OWN_CODES or error.code in TOOL_CODES
     assert error.__doc__
     assert error.__name__ in (errors.__doc__ or "")

@@ -35,5 +35,5 @@ class RunEnded(Exception):
     """The handler returned what cannot be its result; carries the end that the run gets."""
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.code)
+        super().__init__(outcome.http_status)
         self.outcome = outcome

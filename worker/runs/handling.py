@@ -115,7 +115,7 @@ def _once(
     if tools.lost:
         raise tools.lost
     outcome = Outcome.of(result, attempt.run_id)
-    if outcome.code != 200:  # known before a transaction commits
+    if outcome.http_status != 200:  # known before a transaction commits
         raise RunEnded(outcome)
     return result, outcome
 

@@ -25,7 +25,7 @@ from callboard.runs.seal import Call
 from callboard.runs.start import Start
 from callboard.runs.store import Accepted, Claim, Runs
 from callboard.sdk.action import Action
-from callboard.sdk.results import ActionResult, fail, ok
+from callboard.sdk.results import ActionResult, fail
 from callboard.settings import Settings
 
 from ..services import Services
@@ -184,7 +184,7 @@ def run_inline(
         )
     finally:
         records.running.pop(run_id, None)
-    return _as_told(outcome)
+    return outcome.result()
 
 
 def _outcome(
@@ -218,11 +218,6 @@ def _outcome_on_loop(
     services: _InlineServices, attempt: Attempt, run: Callable[[Start], object], store: AsyncStore
 ) -> Coroutine[Any, Any, Outcome]:
     return outcome_of_async(services, attempt, _NoAsyncRecord(services.record, run), store)
-
-
-def _as_told(outcome: Outcome) -> ActionResult[Any]:
-    envelope = outcome.envelope()
-    return ok(envelope["data"]) if envelope["success"] else fail(envelope["error"])
 
 
 def inline_tools(settings: Settings, store: Store) -> Tools:

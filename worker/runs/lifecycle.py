@@ -101,7 +101,7 @@ def live(
     done, take = yield from _finish(means, run_id, action, holder, outcome)
     if done and attempt:
         yield from _close_fire(means, attempt, outcome)
-    if outcome.code != 200:
+    if outcome.http_status != 200:
         return Delivered("failed", outcome.error, take)
     return Delivered("succeeded", None, take)
 

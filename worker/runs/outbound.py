@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from callboard import strict_json
+from callboard.codes import is_code
 from callboard.connections.bounded_http import AsyncBoundedClient, BoundedClient
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult, fail, ok
@@ -33,6 +34,7 @@ __all__ = ["MAX_RESPONSE_BYTES", "AsyncOutbound", "Outbound"]
 
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 MAX_REDIRECTS = 5
+UPSTREAM_FAILED = "upstream_failed"
 _ENDPOINT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})/([A-Za-z0-9][A-Za-z0-9_.-]{0,127})")
 _OPTIONS = {"method", "params", "json", "headers", "content", "data"}
 
@@ -57,17 +59,18 @@ class _Outbound:
         match = _ENDPOINT.fullmatch(endpoint) if isinstance(endpoint, str) else None
         if match is None:
             return fail(
-                f"Integration {endpoint!r:.80}: an endpoint is two segments, 'name/endpoint'"
+                f"Integration {endpoint!r:.80}: an endpoint is two segments, 'name/endpoint'",
+                "invalid_data",
             )
         if self._settings.integrations_url is None:
             return fail("Integrations are not configured: set INTEGRATIONS_URL")
         try:
             body = json.dumps(data or {}, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
-            return fail(f"Integration {endpoint!r}: data is not JSON: {error}")
+            return fail(f"Integration {endpoint!r}: data is not JSON: {error}", "invalid_data")
         token = self._paying_token(match[1])
         if token is None:
-            return fail("Unauthorized")
+            return fail("Unauthorized", "unauthorized")
         url = f"{self._settings.integrations_url}/api/integrations/{endpoint}"
         headers = {
             "Authorization": f"Bearer {token}",
@@ -77,7 +80,7 @@ class _Outbound:
         try:
             response = yield from self._send("POST", url, headers=headers, content=body)
         except (httpx.HTTPError, ValueError) as error:
-            return fail(f"Integration {endpoint!r} failed: {_reason(error)}")
+            return fail(f"Integration {endpoint!r} failed: {_reason(error)}", UPSTREAM_FAILED)
         return _unwrapped(endpoint, response)
 
     def _fetch(self, upstream: str, path: str, **options: Any) -> Steps[httpx.Response]:
@@ -165,18 +168,24 @@ class AsyncOutbound(_Outbound):
 
 
 def _unwrapped(endpoint: str, response: httpx.Response) -> ActionResult[Any]:
-    """The gateway answers ``{"success", "data", "error"}``; other JSON is the data itself."""
+    """The gateway answers ``{"success", "data", "error", "code"?}``; other JSON is the data
+    itself."""
     try:
         body = strict_json.loads(response.content)
     except ValueError:
-        return fail(f"Integration {endpoint!r}: {response.status_code}, and no JSON")
+        return fail(
+            f"Integration {endpoint!r}: {response.status_code}, and no JSON", UPSTREAM_FAILED
+        )
     wrapped = isinstance(body, dict) and isinstance(body.get("success"), bool)
     if wrapped and not body["success"]:
-        return fail(str(body.get("error") or f"Integration {endpoint!r} failed")[:2000])
+        code = body.get("code")
+        text = str(body.get("error") or f"Integration {endpoint!r} failed")[:2000]
+        return fail(text, code if is_code(code) else UPSTREAM_FAILED)
     if response.status_code == 401:
-        return fail("Unauthorized")
+        return fail("Unauthorized", "unauthorized")
     if not response.is_success:
-        return fail(f"Integration {endpoint!r}: upstream answered {response.status_code}")
+        text = f"Integration {endpoint!r}: upstream answered {response.status_code}"
+        return fail(text, UPSTREAM_FAILED)
     return ok(body.get("data") if wrapped else body)
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.runs.children import group_runs
 from callboard.runs.ends import End
-from callboard.runs.outcome import Outcome
 from callboard.sans_io import Steps, arun, awaited, run
-from callboard.sdk.results import ActionResult, fail, ok
+from callboard.sdk.results import ActionResult, fail
 
 from .reach import Reach
 
@@ -54,14 +53,16 @@ class _Results:
             if end is None:
                 end = (yield self._reach.past.find([run_id])).get(run_id)
             if end is None and not (yield self._reach.outbox.has(run_id)):
-                return fail(f"No run {run_id!r:.80}")
+                return fail(f"No run {run_id!r:.80}", "not_found")
             if end is not None and not self._may_see(end):
-                return fail(f"No run {run_id!r:.80}, or none of this run's caller")
+                text = f"No run {run_id!r:.80}, or none of this run's caller"
+                return fail(text, "not_found")
             if end is not None and end.outcome is not None:
-                return _result_of(end.outcome)
+                result: ActionResult = end.outcome.result()
+                return result
             pause = min(next(pauses), deadline - time.monotonic())
             if pause <= 0:
-                return fail(f"Run {run_id} has not ended after {timeout:g} s")
+                return fail(f"Run {run_id} has not ended after {timeout:g} s", "wait_over")
             yield asyncio.sleep(pause)
 
     def _may_see(self, end: End) -> bool:
@@ -99,11 +100,6 @@ def _shown(run_id: str, end: End | None) -> dict[str, Any]:
         "status": end and end.status,
         "result": result,
     }
-
-
-def _result_of(outcome: Outcome) -> ActionResult:
-    envelope = outcome.envelope()
-    return ok(envelope.get("data")) if envelope["success"] else fail(str(envelope["error"]))
 
 
 def _deadline(timeout: float | None) -> float:

@@ -73,7 +73,7 @@ class _Starts:
         try:
             row = yield from self._row(run_id, action, params, **options)
         except RunRefused as refusal:
-            return fail(str(refusal))
+            return fail(str(refusal), refusal.code)
         answer: Answer = yield self._tools.do(partial(self._place, [row]))
         return answer if not answer.success else ok({"runId": answer.data["runIds"][0]})
 
@@ -85,7 +85,7 @@ class _Starts:
         try:
             starts = self._parent.group(group, checked_pairs(calls), then)
         except RunRefused as refusal:
-            return fail(str(refusal))
+            return fail(str(refusal), refusal.code)
         answer: Answer = yield self._tools.do(
             partial(self._place, [Row(start=start) for start in starts])
         )
@@ -132,7 +132,7 @@ class _Starts:
             try:
                 ids += yield from places(packet)
             except RunRefused as refusal:
-                return fail(str(refusal))
+                return fail(str(refusal), refusal.code)
         return ok({"runIds": ids})
 
     def _write(self, transaction: Transaction, rows: Sequence[Row]) -> Steps[list[str]]:

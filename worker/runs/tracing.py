@@ -53,8 +53,8 @@ class RunTracing:
 
             def note(outcome: Outcome) -> None:
                 span.set_attribute("callboard.status", outcome.status)
-                if outcome.code >= 500:
-                    failed(span, str(outcome.code))
+                if outcome.http_status >= 500:
+                    failed(span, str(outcome.http_status))
 
             yield note
 

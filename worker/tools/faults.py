@@ -61,11 +61,11 @@ def outage(error: DatabaseError) -> ServiceUnavailable | None:
 def refusal(error: DatabaseError) -> ActionResult:
     """The failure of a tool call whose operation the database refused."""
     if isinstance(error, DuplicateKeyError):
-        return fail(f"Duplicate: {_duplicate(error)}")
+        return fail(f"Duplicate: {_duplicate(error)}", "duplicate")
     if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE:
-        return fail("Record too large: MongoDB holds at most 16 MB in one")
+        return fail("Record too large: MongoDB holds at most 16 MB in one", "too_large")
     name = (error.details or {}).get("codeName") if isinstance(error, OperationFailure) else None
-    return fail(f"Refused by the database: {name or type(error).__name__}")
+    return fail(f"Refused by the database: {name or type(error).__name__}", "refused")
 
 
 def _duplicate(error: DuplicateKeyError) -> str:

@@ -38,7 +38,7 @@ MAX_MESSAGE = 500  # characters: a refused name can be as long as a request
 USERS = "users"
 
 _DERIVED = UUID("6f0d7ad6-9d0c-5c3e-9f3b-0a8b9ad4c1de")  # the namespace of derived record ids
-_NOT_FOUND = fail("Record not found")
+_NOT_FOUND = fail("Record not found", "not_found")
 _ENDED = fail("This context is that of a run that has ended; use the one of the run that goes on")
 _TRANSACTION_ENDED = fail(
     "The transaction that this task began in has ended: await its tasks within the block"
@@ -61,7 +61,7 @@ def _answering(method: Method[S, P]) -> Method[S, P]:
             with within(self._deadline):
                 return (yield from method(self, *args, **kwargs))
         except InvalidData as error:
-            return fail(f"{error!s:.{MAX_MESSAGE}}")
+            return fail(f"{error!s:.{MAX_MESSAGE}}", error.code)
         except DATABASE_ERRORS as error:
             return self._judged(error)
         except ServiceUnavailable as error:
@@ -163,7 +163,7 @@ class ToolSteps:
     def _delete_where(self, coll: str, where: Mapping[str, Any], limit: int = 100) -> Steps[Answer]:
         records, wanted, limit = self._records(coll), filter_of(where), _limit(limit, MAX_DELETED)
         if not wanted:
-            return fail("delete_where: where must name at least one field")
+            raise InvalidData("delete_where: where must name at least one field")
         return ok({"deleted": (yield from records.delete(wanted, limit))})
 
     @_answering
@@ -176,7 +176,8 @@ class ToolSteps:
     ) -> Steps[Answer]:
         user_id = self._user_id if user_id is None else user_id
         if user_id is None:
-            return fail("register_user: an anonymous caller has no user id; pass user_id")
+            text = "register_user: an anonymous caller has no user id; pass user_id"
+            return fail(text, "unauthorized")
         given = {"name": name, "email": email, "imageUrl": image_url}
         fields = {key: _text(value, key) for key, value in given.items() if value is not None}
         document = yield from self._records(USERS).merged(checked_id(user_id), fields)
@@ -233,7 +234,7 @@ class ToolSteps:
             self._doom(stop.result)
             raise
         except Exception:
-            self._doom(fail("Action failed"))
+            self._doom(fail("Action failed", "action_failed"))
             raise
         if isinstance(result, ActionResult) and not result.success:
             self._doom(result)

@@ -19,7 +19,7 @@ __all__ = ["build_document"]
 
 _DESCRIPTION = (
     'Server actions. Every JSON body is `{"success": true, "data": ...}` or '
-    '`{"success": false, "error": "..."}`.'
+    '`{"success": false, "error": "...", "code": "..."}`.'
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from callboard.codes import OWN_CODES
 from callboard.runs.record import Status
 from callboard.runs.waiting import LONGEST
 
@@ -82,10 +83,18 @@ _RUN_COMMON: Part = {
 _RUN_REQUIRED = "runId action status attempts enqueuedAt startedAt completedAt createdBy"
 
 _SCHEMAS: Part = {
+    "FailureCode": {
+        "type": "string",
+        "pattern": "^[a-z][a-z0-9_]{0,63}$",
+        "examples": list(OWN_CODES),
+        "description": "What programs tell a failure by: the handler's own code (`failed` where "
+        f"it names none) or Callboard's: {', '.join(f'`{code}`' for code in OWN_CODES)}.",
+    },
     "Failure": _object(
-        "success error",
+        "success error code",
         success={"const": False},
         error=_TEXT,
+        code=ref("schemas", "FailureCode"),
         issues=_ISSUES,
         runId={"type": "string", "format": "uuid", "description": "Once a run exists."},
         debug={**_TEXT, "description": "Why, with the traceback; in development only."},
@@ -139,7 +148,13 @@ _SCHEMAS: Part = {
     "BatchAnswer": {
         "anyOf": [
             _object("runId", runId={"type": "string", "format": "uuid"}),
-            _object("error status", error=_TEXT, status=_COUNT, issues=_ISSUES),
+            _object(
+                "error code status",
+                error=_TEXT,
+                code=ref("schemas", "FailureCode"),
+                status=_COUNT,
+                issues=_ISSUES,
+            ),
         ]
     },
     "Reschedule": {

@@ -1,5 +1,8 @@
 /** What an action answered: its data, or why it failed. */
-export type Result<Data> = { success: true; data: Data } | Models.Failure;
+export type Result<Data> = { success: true; data: Data } | Failure;
+
+/** Why it failed: `error` for people, `code` for programs. `status`: of the HTTP response. */
+export type Failure = Models.Failure & { status?: number };
 
 export type ActionName = keyof Actions;
 
@@ -50,7 +53,7 @@ export type BatchCall = {
 /** What came of a call of a batch. */
 export type BatchAnswer =
   | { runId: string }
-  | { error: string; status: number; issues?: { path: string; message: string }[] };
+  | { error: string; code: string; status: number; issues?: { path: string; message: string }[] };
 
 export interface CallOptions extends SubmitOptions {
   /** Whole seconds that the server waits for the result; then it answers a failure (504). */
@@ -61,11 +64,14 @@ export interface CallOptions extends SubmitOptions {
 export class CallboardError extends Error {
   /** Of the response; 0 where nothing answered. */
   readonly status: number;
+  /** Of the failure; "unavailable" where nothing answered. */
+  readonly code: string;
 
-  constructor(message: string, status: number) {
+  constructor(message: string, status: number, code = "unavailable") {
     super(message);
     this.name = "CallboardError";
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -101,7 +107,9 @@ export class Client {
     const prefer: Record<string, string> =
       options?.wait === undefined ? {} : { Prefer: `wait=${options.wait}` };
     const reply = await this.#send(action, params, prefer, options);
-    return reply.envelope as Result<Actions[Name]["data"]>;
+    const { envelope, status } = reply;
+    const result = envelope.success ? envelope : { ...envelope, status };
+    return result as Result<Actions[Name]["data"]>;
   }
 
   /** Call an action without waiting: the id of its run, for `wait`. */
@@ -293,8 +301,8 @@ function runOf(reply: Reply): Models.Run {
 }
 
 function refusal(reply: Reply): CallboardError {
-  const told = reply.envelope.success ? "no run" : reply.envelope.error;
-  return new CallboardError(told, reply.status);
+  if (reply.envelope.success) return new CallboardError("no run", reply.status);
+  return new CallboardError(reply.envelope.error, reply.status, reply.envelope.code);
 }
 
 function pause(seconds: number, signal?: AbortSignal | null): Promise<void> {
