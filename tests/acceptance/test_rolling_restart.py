@@ -9,7 +9,9 @@ from pathlib import Path
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.intervals import read_intervals
 from chaos.load import Load
+from chaos.settling import settle
 from chaos.stack import API, BEAT, FLOWER, WORKERS, Stack, running_stack
+from chaos.started import check_started
 
 GRACE = 8.0  # seconds: more than a call takes here, its turn in the queue included
 ENOUGH = 20  # calls that are answered between two restarts
@@ -34,11 +36,13 @@ def test_a_rolling_restart_of_every_process_fails_no_call(
         finally:
             load.stop()
         eventually(lambda: stack.look_after() or not stack.leaving)
+        settle(stack)
         with stack.redis() as client, stack.database() as database:
             findings = [
                 *check_calls(load.calls),
                 *check_records(client, load.calls),
                 *check_effects(database, load.calls),
+                *check_started(database, load.calls),
                 *check_intervals(read_intervals(stack.intervals, {})),
             ]
         assert not findings

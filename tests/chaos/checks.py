@@ -4,51 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 from pymongo.database import Database
 
 from callboard.connections.keys import Keys
+from chaos.findings import Finding, doubled, lost
 from chaos.intervals import Interval, overlapping
 from chaos.load import ACCOUNTS, BALANCE, Call
 
 KEYS = Keys()
 
-__all__ = ["Finding", "check_calls", "check_effects", "check_intervals", "check_records"]
+__all__ = ["check_calls", "check_effects", "check_intervals", "check_records"]
 
 ROWS = {
     "appendLine": "ledger",
     "transfer": "transfers",
     "longRun": "long_runs",
     "charge": "charges",
+    "placeOrder": "orders",
+    "inviteAll": "invitations",
 }
 """Where an action leaves one record per call, with the call's key in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that must not be. ``kind``: lost, or doubled."""
-
-    kind: str
-    text: str
-
-
 def check_calls(calls: Sequence[Call]) -> Iterator[Finding]:
-    """Every call got its answer, and the answer is the success that its handler returns.
+    """Every call got its answer, and the answer is what its handler returns.
 
     A call that is sent only once may be told instead that its worker was lost, or nothing.
     """
     for call in calls:
         if call.once:
             if not call.succeeded and call.status not in (0, 503, 504) and not call.worker_lost:
-                yield _lost(f"{call.status} {dict(call.envelope)}: {_name(call)}")
+                yield lost(f"{call.status} {dict(call.envelope)}: {_name(call)}")
         elif call.answered is None:
             last = f"last {call.status} {dict(call.envelope)}"
-            yield _lost(f"no final answer after {call.tries} tries ({last}): {_name(call)}")
-        elif not call.succeeded:
-            yield _lost(f"{call.status} {dict(call.envelope)}: {_name(call)}")
+            yield lost(
+                f"no final answer after {call.tries} tries ({last}): {_name(call)}{call.held}"
+            )
+        elif not call.as_expected:
+            yield lost(f"{call.status} {dict(call.envelope)}: {_name(call)}")
 
 
 def check_records(client: redis.Redis, calls: Sequence[Call]) -> Iterator[Finding]:
@@ -59,16 +55,16 @@ def check_records(client: redis.Redis, calls: Sequence[Call]) -> Iterator[Findin
         ends[key.decode().rpartition(":")[2]] = status.decode()
     for run_id, status in ends.items():
         if status not in ("succeeded", "failed", "canceled"):
-            yield _lost(f"run {run_id} is {status}")
+            yield lost(f"run {run_id} is {status}")
     for run_id in client.zrange(KEYS.open, 0, -1):
-        yield _lost(f"run {run_id.decode()} is still to be looked at")
+        yield lost(f"run {run_id.decode()} is still to be looked at")
     for call in calls:
         told = ends.get(call.run_id or "", "unknown")
         if call.succeeded and told != "succeeded":
-            yield _lost(f"a success was told, the record says {told}: {_name(call)}")
+            yield lost(f"a success was told, the record says {told}: {_name(call)}")
     for run_id, count in Counter(call.run_id for call in calls if call.run_id).items():
         if count > 1:
-            yield _doubled(f"run {run_id} answered {count} calls")
+            yield doubled(f"run {run_id} answered {count} calls")
 
 
 def check_effects(database: Database[dict[str, Any]], calls: Sequence[Call]) -> Iterator[Finding]:
@@ -86,7 +82,7 @@ def _check_profiles(database: Database[dict[str, Any]], calls: Sequence[Call]) -
         if call.kind == "putProfile" and call.succeeded:
             found = stored.get(call.key)
             if found != {"amount": call.params["amount"]}:
-                yield _lost(f"profile holds {found}: {_name(call)}")
+                yield lost(f"profile holds {found}: {_name(call)}")
 
 
 def _check_rows(
@@ -96,11 +92,11 @@ def _check_rows(
     for call in calls:
         count = unasked.pop(call.key, 0)
         if count > 1:
-            yield _doubled(f"{count} records in {collection}: {_name(call)}")
+            yield doubled(f"{count} records in {collection}: {_name(call)}")
         if call.succeeded and not count:
-            yield _lost(f"no record in {collection}: {_name(call)}")
+            yield lost(f"no record in {collection}: {_name(call)}")
     for key, count in unasked.items():
-        yield _doubled(f"{count} records in {collection} that no call asked for: {key}")
+        yield doubled(f"{count} records in {collection} that no call asked for: {key}")
 
 
 def _check_balances(database: Database[dict[str, Any]]) -> Iterator[Finding]:
@@ -112,26 +108,16 @@ def _check_balances(database: Database[dict[str, Any]]) -> Iterator[Finding]:
     stored = {row["_id"]: row["data"]["balance"] for row in database["accounts"].find()}
     for account, balance in expected.items():
         if stored.get(account) != balance:
-            yield _lost(f"{account} has {stored.get(account)}, its transfers make {balance}")
+            yield lost(f"{account} has {stored.get(account)}, its transfers make {balance}")
     if sum(stored.values()) != sum(expected.values()):
-        yield _lost(f"all accounts together have {sum(stored.values())}")
+        yield lost(f"all accounts together have {sum(stored.values())}")
 
 
 def check_intervals(intervals: Sequence[Interval]) -> Iterator[Finding]:
     """No run was executed twice at one time."""
     for one, other in overlapping(intervals):
         shared = min(one.end, other.end) - other.start
-        yield _doubled(
-            f"run {one.run_id} in processes {one.pid} and {other.pid} for {shared:.3f} s"
-        )
-
-
-def _lost(text: str) -> Finding:
-    return Finding(kind="lost", text=text)
-
-
-def _doubled(text: str) -> Finding:
-    return Finding(kind="doubled", text=text)
+        yield doubled(f"run {one.run_id} in processes {one.pid} and {other.pid} for {shared:.3f} s")
 
 
 def _name(call: Call) -> str:

@@ -13,13 +13,14 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from callboard.stack.tokens import mint_token
+from chaos.app.starting import SOLD_OUT
 
 __all__ = ["ACCOUNTS", "ASYNC_CLIENTS", "BALANCE", "CLIENTS", "Call", "Load"]
 
@@ -31,8 +32,14 @@ PATIENCE = 120.0  # seconds after which a client gives a call up: then it is los
 PAUSE = 0.3  # seconds before a call is sent again
 THINK = 0.15  # seconds at most between two calls of a client
 WAIT = 15  # seconds that a request asks the API to wait
-MIX = {"putProfile": 31, "appendLine": 31, "transfer": 31, "longRun": 4, "charge": 3}  # weights
+MIX = {
+    "putProfile": 20, "appendLine": 20, "transfer": 20, "longRun": 4, "charge": 3,
+    "placeOrder": 17, "inviteAll": 16,
+}  # fmt: skip
+"""Weights. The last two start runs."""
 ASYNC = "Async"  # how the names of async actions end
+REFUSED = 0.2  # of orders: rolled back
+TOGETHER = 0.5  # of groups: started in a transaction
 LONG = (5.5, 7.5)  # seconds that a long run takes: more than a lease
 
 
@@ -49,6 +56,7 @@ class Call:
     answered: float | None = None  # None: there was no final answer
     status: int = 0
     envelope: Mapping[str, Any] = field(default_factory=dict)
+    held: str = ""  # what its run was like when it was given up
 
     @property
     def kind(self) -> str:
@@ -71,6 +79,18 @@ class Call:
         return self.once or not (self.status in (503, 504) or self.worker_lost)
 
     @property
+    def refused(self) -> bool:
+        """Whether its handler fails, and its transaction is rolled back."""
+        return bool(self.params.get("refused"))
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the caller was told what the handler returns."""
+        if self.refused:
+            return self.status == 200 and self.envelope.get("error") == SOLD_OUT
+        return self.succeeded
+
+    @property
     def succeeded(self) -> bool:
         """Whether the caller was told a success."""
         return self.status == 200 and bool(self.envelope.get("success"))
@@ -89,9 +109,12 @@ class Load:
         clients: int = CLIENTS,
         async_clients: int = 0,
         long: tuple[float, float] = LONG,
+        inspect: Callable[[str], str] = lambda run_id: "",
     ) -> None:
-        """``keyed``: send an Idempotency-Key (its run stays in Redis for a day)."""
+        """``keyed``: send an Idempotency-Key (its run stays in Redis for a day). ``inspect``: says
+        what the run of a call is like that is given up."""
         self._long = long
+        self._inspect = inspect
         self.calls: list[Call] = []
         self._url = url
         self._headers = {"Authorization": f"Bearer {mint_token('chaos', secret)}"}
@@ -148,6 +171,8 @@ class Load:
                 call.answered = time.monotonic()
             elif call.status != 504:
                 time.sleep(PAUSE)
+        if call.answered is None and call.run_id:
+            call.held = self._inspect(call.run_id)
 
     def _send(self, http: httpx.Client, call: Call) -> httpx.Response:
         headers = {"Prefer": f"wait={WAIT}"}
@@ -162,8 +187,12 @@ def _next_call(chance: random.Random, long: tuple[float, float], suffix: str) ->
     params: dict[str, Any] = {"key": key}
     if action == "longRun":
         params["seconds"] = round(chance.uniform(*long), 1)
+    elif action == "inviteAll":
+        params["guests"], params["together"] = chance.randint(1, 6), chance.random() < TOGETHER
     elif action != "charge":
         params["amount"] = chance.randint(1, 50)
+    if action == "placeOrder":
+        params["refused"] = chance.random() < REFUSED
     if action == "transfer":
         params["source"], params["target"] = chance.sample(ACCOUNTS, 2)
     return Call(action=action + suffix, key=key, params=params)

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from chaos.checks import Finding
 from chaos.faults import KINDS, Fault
+from chaos.findings import Finding
 from chaos.intervals import Interval
 from chaos.load import Call
 from chaos.stack import API, Away
@@ -58,11 +58,13 @@ class Report:
             longest = f"{_longest(served, kind):>18}{_longest(reruns, kind):>8}"
             yield f"{kind:<34}{times[kind]:>6}{longest}"
         slowest = max([*served.values(), *reruns.values()], default=0.0)
+        called = {call.run_id for call in self.calls}
         executed = {interval.run_id for interval in self.intervals}
         yield ""
         yield f"seed {self.seed}, {self.seconds:.0f} s"
         yield f"faults            {len(self.faults):>7}"
-        yield f"runs              {len({call.run_id for call in self.calls}):>7}"
+        yield f"runs              {len(called):>7}"
+        yield f"started by these  {len(executed - called):>7}"
         yield f"sent again        {sum(call.tries - 1 for call in self.calls):>7}"
         yield f"executed again    {len(self.intervals) - len(executed):>7}"
         for kind in ("lost", "doubled"):

@@ -6,25 +6,26 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from callboard.connections.keys import Keys
 from chaos.checks import check_calls, check_effects, check_intervals, check_records
 from chaos.faults import Fault, bag, inject
+from chaos.inspection import inspected
 from chaos.intervals import read_intervals
 from chaos.load import ASYNC_CLIENTS, CLIENTS, Load
 from chaos.report import MARGIN, Report
+from chaos.settling import settle
 from chaos.stack import WORKERS, Stack, running_stack
-
-KEYS = Keys()
+from chaos.started import check_outbox, check_started
 
 __all__ = ["Plan", "run_suite"]
 
-SETTLE_SECONDS = 60.0
 CHILDREN = CLIENTS // len(WORKERS)
 """Of each worker. That recovery is bounded is promised while a child is free. A client has one
-call at a time, so with both workers there is always one; with one of them calls wait in line."""
+call at a time, and what runs start takes moments; so with both workers there is nearly always one,
+with one of them calls wait in line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,8 @@ def run_suite(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report:
     variables = {"CALLBOARD_RECOVERY": f"{plan.lease:g}"}
     with running_stack(folder, fsync=plan.fsync, children_each=CHILDREN, **variables) as stack:
         secret = stack.environment["JWT_SECRET"]
-        load = Load(stack.url, secret, plan.seed, async_clients=ASYNC_CLIENTS)
+        inspect = partial(inspected, stack)
+        load = Load(stack.url, secret, plan.seed, async_clients=ASYNC_CLIENTS, inspect=inspect)
         started = time.monotonic()
         load.start()
         try:
@@ -55,7 +57,7 @@ def run_suite(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report:
         finally:
             load.stop()
         seconds = time.monotonic() - started
-        _settle(stack)
+        settle(stack)
         return _counted(stack, plan, load, faults, seconds)
 
 
@@ -81,14 +83,6 @@ def _break(
     return faults
 
 
-def _settle(stack: Stack) -> None:
-    """Wait until no run is open; what stays open is a finding."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    with stack.redis() as client:
-        while client.zcard(KEYS.open) and time.monotonic() < deadline:
-            stack.look_after()
-
-
 def _counted(
     stack: Stack, plan: Plan, load: Load, faults: Sequence[Fault], seconds: float
 ) -> Report:
@@ -99,6 +93,8 @@ def _counted(
             *check_calls(load.calls),
             *check_records(client, load.calls),
             *check_effects(database, load.calls),
+            *check_started(database, load.calls),
+            *check_outbox(database),
             *check_intervals(intervals),
         ]
     return Report(

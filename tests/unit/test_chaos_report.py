@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chaos.checks import Finding
 from chaos.faults import Fault
+from chaos.findings import Finding
 from chaos.intervals import Interval
 from chaos.load import Call
 from chaos.report import Report
