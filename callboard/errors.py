@@ -130,6 +130,8 @@ class NotWaiting(RunRefused):
 class TooManySignals(RunRefused):
     """The run keeps as many signals, or as much of them, as a run may."""
 
+    code = "conflict"
+
 
 class RateLimited(RunRefused):
     """The caller asked too often; ``retry_after`` in seconds."""

@@ -18,7 +18,7 @@ from callboard.cli.development import (
 from callboard.cli.follow import followed, print_result
 from callboard.client.client import Client
 
-__all__ = ["call"]
+__all__ = ["DEFAULT_URL", "call", "json_of"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -60,14 +60,19 @@ def call(
     print_result(envelope)
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_of(text: str, argument: str) -> Any:
+    """The JSON of an argument; where it is none, the command ends and names it."""
     try:
-        value = strict_json.loads(text)
+        return strict_json.loads(text)
     except ValueError as error:
         raise click.BadParameter(
             f'not JSON: {error}. In a shell, put it in single quotes: \'{{"name": "Ada"}}\'',
-            param_hint="params",
+            param_hint=argument,
         ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json_of(text, "params")
     if not isinstance(value, dict):
         raise click.BadParameter("must be a JSON object", param_hint="params")
     return value

@@ -1,4 +1,5 @@
-"""`callboard runs`: the list of runs; following one, canceling it, starting a lost one again."""
+"""`callboard runs`: the list of runs; following one, canceling it, telling it what it waits for,
+starting a lost one again."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 import click
 
-from callboard.cli.call import DEFAULT_URL
+from callboard.cli.call import DEFAULT_URL, json_of
 from callboard.cli.development import (
     adopt_running_stack,
     caller_flags,
@@ -130,6 +131,21 @@ def cancel(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
     made = api()
     made.ask("POST", f"{_path(run_id)}/cancel")
     _print_state(made.ask("GET", _path(run_id), wait=str(STOP_SECONDS)), as_json)
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.argument("name")
+@click.argument("data", default="true", metavar="['{json}']")
+@json_option
+@click.pass_obj
+def signal(api: Callable[[], _Api], run_id: str, name: str, data: str, as_json: bool) -> None:
+    """Send a run the signal NAME that it waits for, or will wait for; without JSON it is true."""
+    accepted = api().client.signal(run_id, name, json_of(data, "data"))
+    if as_json:
+        print_json({"accepted": accepted})
+    else:
+        click.echo(f"{run_id} {name}: {'sent' if accepted else 'had been sent before'}")
 
 
 @runs.command()

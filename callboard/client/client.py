@@ -198,6 +198,24 @@ class Client:
         """Cancel a run, and how it stands then. Raises `NotFound` and `ServiceUnavailable`."""
         return self._run("POST", run_id, "/cancel")
 
+    def signal(self, run_id: str, name: str, data: Any = True) -> bool:
+        """Tell a run what it waits for, or will wait for: any JSON.
+
+        False where a signal of this name came before, or an earlier try of this one: that one
+        counts, nothing changes. Raises `NotFound` where nothing can wait for it (any more),
+        `Unauthorized`, `ServiceUnavailable`, and else `RunRefused` with what the server said.
+        """
+        path = f"/api/runs/{quote(run_id, safe='')}/signals/{quote(name, safe='')}"
+        options: dict[str, Any] = {
+            "headers": {"Content-Type": "application/json"},
+            "content": strict_json.dumps(data),
+        }
+        reply = self._insist(lambda: self.request("POST", path, **options))
+        if not reply.envelope["success"]:
+            raise reply.refusal(_SIGNAL_ERRORS.get(reply.status, RunRefused))
+        accepted: bool = reply.envelope["data"]["accepted"]
+        return accepted
+
     def events(self, run_id: str) -> Iterator[dict[str, Any]]:
         """A run at each change of its status or progress, until its end.
 
@@ -383,6 +401,7 @@ def _run_of(reply: Reply) -> dict[str, Any]:
 
 
 _ERRORS: dict[int, type[CallboardError]] = {401: Unauthorized, 404: NotFound}
+_SIGNAL_ERRORS = {**_ERRORS, 503: ServiceUnavailable}
 
 
 def _result(envelope: Mapping[str, Any], status: int | None) -> ActionResult[Any]:

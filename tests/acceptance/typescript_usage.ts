@@ -50,6 +50,8 @@ const later = await client.start("echo", { n: 1 }, { delay: 0.5, key: `later-${r
 check((await client.wait<"echo">(later, { timeout: 60 })).success, "it runs when it is due");
 const then = await client.start("echo", {}, { at: new Date(Date.now() + 600_000) });
 check((await client.run(then)).waitingFor?.kind === "time", "it waits for its time");
+check(await client.signal(then, "approve", { by: "bob" }), "the first signal counts");
+check(!(await client.signal(then, "approve")), "a later one does not");
 await client.cancel(then);
 const answers = await client.batch([
   { action: "echo", params: { n: 1 } },
@@ -71,6 +73,8 @@ check(!canceled.success && canceled.error === "Canceled", "it is canceled");
 const errorOf = (promise: Promise<unknown>) => promise.then(() => null, (error: unknown) => error);
 const unknown = await errorOf(client.run("00000000-0000-0000-0000-000000000000"));
 check(unknown instanceof CallboardError && unknown.status === 404, "an unknown run throws");
+const ended = await errorOf(client.signal(then, "refuse"));
+check(ended instanceof CallboardError && ended.status === 404, "nothing waits in what has ended");
 const nobody = await errorOf(new Client({ url }).submit("orderTickets", { event: "e", tickets: 1 }));
 check(nobody instanceof CallboardError && nobody.status === 401, "a submit without a token throws");
 const away = await errorOf(new Client({ url: "http://127.0.0.1:9" }).call("echo"));

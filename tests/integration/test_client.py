@@ -216,3 +216,61 @@ def test_the_command_exits_with_1_on_a_failure(upstream, tmp_path):
     done = CliRunner().invoke(main, [*command, "--data-dir", str(tmp_path)])
     assert done.exit_code == 1
     assert json.loads(done.output)["error"] == "No such event"
+
+
+class TestSignal:
+    ANSWER = b'{"success": true, "data": {"accepted": true}}'
+
+    def test_it_sends_any_json_and_without_any_true(self, upstream):
+        upstream.body = self.ANSWER
+        client = Client(upstream.url, "t")
+        assert client.signal("a/b", "approve") is True
+        assert client.signal("run-1", "re fuse", {"by": None}) is True
+        assert client.signal("run-1", "refuse", None) is True
+        sent = [(path, body) for path, _, body in upstream.requests]
+        assert sent == [
+            ("/api/runs/a%2Fb/signals/approve", True),
+            ("/api/runs/run-1/signals/re%20fuse", {"by": None}),
+            ("/api/runs/run-1/signals/refuse", None),
+        ]
+
+    def test_one_that_came_too_late_is_told(self, upstream):
+        upstream.body = self.ANSWER.replace(b"true}}", b"false}}")
+        assert Client(upstream.url, "t").signal("run-1", "approve") is False
+
+    def test_it_is_tried_again(self, upstream):
+        upstream.first, upstream.body = [503, None], self.ANSWER
+        assert Client(upstream.url, "t", retries=2).signal("run-1", "approve") is True
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [
+            (401, Unauthorized),
+            (404, NotFound),
+            (409, RunRefused),
+            (413, RunRefused),
+            (503, ServiceUnavailable),
+        ],
+    )
+    def test_a_refusal_is_raised(self, upstream, status, error):
+        upstream.status, upstream.body = status, b'{"success": false, "error": "so it is"}'
+        with pytest.raises(error):
+            Client(upstream.url, "t").signal("run-1", "approve")
+
+    def test_on_the_command_line(self, upstream, tmp_path):
+        upstream.body = self.ANSWER
+        api = ["--url", upstream.url, "--token", "t", "--data-dir", str(tmp_path)]
+        flags = ["runs", *api, "signal", "run-1", "approve"]
+        plain = CliRunner().invoke(main, flags)
+        assert (plain.exit_code, plain.output) == (0, "run-1 approve: sent\n")
+        given = CliRunner().invoke(main, [*flags, '{"by": "bob"}', "--json"])
+        assert (given.exit_code, json.loads(given.output)) == (0, {"accepted": True})
+        assert [body for *_, body in upstream.requests] == [True, {"by": "bob"}]
+        upstream.body = self.ANSWER.replace(b"true}}", b"false}}")
+        late = CliRunner().invoke(main, flags)
+        assert (late.exit_code, late.output) == (0, "run-1 approve: had been sent before\n")
+        wrong = CliRunner().invoke(main, [*flags, "{by"])
+        assert (wrong.exit_code, "not JSON" in wrong.output) == (2, True)
+        upstream.status, upstream.body = 404, b'{"success": false, "error": "It has ended"}'
+        ended = CliRunner().invoke(main, flags)
+        assert (ended.exit_code, ended.output) == (1, "callboard: It has ended\n")

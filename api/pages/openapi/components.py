@@ -107,10 +107,12 @@ _SCHEMAS: Part = {
     "WaitingFor": {
         **_object(
             "kind",
-            kind={"type": "string", "enum": ["time", "group"]},
-            until={**_TIME, "description": "Of `time`: when the run is due."},
+            kind={"type": "string", "enum": ["time", "signal", "group"]},
+            name={**_TEXT, "description": "Of the signal, or of the handler's sleep."},
+            until={**_TIME, "description": "When it goes on at the latest; not of `group`."},
         ),
-        "description": "Of a run that is `waiting`: for its time, or for all runs of a group.",
+        "description": "Of a run that is `waiting`: for a time, for a signal, or for all runs of "
+        "a group.",
     },
     "Progress": _object(
         "fraction message",

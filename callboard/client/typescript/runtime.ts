@@ -191,6 +191,26 @@ export class Client {
     return runOf(await this.#request(`${runPath(runId)}/cancel`, { method: "POST", signal: signal ?? null }));
   }
 
+  /**
+   * Tell a run what it waits for, or will wait for: any JSON. False where a signal of this name
+   * came before: it counts, this one changes nothing.
+   */
+  async signal(
+    runId: string,
+    name: string,
+    data: unknown = true,
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<boolean> {
+    const reply = await this.#insist(`${runPath(runId)}/signals/${encodeURIComponent(name)}`, {
+      method: "POST",
+      body: JSON.stringify(data),
+      headers: { "Content-Type": "application/json" },
+      signal: signal ?? null,
+    });
+    if (!reply.envelope.success) throw refusal(reply);
+    return (reply.envelope.data as { accepted: boolean }).accepted;
+  }
+
   /** A run at each change of its status or progress, until its end. */
   async *events(
     runId: string,
