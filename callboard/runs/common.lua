@@ -45,12 +45,13 @@ local function waiting_parts(open)
     redis.pcall('HSETNX', GROUP .. group, 'left', size)
     redis.pcall('EXPIRE', GROUP .. group, GROUP_SECONDS)
   end
-  -- Starts what waits for the group, if all its runs have ended.
+  -- Starts what waits for the group, if all its runs have ended: then nothing asks for it again.
   function parts.join(group)
     local r = record(GROUP .. group, 'left', 'join')
     if r[1] ~= '0' or not r[2] then return end
     local run = RUN .. r[2]
     if record(run, 'status')[1] == 'waiting' then parts.queue(run, r[2]) end
+    redis.call('DEL', GROUP .. group)
   end
   -- A run counts for its group once, however often it ends.
   function parts.count_off(run, group)

@@ -46,9 +46,9 @@ A run that waits is in ``due``, scored by its time, and not in ``open``: an olde
 meet it there, and a deep ``open`` is looked at more seldom. Neither a message nor a process knows
 of it. One that waits for a group is found by ``group:<id>``: how many of the group have not ended
 (``left``), and what waits for them (``join``). Whatever ends a run of the group counts it off,
-once. A run whose handler waits is there as well, ``waiting`` says for what. What its handler has
-kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent to it in ``signal:<name>``
-(`callboard.runs.signals`).
+once; the last one takes the group with it. A run whose handler waits is there as well, ``waiting``
+says for what. What its handler has kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent
+to it in ``signal:<name>`` (`callboard.runs.signals`).
 
 Any other run that has not ended is always in ``open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.

@@ -245,6 +245,7 @@ class TestForAGroup:
         assert read(runs, then).status == "queued"
         assert redis_client.lrange("callboard", 0, 0)[0].find(then.encode()) > 0
         end(runs, then)
+        assert not redis_client.exists(KEYS.group("g"))
 
     def test_it_may_come_last_and_nobody_may_be_there(self, runs: Runs, start: Start) -> None:
         child = start(group="g", size=1)
@@ -263,11 +264,14 @@ class TestForAGroup:
         assert start(run_id=child, group="g", size=2) == child  # by its parent's rerun
         assert read(runs, then).status == "waiting"
 
-    def test_a_canceled_one_is_not_started(self, runs: Runs, start: Start) -> None:
+    def test_a_canceled_one_is_not_started(
+        self, runs: Runs, start: Start, redis_client: redis.Redis
+    ) -> None:
         child, then = start(group="g", size=1), start(join="g", size=1)
         runs.cancel(then, "work", Outcome.canceled(then))
         end(runs, child)
         assert read(runs, then).status == "canceled"
+        assert not redis_client.exists(KEYS.group("g"))
 
     def test_a_group_that_is_gone_or_spoiled_stops_no_end(
         self, runs: Runs, start: Start, redis_client: redis.Redis
@@ -305,6 +309,7 @@ class TestForAGroup:
                 assert (read(runs, then).status == "queued") == (not open_runs)
         messages = b"".join(redis_client.lrange("callboard", 0, -1))
         assert messages.count(f'"id":"{then}"'.encode()) == 1
+        assert not redis_client.exists(KEYS.group("g"))
 
 
 def _step(runs: Runs, client: redis.Redis, chance: random.Random, run_id: str) -> None:
