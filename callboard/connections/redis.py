@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import hiredis
@@ -24,6 +25,7 @@ __all__ = [
     "connect",
     "connect_async",
     "evicts",
+    "exchange",
     "guarded",
     "is_spoiled",
     "of_type",
@@ -33,6 +35,7 @@ __all__ = [
 
 WRONG_TYPE = "WRONGTYPE"  # how Redis begins its error
 TELL_SECONDS = 60.0
+PACKET = 50  # commands that `exchange` sends at once
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
 
@@ -77,6 +80,35 @@ class Line:
         """Close the connection; the next `send` opens a new one."""
         self._owed = 0
         self._connection.disconnect()
+
+
+def exchange(client: redis.Redis, commands: Iterable[Sequence[Any]]) -> list[Any]:
+    """The replies to the commands, an exception for each that has failed.
+
+    They go in packets; while the server works at one, the next is made. Raises `redis.RedisError`
+    or OSError: nothing is sent again, and how much was done, nobody knows.
+    """
+    pool, replies, left, owed = client.connection_pool, [], iter(commands), 0
+    connection: Any = pool.get_connection()
+    try:
+        while packet := list(map(pack, islice(left, PACKET))):
+            connection.send_packed_command([b"".join(packet)])
+            replies += [_reply(connection) for _ in range(owed)]
+            owed = len(packet)
+        replies += [_reply(connection) for _ in range(owed)]
+    except BaseException:
+        connection.disconnect()  # what it still owes is nobody's
+        raise
+    finally:
+        pool.release(connection)
+    return replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def connect(settings: Settings, *, max_connections: int = 64) -> redis.Redis:

@@ -45,8 +45,8 @@ end
 redis.call('HSET', run, unpack(fields))
 enlist(id, t, caller ~= '' and caller, start and ARGV[17] ~= '' and ARGV[17])
 if digest ~= '' then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', kept) end
-local parts = start and waiting_parts(open)
-if start and start.group ~= '' then parts.know_group(start.group, ARGV[16]) end
+local parts = start and start.group .. start.join ~= '' and waiting_parts(open)
+if parts and start.group ~= '' then parts.know_group(start.group, ARGV[16]) end
 if not waits then
   redis.call('LPUSH', queue, message)
   redis.call('ZADD', open, t + patience(depth), id)

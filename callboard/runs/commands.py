@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from callboard import strict_json
 from callboard.connections.keys import Keys
@@ -32,12 +32,16 @@ __all__ = [
     "Claim",
     "ClaimLost",
     "Commands",
+    "Order",
     "Wait",
     "decoded",
 ]
 
 ERROR_LENGTH = 500  # characters of an error, where lists show it
 IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
+
+Order: TypeAlias = tuple[Sequence[str], Sequence[Any]]
+"""The keys and arguments of a script."""
 
 
 class ClaimLost(Exception):

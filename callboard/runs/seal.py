@@ -40,8 +40,6 @@ CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
 _DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 
-_ALWAYS = ("caller", "claims", "jwt", "params", "scheduled", "acceptance", "expires")
-
 Kind = Literal["call", "origin", "result", "error", "progress", "params", "step", "signal"]
 
 
@@ -72,7 +70,15 @@ class Call:
 
     def to_json(self) -> bytes:
         """Compact JSON; raises `NotJson` where params or claims are none."""
-        values = {name: getattr(self, name) for name in _ALWAYS}
+        values: dict[str, Any] = {
+            "caller": self.caller,
+            "claims": self.claims,
+            "jwt": self.jwt,
+            "params": self.params,
+            "scheduled": self.scheduled,
+            "acceptance": self.acceptance,
+            "expires": self.expires,
+        }
         if self.trace is not None:
             values["trace"] = self.trace
         if self.parent is not None:
@@ -101,14 +107,19 @@ class Origin:
 
     def to_json(self) -> bytes:
         """A list of them; of a plain call, which has no parent, two."""
-        parts = [self.caller, self.acceptance]
-        return strict_json.dumps(parts if self.parent is None else [*parts, self.parent])
+        return _listed(self.caller, self.acceptance, self.parent)
 
     @classmethod
     def from_json(cls, text: bytes) -> Origin:
         """The reverse of `to_json`."""
         caller, acceptance, *parent = strict_json.loads(text)
         return cls(caller=caller, acceptance=acceptance, parent=parent[0] if parent else None)
+
+
+@lru_cache(maxsize=256)  # a caller's calls follow each other, as a run's children do
+def _listed(caller: str | None, acceptance: str | None, parent: str | None) -> bytes:
+    parts = [caller, acceptance]
+    return strict_json.dumps(parts if parent is None else [*parts, parent])
 
 
 def origin_of(sealer: Sealer, run_id: str, action: str, record: Mapping[bytes, bytes]) -> Origin:

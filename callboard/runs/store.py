@@ -7,18 +7,20 @@ who changes what. What it holds of the call and of the result is sealed (`callbo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import starmap
 from typing import Any, cast
 
 import redis
 
 from callboard.connections.keys import Keys
-from callboard.connections.redis import Line, guarded, of_type
+from callboard.connections.redis import Line, exchange, guarded, of_type
 from callboard.errors import RunRefused, SealError
 from callboard.runs.commands import (
     IDEMPOTENCY_MS,
     Accepted,
     Claim,
     Commands,
+    Order,
     Wait,
     decoded,
 )
@@ -65,9 +67,10 @@ class Runs(Commands):
     def accept_many(
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
-        """`accept` each, in one packet; raises `BrokerUnavailable`."""
-        orders = [self.starting(start, max_queue, result_ttl) for start in starts]
-        answers = self._packet("accept", orders) if orders else []
+        """`accept` each; raises `BrokerUnavailable`."""
+        answers = self._all(
+            "accept", lambda: (self.starting(start, max_queue, result_ttl) for start in starts)
+        )
         return [self.taken(answer) for answer in answers]
 
     def ends(self, run_ids: Sequence[str]) -> list[End | None]:
@@ -164,13 +167,12 @@ class Runs(Commands):
         )
 
     def cancel_new(self, runs: Sequence[tuple[str, str]]) -> None:
-        """End those of these (run id, action) that have not started, in one packet."""
-        orders = []
-        for run_id, action in runs:
-            sealed = self._sealed(run_id, action, Outcome.canceled(run_id))
-            orders.append((self._run_and_open(run_id), [run_id, *sealed, "1"]))
-        if orders:
-            self._packet("cancel", orders)
+        """End those of these (run id, action) that have not started."""
+        self._all("cancel", lambda: starmap(self._canceling_new, runs))
+
+    def _canceling_new(self, run_id: str, action: str) -> Order:
+        sealed = self._sealed(run_id, action, Outcome.canceled(run_id))
+        return self._run_and_open(run_id), [run_id, *sealed, "1"]
 
     def actions(self, run_ids: Sequence[str]) -> dict[str, str]:
         """The actions of those of the runs that have a record."""
@@ -339,24 +341,24 @@ class Runs(Commands):
             except redis.exceptions.NoScriptError:  # of a server that was started since
                 return self._redis.eval(self.text(script), len(keys), *keys, *arguments)
 
-    def _packet(
-        self, script: str, orders: Sequence[tuple[Sequence[str], Sequence[Any]]]
-    ) -> list[Any]:
-        """What the script answers to each, an exception where it failed."""
+    def _all(self, script: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
+        """What the script answers to each, an exception where it failed.
+
+        ``orders``: makes keys and arguments; again, where a connection was lost, and for a server
+        that was started since: what was done before stays as it is.
+        """
         with guarded(script):
-            answers = self._exchange(script, orders)
+            try:
+                answers = self._exchange(script, orders)
+            except (redis.RedisError, OSError):
+                answers = self._exchange(script, orders)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 self._redis.script_load(self.text(script))
-                answers = self._exchange(script, orders)  # what was done before stays as it is
+                answers = self._exchange(script, orders)
         return answers
 
-    def _exchange(
-        self, script: str, orders: Sequence[tuple[Sequence[str], Sequence[Any]]]
-    ) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for keys, arguments in orders:
-            pipeline.execute_command(*self.command(script, keys, arguments))  # type: ignore[no-untyped-call]
-        return pipeline.execute(raise_on_error=False)
+    def _exchange(self, script: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
+        return exchange(self._redis, (self.command(script, *order) for order in orders()))
 
     def _call_on_line(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """`_call`, over the thread's own connection."""

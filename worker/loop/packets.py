@@ -7,16 +7,19 @@ a loop more than all else that it does for the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
+from itertools import islice
 from typing import Any
 
 import redis.asyncio
 
 from callboard.connections.redis import guarded
-from callboard.runs.commands import Commands
+from callboard.runs.commands import Commands, Order
 
 __all__ = ["Packets"]
+
+PART = 50  # commands that are made before others have the loop
 
 Sent = tuple[Sequence[Any], "asyncio.Future[Any]"]
 
@@ -37,21 +40,46 @@ class Packets:
             try:
                 return await self._call(command)
             except redis.exceptions.NoScriptError:  # of a server that was started since
-                for text in self._commands.texts:
-                    await self._call(["SCRIPT LOAD", text])
+                await self._load()
                 return await self._call(command)
+
+    async def scripts(self, name: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
+        """What the script answers to each, an exception where it failed.
+
+        ``orders``: makes keys and arguments; again, for a server that was started since. What is
+        made goes out a part at a time, and others have the loop between two parts.
+        """
+        answers = await self._all(name, orders())
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+            await self._load()
+            answers = await self._all(name, orders())
+        return answers
+
+    async def _all(self, name: str, orders: Iterable[Order]) -> list[Any]:
+        answers, left = [], iter(orders)
+        while part := [self._post(self._commands.command(name, *o)) for o in islice(left, PART)]:
+            answers += part
+            await asyncio.sleep(0)
+        return await asyncio.gather(*answers, return_exceptions=True)
 
     async def command(self, *command: Any) -> Any:
         """What the broker answers. Raises `BrokerUnavailable`."""
         with guarded(str(command[0])):
             return await self._call(command)
 
+    async def _load(self) -> None:
+        for text in self._commands.texts:
+            await self._call(["SCRIPT LOAD", text])
+
     async def _call(self, command: Sequence[Any]) -> Any:
+        return await self._post(command)
+
+    def _post(self, command: Sequence[Any]) -> asyncio.Future[Any]:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), context=Context())  # of no run
-        return await answer
+        return answer
 
     async def _send(self) -> None:
         """Send what waits, and what comes meanwhile, until nothing does."""

@@ -100,8 +100,9 @@ class AsyncRuns(Commands):
         self, starts: Sequence[Start], *, max_queue: int, result_ttl: int
     ) -> list[Accepted | RunRefused]:
         """As `Runs.accept_many`."""
-        commands = [self.starting(start, max_queue, result_ttl) for start in starts]
-        answers = await asyncio.gather(*(self._packets.script("accept", *one) for one in commands))
+        answers = await self._packets.scripts(
+            "accept", lambda: (self.starting(start, max_queue, result_ttl) for start in starts)
+        )
         return [self.taken(answer) for answer in answers]
 
     async def present(self, run_ids: Sequence[str]) -> set[str]:

@@ -13,16 +13,19 @@ from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH, group_runs, then_id
 from callboard.runs.scripts import GROUP_SECONDS
 from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
+from callboard.sans_io import Steps
 
 from .arguments import checked_pair
+from .reach import Reach
 
 if TYPE_CHECKING:
     from callboard.sdk.action import Action
 
-    from ..services import Services
     from .attempt import Attempt
 
 __all__ = ["Parent"]
+
+PART = 100  # starts that are made before others have the event loop
 
 _log = structlog.get_logger("callboard.worker")
 
@@ -30,8 +33,8 @@ _log = structlog.get_logger("callboard.worker")
 class Parent:
     """That of one attempt. All raise `RunRefused`."""
 
-    def __init__(self, services: Services, attempt: Attempt) -> None:
-        self._services = services
+    def __init__(self, reach: Reach, attempt: Attempt) -> None:
+        self._reach = reach
         self._attempt = attempt
         self._started = 0  # runs
 
@@ -40,23 +43,23 @@ class Parent:
     ) -> Start:
         """One run, due in so many seconds."""
         self._count(1)
-        return self._start_of(run_id, action, params, seconds, as_owner)
+        return self._start_of(run_id, action, params, Terms(delay=round(seconds * 1000)), as_owner)
 
     def group(
         self, group: str, calls: list[tuple[str, Any]], then: tuple[str, Any] | None
-    ) -> list[Start]:
+    ) -> Steps[list[Start]]:
         """What waits for the group first, then its runs."""
         size = len(calls)
         self._count(size)
         terms = Terms(group=group, size=size) if then else Terms()
-        ids = group_runs(group, size)
         starts = []
-        for number, (action, params) in enumerate(calls):
+        for number, (run_id, call) in enumerate(zip(group_runs(group, size), calls, strict=True)):
             try:
-                start = self._start_of(ids[number], action, params)
+                starts.append(self._start_of(run_id, *call, terms))
             except RunRefused as refusal:
                 raise BadRequest(f"start_all: call {number}: {refusal}") from None
-            starts.append(replace(start, terms=terms))
+            if number % PART == PART - 1:
+                yield self._reach.pause()
         if then is not None:
             try:
                 starts.insert(0, self._joining(group, size, *checked_pair(then)))
@@ -65,12 +68,12 @@ class Parent:
         return starts
 
     def _joining(self, group: str, size: int, action: str, params: Any) -> Start:
-        start = self._start_of(then_id(group), action, params)
+        start = self._start_of(then_id(group), action, params, Terms(join=group, size=size))
         call = replace(start.call, group=(group, size), expires=start.call.expires + GROUP_SECONDS)
-        return replace(start, call=call, terms=Terms(join=group, size=size))
+        return replace(start, call=call)
 
     def _start_of(
-        self, run_id: str, action: str, params: Any, seconds: float = 0.0, as_owner: bool = False
+        self, run_id: str, action: str, params: Any, terms: Terms, as_owner: bool = False
     ) -> Start:
         mine, name = self._attempt.call, getattr(action, "name", action)
         if not isinstance(name, str):
@@ -89,18 +92,18 @@ class Parent:
             scheduled=mine.scheduled or as_owner,
             parent=self._attempt.run_id,
             depth=mine.depth + 1,
-        ).due_in(seconds)
+        )
+        if terms.delay:
+            call = call.due_in(terms.delay / 1000)
         found.validate(call.params)
         if as_owner:
             _log.info("started as the owner", run_id=run_id, action=name, parent=call.parent)
-        return Start(
-            run_id=run_id, action=found, call=call, terms=Terms(delay=round(seconds * 1000))
-        )
+        return Start(run_id=run_id, action=found, call=call, terms=terms)
 
     def _startable(self, name: str, caller: str | None) -> Action[Any]:
         try:
-            owner = self._services.settings.owner_user_id
-            return self._services.registry.startable(name, caller, owner)
+            owner = self._reach.services.settings.owner_user_id
+            return self._reach.services.registry.startable(name, caller, owner)
         except Unauthorized:
             raise Forbidden(
                 f"Action {name!r} is for callers who are known, and this run has none: pass "
@@ -108,7 +111,7 @@ class Parent:
             ) from None
 
     def _owner(self) -> str:
-        owner = self._services.settings.owner_user_id
+        owner = self._reach.services.settings.owner_user_id
         if owner is None:
             raise Forbidden("as_owner=True: there is no owner; set OWNER_USER_ID")
         return owner

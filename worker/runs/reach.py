@@ -5,6 +5,7 @@ Made when it is used: most handlers start nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +71,10 @@ class Reach:
     def past(self) -> Any:
         """The ends that the history has."""
         return self._kind(PastEnds, AsyncPastEnds)(self._database, self.services.sealer)
+
+    def pause(self) -> Any:
+        """A step that lets others have the event loop, if there is one."""
+        return asyncio.sleep(0) if self.is_async else None
 
     def _kind(self, plain: Any, awaited: Any) -> Any:
         return awaited if self.is_async else plain

@@ -8,7 +8,6 @@ has left Redis is found in the history.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -45,7 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncStarts", "Starts"]
 
-PACKET = 250  # starts that go to the broker, or the database, at once
+AT_ONCE = 1_000  # starts that go to the broker before anything else is done
+WRITTEN_AT_ONCE = 250  # rows that go to the database in one command
 PUBLISH_SECONDS = 60.0  # after a commit: then it is left to the publisher, which looks first
 
 KEY_REUSED = "key: it was used with other params; take another one"
@@ -62,7 +62,7 @@ class _Starts:
         self._reach = reach
         self._attempt = attempt
         self._tools = tools
-        self._parent = Parent(reach.services, attempt)
+        self._parent = Parent(reach, attempt)
         self._calls = 0  # of `start` and `start_all`
 
     # What handlers call
@@ -83,7 +83,7 @@ class _Starts:
         self._calls += 1
         group = child_id(self._attempt.run_id, self._calls)
         try:
-            starts = self._parent.group(group, checked_pairs(calls), then)
+            starts = yield from self._parent.group(group, checked_pairs(calls), then)
         except RunRefused as refusal:
             return fail(str(refusal), refusal.code)
         answer: Answer = yield self._tools.do(
@@ -126,11 +126,13 @@ class _Starts:
 
     def _place(self, rows: Sequence[Row], transaction: Transaction | None) -> Steps[Answer]:
         """Start these, or have them started when the transaction commits; their ids."""
-        places = self._accept if transaction is None else partial(self._write, transaction)
+        places, most = self._accept, AT_ONCE
+        if transaction is not None:
+            places, most = partial(self._write, transaction), WRITTEN_AT_ONCE
         ids = []
-        for packet in _packets(rows):
+        for first in range(0, len(rows), most):
             try:
-                ids += yield from places(packet)
+                ids += yield from places(rows[first : first + most])
             except RunRefused as refusal:
                 return fail(str(refusal), refusal.code)
         return ok({"runIds": ids})
@@ -175,8 +177,6 @@ class _Starts:
         starts = [_after(row.start, earlier) for row in rows]
         limits = self._reach.services.settings.of_accepting
         answers = (yield self._reach.runs.accept_many(starts, **limits)) if starts else []
-        if self._reach.is_async:
-            yield asyncio.sleep(0)  # let others have the event loop
         return {s.run_id: answer for s, answer in zip(starts, answers, strict=True)}
 
     def _new(self, rows: Sequence[Row]) -> Steps[list[Row]]:
@@ -236,11 +236,6 @@ class AsyncStarts(_Starts):
     async def result(self, run_id: str, timeout: float | None) -> ActionResult:
         """The result of a run once it has ended."""
         return await AsyncResults(self._reach, self._attempt).result(run_id, timeout)
-
-
-def _packets(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    for first in range(0, len(rows), PACKET):
-        yield list(rows[first : first + PACKET])
 
 
 def _after(start: Start, seconds: float) -> Start:
