@@ -90,9 +90,11 @@ export async function follow(runId, tell, signal) {
     if (error.name === "AbortError" || error.status) throw error;
   }
   // A proxy may hold a stream back or cut it: then ask again and again.
-  for (;;) {
+  for (let told = ""; ;) {
     const run = await ask(`${path}?wait=10`, { signal });
-    tell(run);
+    const text = JSON.stringify(run);
+    if (text !== told) tell(run);
+    told = text;
     if (run.completedAt) return;
   }
 }

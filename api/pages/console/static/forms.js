@@ -61,7 +61,7 @@ function limits({ minimum, maximum }) {
 }
 
 /** A text field for any JSON. */
-function jsonInput(id, text, required) {
+export function jsonInput(id, text, required) {
   const input = element("textarea", { id, required, rows: 4, spellcheck: "false" }, text);
   const read = () => {
     if (input.value.trim() === "") return undefined;
@@ -82,7 +82,8 @@ class FieldError extends Error {
   }
 }
 
-function field(id, title, made, schema, required) {
+/** A field with its label, hint and message: `row` to show, `tell(text)` for what is wrong. */
+export function field(id, title, made, schema, required) {
   const message = element("p", { id: `${id}-error`, class: "error" });
   made.input.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
   const row = element("div", { class: "field" },

@@ -2,6 +2,7 @@
 
 import { ask, follow } from "./api.js";
 import { actionsOf, applicationDocument } from "./application.js";
+import { field, jsonInput } from "./forms.js";
 import { badge, between, element, json, moment, note, problem, show, table } from "./elements.js";
 
 const STATUSES = ["queued", "waiting", "running", "succeeded", "failed", "canceled"];
@@ -13,7 +14,7 @@ export function runCard(run) {
     element("p", { class: "line" }, badge(run.status), " ",
       element("a", { href: `#/runs/${run.runId}` }, run.runId),
       ended ? null : cancelButton(run)),
-    progressOf(run, ended), timeline(run), resultOf(run));
+    progressOf(run, ended), timeline(run), signalForm(run), resultOf(run));
 }
 
 function progressOf(run, ended) {
@@ -23,6 +24,44 @@ function progressOf(run, ended) {
   return element("div", { class: "progress" },
     element("progress", { max: 1, value: fraction, "aria-label": "Progress" }, percent),
     element("span", {}, message ? `${percent} · ${message}` : percent));
+}
+
+/** What it waits for, in words. */
+function waits({ waitingFor }) {
+  if (waitingFor?.kind === "group") return "Waits for other runs";
+  if (!waitingFor?.name) return "Waits";
+  return waitingFor.kind === "signal" ? `Waits for signal “${waitingFor.name}”`
+    : `Waits (“${waitingFor.name}”)`;
+}
+
+/** Sends what the run waits for, where that is a signal. */
+function signalForm(run) {
+  if (run.waitingFor?.kind !== "signal") return null;
+  const { name } = run.waitingFor;
+  const data = field("signal-data", "Data", jsonInput("signal-data", "true", true),
+    { description: "What the run is told." }, true);
+  const place = element("div", { role: "status" });
+  const send = async (event) => {
+    event.preventDefault();
+    data.tell(null);
+    show(place);
+    try {
+      data.read();
+    } catch (error) {
+      data.tell(error.message);
+      data.input.focus();
+      return;
+    }
+    const path = `/api/runs/${run.runId}/signals/${encodeURIComponent(name)}`;
+    try { // the text itself: a number of any size stays as it was written
+      const { accepted } = await ask(path, { method: "POST", body: data.input.value.trim() });
+      show(place, element("p", {}, accepted ? "Sent." : "It had been sent before."));
+    } catch (error) {
+      show(place, problem(error));
+    }
+  };
+  return element("form", { class: "signal", onsubmit: send }, data.row,
+    element("button", {}, `Send “${name}”`), place);
 }
 
 function cancelButton(run) {
@@ -42,7 +81,7 @@ function timeline(run) {
   const attempts = run.attempts > 1 ? ` (start ${run.attempts} of the handler)` : "";
   const steps = [
     ["Enqueued", run.enqueuedAt, null],
-    ["Waits until", run.waitingFor?.until, null],
+    [`${waits(run)} until`, run.waitingFor?.until, null],
     [`Started${attempts}`, run.startedAt, between(run.enqueuedAt, run.startedAt)],
     [`Ended: ${run.status}`, run.completedAt,
       between(run.startedAt ?? run.enqueuedAt, run.completedAt)],
@@ -149,7 +188,7 @@ function showPage(list, rows, more, query) {
 function row(run) {
   return [
     run.action,
-    element("span", { title: run.error ?? "" }, badge(run.status)),
+    element("span", { title: run.error ?? (run.waitingFor ? waits(run) : "") }, badge(run.status)),
     run.createdBy ?? "anonymous",
     moment(run.enqueuedAt),
     between(run.startedAt, run.completedAt),
