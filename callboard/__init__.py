@@ -2,6 +2,7 @@
 
 from callboard.client.client import Client
 from callboard.client.enqueue import enqueue
+from callboard.sdk import hooks
 from callboard.sdk.action import action
 from callboard.sdk.collection import Collection
 from callboard.sdk.context import (
@@ -32,6 +33,7 @@ __all__ = [
     "fail",
     "gt",
     "gte",
+    "hooks",
     "lt",
     "lte",
     "ne",

@@ -18,6 +18,7 @@ from callboard.errors import ConfigurationError, Forbidden, Unauthorized
 from callboard.schedules.check import check_schedules
 from callboard.sdk.action import Action
 from callboard.sdk.collection import Collection
+from callboard.sdk.hooks import Hook, Hooks
 from callboard.sdk.schedule import Schedule
 from callboard.sdk.unknown import unknown_action
 
@@ -28,12 +29,14 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """What an application declares: its actions by name, schedules, integrations, collections."""
+    """What an application declares: its actions by name, schedules, integrations, collections,
+    hooks."""
 
     actions: Mapping[str, Action]
     schedules: tuple[Schedule, ...] = ()
     integrations: Mapping[str, str] = field(default_factory=dict)  # name -> who pays
     collections: Mapping[str, Collection] = field(default_factory=dict)
+    hooks: Hooks = field(default_factory=Hooks)
     public: Mapping[str, Action] = field(init=False)  # those that clients know
 
     def __post_init__(self) -> None:
@@ -117,6 +120,7 @@ def discover(module_name: str) -> Registry:
         schedules=tuple(_declared(modules, module_name, "schedules", "SCHEDULES", list)),
         integrations=_declared(modules, module_name, "integrations", "INTEGRATIONS", dict),
         collections=_declared(modules, module_name, "collections", "COLLECTIONS", dict),
+        hooks=_hooks(modules, f"{module_name}.hooks"),
     )
     if registry.schedules:
         where = str(sys.modules[f"{module_name}.schedules"].__file__)
@@ -219,6 +223,23 @@ def _declared(modules: list[ModuleType], package: str, module: str, name: str, k
                 )
             return value
     return kind()
+
+
+def _hooks(modules: list[ModuleType], place: str) -> Hooks:
+    """Those of the module ``place``, in its order; one that is nowhere but in another is refused:
+    it would never be called."""
+    found: dict[str, list[Hook]] = {
+        module.__name__: [value for value in vars(module).values() if isinstance(value, Hook)]
+        for module in modules
+    }
+    ours = list(dict.fromkeys(found.get(place, ())))
+    for module, hooks in found.items():
+        if stray := next((hook for hook in hooks if hook not in ours), None):
+            raise ConfigurationError(
+                f"{stray.where}: @hooks.{stray.kind} {stray.name!r} stands in {module}; hooks are "
+                f"those of {place}: define it there, or import it there"
+            )
+    return Hooks.of(ours)
 
 
 def discover_here(module_name: str) -> Registry:

@@ -11,7 +11,7 @@ from callboard.errors import ConfigurationError
 
 __all__ = ["app"]
 
-INLINE = ("inline_tools", "prepare", "run_inline")
+INLINE = ("inline_resources", "inline_tools", "prepare", "run_inline")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from callboard.settings import Settings, default_workers, get_settings
 from callboard.tracing import asked_for
 
 from .archive.archiver import ArchiverStep
+from .hooks.step import HooksStep
 from .lease.keeper import KeeperStep
 from .loop.step import LoopStep
 from .outbox.publisher import PublisherStep
@@ -64,7 +65,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))
     app.steps["worker"].update(
-        (EvictionStep, LoopStep, KeeperStep, DatabaseStep, ArchiverStep, PublisherStep, StraysStep)
+        (
+            *(EvictionStep, LoopStep, HooksStep, KeeperStep, DatabaseStep),
+            *(ArchiverStep, PublisherStep, StraysStep),
+        )
     )
     app.services = services
     app.finalize()

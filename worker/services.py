@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 import structlog
@@ -28,6 +28,10 @@ from callboard.runs.store import Runs
 from callboard.sdk.action import Action
 from callboard.settings import PRIVATE_VARIABLES, Settings
 
+from .hooks.around import Around
+from .hooks.aside import Aside
+from .hooks.process import PlainResources
+from .hooks.reports import Reports
 from .lease.hands import Hands
 from .lease.slots import Slots
 from .runs.isolation import Isolation
@@ -56,6 +60,7 @@ class Services:
         self.store = Store.of(settings)
         self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
         self.tracing = tracing
+        self.state: object = None  # what the process hook of this process has yielded
         self.on_count: Callable[[str], object] | None = None  # instead of counting at once
         os.register_at_fork(after_in_child=partial(self.__dict__.pop, "runs", None))
         self._told_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
@@ -139,6 +144,28 @@ class Services:
         wanted = any(action.is_async for action in actions.values())
         names, size = list(actions), settings.async_runs
         return [Slots(names, size) for _ in range(settings.async_processes if wanted else 0)]
+
+    @cached_property
+    def call(self) -> Callable[[Action, Any], object]:
+        """`Action.run`, with the hooks around it if there are any."""
+        hooks = self.registry.hooks.around
+        return Around(hooks, lambda: self.aside).call if hooks else Action.run
+
+    @cached_property
+    def aside(self) -> Aside:
+        """The loop of async hooks in a process of plain handlers."""
+        return Aside()
+
+    @cached_property
+    def resources(self) -> PlainResources:
+        """The process hook of a child of the worker."""
+        hooks, aside = self.registry.hooks, lambda: self.aside
+        return PlainResources(hooks, aside, self.reports, lambda: self.hands.closed)
+
+    @cached_property
+    def reports(self) -> Reports:
+        """What processes tell of their process hook; to be there before they are forked."""
+        return Reports()
 
     @cached_property
     def isolation(self) -> Isolation:

@@ -67,6 +67,11 @@ class Outcome:
         )
 
     @classmethod
+    def timed_out(cls, timeout: float, run_id: str) -> Outcome:
+        """The handler did not end within ``timeout`` seconds: 500."""
+        return cls.failed(f"Timed out after {timeout:g} s", run_id)
+
+    @classmethod
     def lost(cls, run_id: str) -> Outcome:
         """Too many workers died with the run: 500, kept for an operator to start it again."""
         return cls.failed(WORKER_LOST, run_id, retryable=True)

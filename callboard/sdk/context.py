@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 import structlog
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from callboard.sdk.results import ActionResult
 
 __all__ = ["ActionContext", "ActionTools", "AsyncActionContext", "AsyncActionTools"]
+
+S = TypeVar("S", default=Any)  # of ``ctx.state``: ``ctx: ActionContext[Clients]``
 
 
 class ActionTools(Protocol):
@@ -146,7 +149,7 @@ class AsyncActionTools(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Context:
+class _Context(Generic[S]):
     """What both kinds of handlers see of their run."""
 
     run_id: str
@@ -159,6 +162,7 @@ class _Context:
     )  # a live credential: only for `Authorization` headers
     claims: Mapping[str, Any] = field(repr=False)  # the token's verified claims
     attempt: int  # 1 at the first start of the handler; counts retries and reruns
+    state: S = field(repr=False)  # what the `hooks.process` of this process has yielded, or None
     #: runs the handler of an action, called as a function, in the transaction that is open
     _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
     _starts: Any = field(repr=False)  # starts runs for it
@@ -182,7 +186,7 @@ class _Context:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionContext(_Context):
+class ActionContext(_Context[S]):
     """One run as its handler sees it."""
 
     tools: ActionTools
@@ -254,7 +258,7 @@ class ActionContext(_Context):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AsyncActionContext(_Context):
+class AsyncActionContext(_Context[S]):
     """One run as its `async def` handler sees it: what does I/O is awaited."""
 
     tools: AsyncActionTools

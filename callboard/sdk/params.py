@@ -133,10 +133,16 @@ def annotated_with(handler: Any, kind: type) -> bool:
     function = inspect.unwrap(handler)
     name = next(iter(inspect.signature(function).parameters), "")
     try:
-        return _annotation(function, name) is kind
+        annotation = _annotation(function, name)
+        return (typing.get_origin(annotation) or annotation) is kind
     except Exception:  # noqa: BLE001 - a name under `if TYPE_CHECKING:`
         said = function.__annotations__[name]
-        return isinstance(said, str) and said.rpartition(".")[2] == kind.__name__
+        return isinstance(said, str) and _bare(said) == kind.__name__
+
+
+def _bare(annotation: str) -> str:
+    """``ActionContext`` of ``callboard.ActionContext[Clients]``."""
+    return annotation.partition("[")[0].rpartition(".")[2]
 
 
 def _annotation(function: Any, name: str) -> Any:

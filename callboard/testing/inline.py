@@ -48,6 +48,7 @@ class InlineCall:
     registry: Registry
     store: Store
     loop: HandlerLoop
+    resources: Any  # what process hooks have made: `worker.hooks.process.InlineResources`
     records: Records = field(default_factory=Records)
 
     def __call__(
@@ -78,8 +79,9 @@ class InlineCall:
 
     def _run(self, action: Action, made: Call, run_id: str) -> ActionResult[Any]:
         result: ActionResult[Any] = _worker().run_inline(
-            self.settings, self.registry, self.store, self.loop, action, made, run_id, self.records
-        )
+            self.settings, self.registry, self.store, self.loop, self.resources,
+            action, made, run_id, self.records,
+        )  # fmt: skip
         return result
 
     @property
@@ -136,6 +138,7 @@ class InlineStack:
     registry: Registry
     store: Store
     loop: HandlerLoop
+    resources: Any
 
     @classmethod
     @contextmanager
@@ -152,11 +155,15 @@ class InlineStack:
             settings = _settings(uri, environment)
             store = Store.of(settings)
             registry, loop = discover(settings.actions), HandlerLoop(settings)
-            stack = cls(settings=settings, registry=registry, store=store, loop=loop)
+            resources = _worker().inline_resources(loop)
+            stack = cls(
+                settings=settings, registry=registry, store=store, loop=loop, resources=resources
+            )
             try:
                 _worker().prepare(store, stack.registry)
                 yield stack
             finally:
+                resources.close()
                 loop.close()
                 store.close()
 
@@ -167,7 +174,11 @@ class InlineStack:
         for name in database.list_collection_names():
             database[name].delete_many({})
         yield InlineCall(
-            settings=self.settings, registry=self.registry, store=self.store, loop=self.loop
+            settings=self.settings,
+            registry=self.registry,
+            store=self.store,
+            loop=self.loop,
+            resources=self.resources,
         )
 
 

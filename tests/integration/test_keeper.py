@@ -122,7 +122,7 @@ class Worker:
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            install_stop_signal(hands)
+            install_stop_signal(self.services)
             hands.begin()
             for _ in range(number):
                 hands.take(run_id, what.name)

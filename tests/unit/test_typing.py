@@ -12,8 +12,9 @@ import pytest
 
 HEAD = """\
 from __future__ import annotations
+from collections.abc import Iterator
 from typing import Any
-from callboard import ActionContext, ActionResult, AsyncActionContext, action, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, action, hooks, ok
 """
 
 RIGHT = """
@@ -42,6 +43,30 @@ async def calls(ctx: AsyncActionContext, params: dict[str, int]) -> ActionResult
 
 def called(ctx: ActionContext) -> ActionResult:
     return plain(ctx)
+
+
+class Clients:
+    rate: float
+
+
+@action
+async def typed(ctx: AsyncActionContext[Clients]) -> ActionResult:
+    return ok(ctx.state.rate + 1.0)
+
+
+@hooks.process
+def clients() -> Iterator[Clients]:
+    yield Clients()
+
+
+@hooks.around
+def plainly(ctx: ActionContext[Clients], call_next: hooks.CallNext) -> ActionResult:
+    return call_next()
+
+
+@hooks.around
+async def awaiting(ctx: AsyncActionContext, call_next: hooks.AsyncCallNext) -> ActionResult:
+    return await call_next()
 """
 
 WRONG = {
@@ -71,6 +96,10 @@ WRONG = {
         "@action\nasync def f(ctx: AsyncActionContext) -> ActionResult:\n    return ok()\n\n\n"
         "async def g(ctx: AsyncActionContext) -> ActionResult:\n    return f(ctx)",
         "Incompatible return value type",
+    ),
+    "the state": (
+        "async def f(ctx: AsyncActionContext[int]) -> Any:\n    return ctx.state.rate",
+        '"int" has no attribute "rate"',
     ),
     "the database": (
         "async def f(ctx: AsyncActionContext) -> Any:\n"

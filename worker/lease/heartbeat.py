@@ -17,6 +17,7 @@ from callboard.clock import ClockWatch, ahead_of_broker
 from callboard.connections import heartbeat
 from callboard.processes import threads
 
+from ..hooks.reports import Reports
 from .slots import Slots
 
 __all__ = ["Heartbeat"]
@@ -28,7 +29,7 @@ REPLACED_TURNS = 3  # that a loop process may be away while it is replaced
 
 class Heartbeat:
     """Of one worker. ``key``: what it is seen under; ``queues``: what it takes runs from;
-    ``slots``: those of its loop processes."""
+    ``slots``: those of its loop processes; ``hooks``: what its processes tell of their hook."""
 
     def __init__(
         self,
@@ -36,17 +37,20 @@ class Heartbeat:
         key: str,
         queues: Sequence[str],
         slots: Sequence[Slots] = (),
+        hooks: Reports | None = None,
     ) -> None:
         self._redis = client
         self._key = key
         self._queues = list(queues)
         self._slots = slots
+        self._hooks = hooks
         self._empty = 0  # turns in a row without one of the loop processes
         self._watch = ClockWatch("broker")
 
     def turn(self) -> None:
         """Show it once. Raises `BrokerUnavailable`."""
-        if down := [*threads.down(), *self._loops_down()]:
+        waiting = self._hooks.waiting() if self._hooks else []
+        if down := [*threads.down(), *self._loops_down(), *waiting]:
             why = f"failed: {', '.join(down)}"
             heartbeat.show_unready(self._redis, self._key, why, ALIVE_SECONDS)
             return

@@ -34,10 +34,12 @@ class Held:
     hand: InHand
     action: Action[Any]
     holder: str  # what the process has claimed it by
+    out_at: float  # time.monotonic seconds: the handler is out of time
     stop_at: float  # time.monotonic seconds: when the process is stopped
     lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
     slots: Slots | None = field(default=None, repr=False)  # it has others beside it in its process
     renewed: bool = False  # the record has named our process as the holder
+    asked: bool = False  # the handler was to stop by itself
     canceled: bool = False
     taken_out: bool = False  # its process was killed, or has died: nothing more is done with it
 
@@ -66,7 +68,8 @@ class HeldRuns:
     """Those of one worker; its threads share them. Nothing here asks a server.
 
     ``slots``: those of its loop processes. ``holder``: by what a process, told by its id and the
-    run's number, claims a run; ``lease``: seconds.
+    run's number, claims a run; ``lease``: seconds; ``patience``: seconds that a child has to stop
+    a handler that is out of time by itself, and to tell hooks of it.
     """
 
     def __init__(
@@ -76,12 +79,14 @@ class HeldRuns:
         actions: Mapping[str, Action[Any]],
         holder: Callable[[int, int], str],
         lease: float,
+        patience: float = 0.0,
     ) -> None:
         self._hands = hands
         self._slots = slots
         self._actions = actions
         self._holder = holder
         self._lease = lease
+        self._patience = patience
         self._held: dict[tuple[int, int], Held] = {}
         self._killed: set[int] = set()  # loop processes that were killed from here
         self._lock = threading.Lock()
@@ -131,7 +136,7 @@ class HeldRuns:
         """Raise in the handler; from ``stop_at`` on the run is overdue."""
         stop_at = min(held.stop_at, stop_at)
         with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._update(held, stop_at=stop_at, **changes):
+            if self._update(held, stop_at=stop_at, asked=True, **changes):
                 (held.slots or self._hands).ask_to_stop(held.hand)
                 os.kill(held.pid, STOP_SIGNAL)
 
@@ -155,13 +160,15 @@ class HeldRuns:
         if known is not None:
             return known
         action = self._actions[hand.action]
-        patience = STOP_SECONDS if slots else 0.0  # a loop process stops handlers by itself
+        out_at = hand.since + action.timeout
+        patience = STOP_SECONDS if slots else self._patience  # a loop stops handlers by itself
         return Held(
             hand=hand,
             action=action,
             slots=slots,
             holder=self._holder(hand.pid, hand.number),
-            stop_at=hand.since + action.timeout + patience,
+            out_at=out_at,
+            stop_at=out_at + patience,
             lapses_at=hand.since + self._lease,
         )
 

@@ -35,14 +35,15 @@ from callboard.applications import Presence, Process
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 
+from ..hooks.step import HooksStep
 from ..loop.step import LoopStep
 from ..pool.processes import bound_memory, die_first, die_with_parent
 from ..pool.strays import end_strays
 from ..runs.descendants import prepare_child
 from ..runs.execution import install_stop_signal
+from ..runs.lifecycle import HOOK_SECONDS
 from ..services import Services
 from .fence import FENCE_SECONDS, Fence
-from .hands import Hands
 from .heartbeat import Heartbeat
 from .held import Held, HeldRuns
 from .releasing import RELEASE_SECONDS, Releasing
@@ -69,8 +70,9 @@ class Keeper:
         settings, actions = services.settings, services.registry.actions
         self._hands = services.hands
         self._held = HeldRuns(
-            services.hands, services.slots, actions, services.holder, settings.recovery
-        )
+            services.hands, services.slots, actions, services.holder, settings.recovery,
+            HOOK_SECONDS if services.registry.hooks.listen else 0.0,
+        )  # fmt: skip
         self._dead: queue.SimpleQueue[Slots] = queue.SimpleQueue()  # loop processes
         self._renewing = Renewing(self._held, runs, settings.recovery)
         self._sessions = Sessions(services.store.database)
@@ -79,8 +81,9 @@ class Keeper:
         self._releasing = Releasing(runs, settings.max_queue)
         self._fence = Fence(self._held)
         self._heartbeat = Heartbeat(
-            client, services.keys.worker + hostname, services.registry.queues, services.slots
-        )
+            client, services.keys.worker + hostname, services.registry.queues, services.slots,
+            services.reports if services.registry.hooks.process else None,
+        )  # fmt: skip
         me = Process.of(settings, f"worker {hostname}")
         self._presence = Presence(client, services.keys, me)
         self._grace = settings.stop_grace
@@ -179,7 +182,7 @@ class Keeper:
 class KeeperStep(bootsteps.StartStopStep):
     """Starts the keeper once the pool runs. It stops at `worker_shutdown`, not with the steps."""
 
-    requires = ("celery.worker.components:Pool", LoopStep)
+    requires = ("celery.worker.components:Pool", LoopStep, HooksStep)
 
     def start(self, worker: Any) -> None:
         """Called by Celery."""
@@ -202,16 +205,15 @@ class KeeperStep(bootsteps.StartStopStep):
         worker.app.keeper = Keeper(services, worker.hostname)
         os.register_at_fork(before=services.hands.pick_row)
         main = os.getpid()
-        signals.worker_process_init.connect(
-            lambda **_: _prepare_child(services.hands, main), weak=False
-        )
+        signals.worker_process_init.connect(lambda **_: _prepare_child(services, main), weak=False)
 
 
-def _prepare_child(hands: Hands, main: int) -> None:
+def _prepare_child(services: Services, main: int) -> None:
     die_with_parent(main)
     bound_memory()
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it
     prepare_child()
-    hands.begin()
-    install_stop_signal(hands)
+    services.hands.begin()
+    install_stop_signal(services)
+    services.state = services.resources.open()

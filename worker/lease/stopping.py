@@ -39,16 +39,19 @@ class Stopping:
     def turn(self) -> None:
         """Stop every run that is overdue. Raises `BrokerUnavailable`: then none is stopped, and the
         fence kills the children in time."""
-        now = time.monotonic()
-        overdue = [held for held in self._held.all() if held.stop_at <= now]
+        now, all_held = time.monotonic(), self._held.all()
+        for held in all_held:
+            if _is_to_stop_itself(held) and held.out_at <= now < held.stop_at:
+                self._held.stop_softly(held, held.stop_at)
+        overdue = [held for held in all_held if held.stop_at <= now]
         if overdue:
             self._end_sessions(overdue, SESSIONS_SECONDS)
         for held in overdue:
             self._stop(held)
 
     def soonest(self) -> float:
-        """When the next run is overdue (time.monotonic seconds)."""
-        return min((held.stop_at for held in self._held.all()), default=float("inf"))
+        """When something is to be done about the next run (time.monotonic seconds)."""
+        return min(map(_next, self._held.all()), default=float("inf"))
 
     def child_died(self, pid: int) -> Held | None:
         """Queue the run that it had in hand again, or end it if that happened too often.
@@ -106,11 +109,10 @@ class Stopping:
 
         A child whose run is another's by now, or has no record any more, is stopped as well.
         """
-        timed_out = f"Timed out after {held.action.timeout:g} s"
         outcome = (
             Outcome.canceled(held.run_id)
             if held.canceled
-            else Outcome.failed(timed_out, held.run_id)
+            else Outcome.timed_out(held.action.timeout, held.run_id)
         )
         try:
             if self._end(held, outcome):
@@ -129,3 +131,12 @@ class Stopping:
         """End the transactions that these runs have open; waits no longer than told."""
         sessions = [self._runs.session(held.run_id) for held in stopped]
         self._sessions.end(filter(None, sessions), seconds)
+
+
+def _is_to_stop_itself(held: Held) -> bool:
+    """Whether a child is to be told when its handler is out of time: hooks are told of it there."""
+    return held.slots is None and not held.asked
+
+
+def _next(held: Held) -> float:
+    return min(held.out_at, held.stop_at) if _is_to_stop_itself(held) else held.stop_at

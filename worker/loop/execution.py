@@ -77,4 +77,7 @@ class _Async:
         observe = executor.runs.observe
         if not await take_fire_async(executor.services, attempt, executor.store, observe):
             return Outcome.canceled(attempt.run_id)
-        return await outcome_of_async(executor.services, attempt, executor.runs, executor.store)
+        of_loop = (executor.runs, executor.store)
+        return await outcome_of_async(
+            executor.services, attempt, *of_loop, lambda: self._running.why
+        )

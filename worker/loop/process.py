@@ -26,6 +26,7 @@ from callboard.connections.redis import connect_async
 from callboard.errors import BrokerUnavailable
 from callboard.runs.message import Wakeup
 
+from ..hooks.process import held_in_loop
 from ..lease.slots import Slots
 from ..pool.processes import bound_memory, die_first, die_with_parent
 from ..pool.task_events import TaskEvents
@@ -125,12 +126,14 @@ class _Process:
         watch = Watch(loop, self._running.values)
         loop.add_signal_handler(STOP_SIGNAL, self._stop_asked)
         loop.add_signal_handler(signal.SIGTERM, self._close)
-        watch.start()
-        looks = loop.create_task(self._look())
-        await self._taking.take(lambda: self._slots.free, self._receive, lambda: not self._ends)
-        await self._drain()
-        looks.cancel()
-        watch.stop()
+        hooks = services.registry.hooks
+        async with held_in_loop(hooks, services.reports, lambda: self._ends) as services.state:
+            watch.start()
+            looks = loop.create_task(self._look())
+            await self._taking.take(lambda: self._slots.free, self._receive, lambda: not self._ends)
+            await self._drain()
+            looks.cancel()
+            watch.stop()
 
     @property
     def _ends(self) -> bool:

@@ -36,6 +36,11 @@ class Running:
         self._handler: asyncio.Task[Any] | None = None
         self._why: Why | None = None  # it is to stop
 
+    @property
+    def why(self) -> Why | None:
+        """The reason for which it is to stop; None while it is not."""
+        return self._why
+
     def context(self) -> Context:
         """A context of the run's own: nothing that it sets there is seen outside."""
         context = copy_context()

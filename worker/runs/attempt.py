@@ -21,6 +21,22 @@ class Attempt(NamedTuple):
     claim: Claim
     call: Call
     deadline: float  # time.monotonic seconds
+    scope: str = ""  # what of the attempt: "" the handler, else what hooks are told
+
+    @property
+    def ids(self) -> str:
+        """What the ids of records and runs derive from: those of hooks are others."""
+        return f"{self.run_id}\n{self.scope}" if self.scope else self.run_id
+
+    def apart(self, scope: str, deadline: float) -> Attempt:
+        """The same, for hooks that are told of it."""
+        known = self.run_id, self.action, self.holder, self.claim, self.call
+        return Attempt(*known, deadline, scope)
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether the action asks for another attempt after this exception."""
+        retry = self.action.retry
+        return bool(retry and retry.covers(error) and self.claim.attempt < retry.max_attempts)
 
 
 class Delivered(NamedTuple):

@@ -80,7 +80,7 @@ def _of_tools(
     """What both kinds of tools are made with."""
     return {
         "database": database,
-        "run_id": attempt.run_id,
+        "run_id": attempt.ids,
         "user_id": attempt.call.caller,
         "integration": outbound.integration,
         "deadline": attempt.deadline,
@@ -109,6 +109,7 @@ def _facts(
         "caller_jwt": call.jwt,
         "claims": call.claims,
         "attempt": attempt.claim.attempt,
+        "state": services.state,
         "_signal_url": services.signal_urls.url,
         "_joined": _joined(tools, attempt.action.name),
         "_database": _of_the_run(tools, database),

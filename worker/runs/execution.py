@@ -14,13 +14,12 @@ from callboard.runs.store import Take
 from callboard.sans_io import run
 from callboard.sdk.action import Action
 
-from ..lease.hands import Hands
 from ..services import Services
 from ..tools.transaction import kill_sessions
 from .attempt import Attempt, Delivered
 from .fire import close_fire, take_fire
 from .handling import outcome_of
-from .lifecycle import HandlerStopped, live
+from .lifecycle import HandlerStopped, TimedOut, live
 
 __all__ = ["execute", "install_stop_signal"]
 
@@ -90,7 +89,7 @@ def _stoppably(services: Services, attempt: Attempt) -> Outcome:
 
 
 class _stoppable:  # noqa: N801 - reads as a context manager
-    """While inside, the stop signal raises `HandlerStopped`."""
+    """While inside, the stop signal raises `HandlerStopped`, or `TimedOut` after the time."""
 
     active = False
 
@@ -101,12 +100,15 @@ class _stoppable:  # noqa: N801 - reads as a context manager
         _stoppable.active = False
 
 
-def install_stop_signal(hands: Hands) -> None:
+def install_stop_signal(services: Services) -> None:
     """In a child: let the keeper interrupt the handler of the run that it means."""
+    hands, actions = services.hands, services.registry.actions
 
     def stop(*_: object) -> None:
         if _stoppable.active and hands.stop_is_asked():
             _stoppable.active = False
-            raise HandlerStopped
+            mine = hands.mine()
+            late = mine and time.monotonic() >= mine.since + actions[mine.action].timeout
+            raise TimedOut if late else HandlerStopped
 
     signal.signal(STOP_SIGNAL, stop)

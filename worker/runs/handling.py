@@ -11,6 +11,8 @@ from callboard.runs.outcome import Outcome
 from callboard.sans_io import Steps, arun, run
 from callboard.sdk.results import StopHandler
 
+from ..hooks.around import stopped_in_a_group
+from ..hooks.telling import Telling, Why
 from ..tools.transaction import Transaction, run_in_transaction, run_in_transaction_async
 from .attempt import RunEnded
 from .context import AsyncRuns, build_async_context, build_context
@@ -33,6 +35,13 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
     Raises what the handler raises, `RunEnded` for what cannot be a result, and
     `ServiceUnavailable`.
     """
+    if not services.registry.hooks.listen:
+        return _outcome(services, attempt)
+    telling = Telling(services, attempt, partial(_build_apart, services))
+    return run(telling.outcome(partial(_outcome, services, attempt)))
+
+
+def _outcome(services: Services, attempt: Attempt) -> Outcome:
     on_session = _note_session(services, attempt)
     build = partial(build_context, services, attempt, on_session)
     if not attempt.action.transaction:
@@ -49,21 +58,35 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
 
 
 async def outcome_of_async(
-    services: Services, attempt: Attempt, runs: AsyncRuns, store: AsyncStore
+    services: Services,
+    attempt: Attempt,
+    runs: AsyncRuns,
+    store: AsyncStore,
+    why: Why = lambda: None,
 ) -> Outcome:
     """What comes of an async handler, in a task of its own: `outcome_of`.
 
     ``runs`` and ``store``: those of the event loop. A task that is canceled stops the handler, as
-    asyncio does it.
+    asyncio does it; ``why``: says the reason then.
     """
     decimal.setcontext(decimal.getcontext().copy())  # a task has its own variables, but not this
+    handle = partial(_outcome_async, services, attempt, runs, store)
+    if not services.registry.hooks.listen:
+        return await handle()
+    telling = Telling(services, attempt, partial(_build_apart_async, services, runs, store), why)
+    return await arun(telling.outcome(handle))
+
+
+async def _outcome_async(
+    services: Services, attempt: Attempt, runs: AsyncRuns, store: AsyncStore
+) -> Outcome:
     try:
-        return await _outcome_async(services, attempt, runs, store)
+        return await _handled_async(services, attempt, runs, store)
     except (SystemExit, KeyboardInterrupt) as error:  # from a task they would end the loop
         raise RuntimeError(f"the handler raised {type(error).__name__}") from error
 
 
-async def _outcome_async(
+async def _handled_async(
     services: Services, attempt: Attempt, runs: AsyncRuns, store: AsyncStore
 ) -> Outcome:
     on_session = _note_session_async(runs, attempt)
@@ -96,10 +119,10 @@ def _once(
     context, tools = build(transaction)
     try:
         if services.tracing is None:
-            result = yield action.run(context)
+            result = yield services.call(action, context)
         else:
             with services.tracing.handler(action):
-                result = yield action.run(context)
+                result = yield services.call(action, context)
     except StopHandler as stop:
         result = stop.result
     except GeneratorExit as error:  # the bodies around this one would take it for their own end
@@ -107,7 +130,7 @@ def _once(
     except Exception as error:
         if tools.lost:
             raise tools.lost from None
-        if (stopped := _stopped_in_a_group(error)) is None:
+        if (stopped := stopped_in_a_group(error)) is None:
             raise
         result = stopped.result
     finally:
@@ -120,14 +143,16 @@ def _once(
     return result, outcome
 
 
-def _stopped_in_a_group(error: Exception) -> StopHandler | None:
-    """The first `unwrap` of several tasks of one group, if nothing else is wrong in it."""
-    if not isinstance(error, ExceptionGroup):
-        return None
-    stops, others = error.split(StopHandler)
-    while others is None and isinstance(stops, ExceptionGroup):
-        stops = stops.exceptions[0]  # type: ignore[assignment]  # a group may hold groups
-    return stops if isinstance(stops, StopHandler) else None
+def _build_apart(services: Services, attempt: Attempt) -> tuple[Any, Any]:
+    """A context in no transaction, and its tools, for hooks."""
+    return build_context(services, attempt, _note_session(services, attempt), None)
+
+
+def _build_apart_async(
+    services: Services, runs: AsyncRuns, store: AsyncStore, attempt: Attempt
+) -> tuple[Any, Any]:
+    on_session = _note_session_async(runs, attempt)
+    return build_async_context(services, attempt, on_session, runs, store, None)
 
 
 def _note_session(services: Services, attempt: Attempt) -> Callable[[str], None]:

@@ -28,6 +28,7 @@ from callboard.sdk.action import Action
 from callboard.sdk.results import ActionResult, fail
 from callboard.settings import Settings
 
+from ..hooks.process import InlineResources
 from ..services import Services
 from ..tools.indexes import create_indexes
 from ..tools.tools import Tools
@@ -37,7 +38,7 @@ from .handling import outcome_of, outcome_of_async
 if TYPE_CHECKING:
     from callboard.testing.records import Records
 
-__all__ = ["inline_tools", "prepare", "run_inline"]
+__all__ = ["inline_resources", "inline_tools", "prepare", "run_inline"]
 
 
 class _NoRecord:
@@ -156,6 +157,7 @@ def run_inline(
     registry: Registry,
     store: Store,
     loop: _Loop,
+    resources: InlineResources,
     action: Action[Any],
     call: Call,
     run_id: str,
@@ -167,10 +169,12 @@ def run_inline(
     the retries (without their delays) that the action asks for.
     """
     services = _InlineServices(settings, registry, store, records)
+    services.aside = resources.aside
+    services.state = resources.state_of(registry.hooks, action.is_async)
 
     def run(start: Start) -> object:
         known = (start.action, start.call, start.run_id)
-        return run_inline(settings, registry, store, loop, *known, records)
+        return run_inline(settings, registry, store, loop, resources, *known, records)
 
     try:
         outcome = _outcome(services, loop, action, call, run_id, run)
@@ -208,8 +212,7 @@ def _outcome(
             structlog.get_logger("callboard.worker").error("result refused", **refused)
             return end.outcome
         except Exception as error:
-            retry = action.retry
-            if not retry or not retry.covers(error) or number >= retry.max_attempts:
+            if not attempt.retries(error):
                 raise
     raise AssertionError("unreachable")
 
@@ -218,6 +221,11 @@ def _outcome_on_loop(
     services: _InlineServices, attempt: Attempt, run: Callable[[Start], object], store: AsyncStore
 ) -> Coroutine[Any, Any, Outcome]:
     return outcome_of_async(services, attempt, _NoAsyncRecord(services.record, run), store)
+
+
+def inline_resources(loop: _Loop) -> InlineResources:
+    """What process hooks make for handlers; ``loop``: that of the async ones."""
+    return InlineResources(lambda coroutine: loop.run(lambda _: coroutine))
 
 
 def inline_tools(settings: Settings, store: Store) -> Tools:

@@ -26,9 +26,10 @@ from .attempt import Attempt, Delivered, RunEnded
 if TYPE_CHECKING:
     from ..services import Services
 
-__all__ = ["HandedBack", "HandlerStopped", "Means", "TimedOut", "live"]
+__all__ = ["HOOK_SECONDS", "HandedBack", "HandlerStopped", "Means", "TimedOut", "live"]
 
 DATABASE_RETRY_SECONDS = 1.0
+HOOK_SECONDS = 4.0  # that hooks have behind a handler that was out of time
 MARGIN_SECONDS = 1.0  # what a handler's calls leave of its timeout, so that it ends by itself
 
 _log = structlog.get_logger("callboard.worker")
@@ -164,9 +165,8 @@ def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcom
             "handler raised", run_id=run_id, action=action.name, attempt=attempt.claim.attempt,
             exc_info=_safe(error),
         )  # fmt: skip
-        retry = action.retry
-        if retry and retry.covers(error) and attempt.claim.attempt < retry.max_attempts:
-            yield from _retry(means, attempt, retry.delay(attempt.claim.attempt))
+        if action.retry and attempt.retries(error):
+            yield from _retry(means, attempt, action.retry.delay(attempt.claim.attempt))
         outcome = Outcome.failed("Action failed", run_id)
         return _explained(services, outcome, error)
 
@@ -192,7 +192,7 @@ def _stopped(means: Means, attempt: Attempt, stop: BaseException) -> Steps[Outco
     if isinstance(stop, HandlerStopped):
         return Outcome.canceled(run_id)
     if isinstance(stop, TimedOut):
-        return Outcome.failed(f"Timed out after {action.timeout:g} s", run_id)
+        return Outcome.timed_out(action.timeout, run_id)
     if action.on_worker_lost == "rerun":
         yield from _retry(means, attempt, 0.0)
     return Outcome.lost(run_id)

@@ -69,7 +69,7 @@ class _Starts:
 
     def _start(self, action: str, params: Any, options: Mapping[str, Any]) -> Steps[Answer]:
         self._calls += 1
-        run_id = child_id(self._attempt.run_id, self._calls)
+        run_id = child_id(self._attempt.ids, self._calls)
         try:
             row = yield from self._row(run_id, action, params, **options)
         except RunRefused as refusal:
@@ -81,7 +81,7 @@ class _Starts:
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None
     ) -> Steps[Answer]:
         self._calls += 1
-        group = child_id(self._attempt.run_id, self._calls)
+        group = child_id(self._attempt.ids, self._calls)
         try:
             starts = yield from self._parent.group(group, checked_pairs(calls), then)
         except RunRefused as refusal:

@@ -1,0 +1,1 @@
+"""The application's hooks, as a process that runs handlers calls them."""

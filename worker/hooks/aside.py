@@ -1,0 +1,95 @@
+"""Aside: the event loop of a process of plain handlers, for hooks that are async.
+
+It turns only while such a hook has something to do: a plain handler runs in no loop, and may have
+one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+__all__ = ["Aside"]
+
+END_SECONDS = 1.0  # that a hook which is to end gets
+
+T = TypeVar("T")
+Asked = list[tuple[Any, "asyncio.Future[Any]"]]
+
+
+class Aside:
+    """One for a process; the loop is made when it is first needed."""
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; it does not turn."""
+        return asyncio.new_event_loop()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine answers."""
+        task = self.loop.create_task(coroutine, context=copy_context())
+        try:
+            return self.loop.run_until_complete(task)
+        except BaseException:
+            self._end(task)
+            raise
+
+    def around(
+        self,
+        function: Callable[[Any, Any], Coroutine[Any, Any, Any]],
+        ctx: Any,
+        behind: Callable[[Any], Any],
+    ) -> Any:
+        """What an async hook answers around a plain handler. ``behind``: called while the loop
+        stands still, with the hook's context variables."""
+        loop, context = self.loop, copy_context()
+        asked: Asked = []
+
+        async def call_next(other: Any = None) -> Any:
+            answer = loop.create_future()
+            asked.append((ctx if other is None else other, answer))
+            loop.stop()
+            return await answer
+
+        task = loop.create_task(function(ctx, call_next), context=context)
+        task.add_done_callback(lambda _: loop.stop())
+        try:
+            while not task.done():
+                loop.run_forever()
+                while asked:
+                    given, answer = asked.pop()
+                    _answer(answer, partial(context.run, behind, given))
+            return task.result()
+        except BaseException:
+            self._end(task)
+            raise
+
+    def close(self) -> None:
+        """End the loop, if it ever was."""
+        if "loop" in self.__dict__:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+            del self.loop
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        """End what a signal or an exit has left in the middle."""
+        if not task.done():
+            task.cancel()
+            self.loop.run_until_complete(asyncio.wait([task], timeout=END_SECONDS))
+        if task.done() and not task.cancelled():
+            task.exception()  # somebody has seen it: asyncio need not tell
+
+
+def _answer(answer: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    """Hand the hook what comes of what is behind it."""
+    try:
+        result = call()
+    except StopIteration as error:
+        answer.set_exception(RuntimeError(f"the handler raised {error!r}"))
+    except BaseException as error:  # noqa: BLE001 - a stop of the handler as well
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)
