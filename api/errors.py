@@ -28,6 +28,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.InvalidParams: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,
+    errors.LimitKeyFailed: 500,
     errors.QueueFull: 503,
     errors.BrokerUnavailable: 503,
     errors.DatabaseUnavailable: 503,

@@ -11,6 +11,7 @@ from callboard.sdk.context import (
     AsyncActionContext,
     AsyncActionTools,
 )
+from callboard.sdk.limit import Limit
 from callboard.sdk.results import ActionResult, fail, ok
 from callboard.sdk.retry import Retry
 from callboard.sdk.schedule import Schedule
@@ -24,6 +25,7 @@ __all__ = [
     "AsyncActionTools",
     "Client",
     "Collection",
+    "Limit",
     "Retry",
     "Schedule",
     "action",

@@ -15,6 +15,7 @@ CallboardError
 │   ├── NotWaiting          the run does not wait for its time (any more)
 │   ├── TooManySignals      the run keeps as many signals as a run may
 │   ├── RateLimited
+│   ├── LimitKeyFailed      no limit could be found for it: the application's own function failed
 │   └── QueueFull
 ├── NotFound                no such run or schedule, or not the caller's
 ├── NotReady                a thread of this process failed, or its clock is wrong
@@ -141,6 +142,12 @@ class RateLimited(RunRefused):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class LimitKeyFailed(RunRefused):
+    """The function that tells the key of an action's limit raised, or answered no text."""
+
+    code = "action_failed"
 
 
 class QueueFull(RunRefused):

@@ -189,7 +189,7 @@ def _run(
         run = _joined(services, accepted.run_id, identity, deadline)
         outcome = run.outcome if run else None
         status = run.status if run else status
-    elif seconds and not outcome and preferences.respond_async:
+    elif not outcome and preferences.respond_async and (seconds or action.limit):
         status = services.status_of(run_id)
     response = ended(outcome) if outcome else _not_ended(accepted.run_id, status, preferences)
     response.headers["Run-Id"] = accepted.run_id
@@ -215,6 +215,8 @@ def _run_later(
     if isinstance(accepted, CallboardError):
         raise accepted
     run_id, status, outcome = accepted.run_id, "waiting" if start.terms.delay else "queued", None
+    if action.limit and not start.terms.delay:
+        status = services.status_of(run_id)
     if run_id != start.run_id and (run := _joined(services, run_id, identity, time.monotonic())):
         status, outcome = run.status, run.outcome
     response = ended(outcome) if outcome else _not_ended(run_id, status, _ASYNC)

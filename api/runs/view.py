@@ -51,7 +51,7 @@ def _common(run: RunRecord | PastRun) -> dict[str, Any]:
 
 
 def _waiting(run: RunRecord | PastRun) -> dict[str, Any]:
-    """What a run waits for: for its time, or for the runs of a group."""
+    """What a run waits for: for its time, the runs of a group, or a slot of its limit."""
     waiting = run.waiting_for if isinstance(run, RunRecord) else None
     if waiting is None:
         return {}

@@ -30,6 +30,8 @@ class Keys:
         self.live = f"{own}live"  # runs that the history does not have yet, by their enqueuing
         self.ended = f"{own}ended"  # runs that the history is to take
         self.outbox = f"{own}outbox"  # there while Redis knows of every row of the outbox
+        self.limits = f"{own}limits"  # their numbers, by action
+        self.limited = f"{own}limited"  # those with runs that wait for a slot, by when to look
         self.counters = f"{own}counters"
         self.sweep = f"{own}sweep"  # whose turn it is, as with the next
         self.archiver = f"{own}archiver"
@@ -40,6 +42,7 @@ class Keys:
         self.unready = f"{own}unready:"  # then the key that is not shown
         self._run = f"{own}run:"
         self._group = f"{own}group:"
+        self._limit = f"{own}limit:"
         self._idempotency = f"{own}idempotency:"
         self._reply = f"{own}reply:"
 
@@ -72,5 +75,10 @@ class Keys:
             "COUNTERS": self.counters,
             "DUE": self.due,
             "GROUP": self._group,
+            "SLOTS": f"{self._limit}slots:",
+            "STARTS": f"{self._limit}starts:",
+            "LINE": f"{self._limit}line:",
+            "LIMITED": self.limited,
+            "LIMITS": self.limits,
         }
         return {constant: f"'{key}'" for constant, key in names.items()}

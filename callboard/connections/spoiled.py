@@ -18,9 +18,9 @@ def spoiled(client: redis.Redis, keys: Keys, queues: Iterable[str]) -> list[str]
     """What is wrong with each shared key of another type: ``callboard:open is a string, not a
     zset``. Raises `BrokerUnavailable`."""
     types = {
-        **dict.fromkeys((keys.open, keys.due, keys.live, keys.applications), "zset"),
+        **dict.fromkeys((keys.open, keys.due, keys.live, keys.limited, keys.applications), "zset"),
         **dict.fromkeys((keys.ended, *map(keys.queue, queues)), "list"),
-        keys.counters: "hash",
+        **dict.fromkeys((keys.counters, keys.limits), "hash"),
         **dict.fromkeys((keys.sweep, keys.archiver), "string"),
     }
     with guarded():

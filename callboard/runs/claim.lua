@@ -3,7 +3,7 @@
 local run, open = KEYS[1], KEYS[2]
 local id, action, holder, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local r = record(run, 'status', 'action', 'holder', 'lease', 'due', 'seal', 'session',
-  'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel', 'v')
+  'started', 'attempt', 'lost', 'watchers', 'max_lost', 'cancel', 'v', 'limit')
 local status, attempt, lost, t = r[1], number(r[9], 0), number(r[10], 0), now()
 if not status or r[2] ~= action then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then
@@ -14,6 +14,14 @@ if version > FORMAT then return {'newer'} end
 local resent = r[3] == holder
 if status == 'running' and not resent and number(r[4], 0) > t then return {'held'} end
 if status == 'queued' and number(r[5], 0) > t then return {'early'} end
+local limit = r[15] and limit_name(action, r[15])
+local parts = limit and waiting_parts(open)
+if limit and status == 'queued' and not parts.slots.has(limit, id)
+    and not parts.slots.enter(limit, id, t) then
+  redis.call('ZREM', open, id)
+  parts.line_up(run, id, t)
+  return {'early'}
+end
 if status == 'running' and not resent then
   lost = lost + 1
   count('lost', action)
@@ -40,5 +48,6 @@ redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + leas
   'attempt', attempt, 'lost', lost, 'started', started)
 redis.call('ZADD', open, t + lease, id)
 if not resent then wake(r[11], id) end
+if limit and state == 'claimed' and not resent then parts.slots.start(limit, id, t) end
 return {state, state == 'claimed' and r[6] or '', attempt, lost, r[7] or '', t - started,
   unpack(memory)}

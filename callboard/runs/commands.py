@@ -14,10 +14,19 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from callboard import strict_json
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
-from callboard.errors import BadRequest, KeyReused, NewerFormat, QueueFull, RunRefused, SealError
+from callboard.errors import (
+    BadRequest,
+    KeyReused,
+    LimitKeyFailed,
+    NewerFormat,
+    QueueFull,
+    RunRefused,
+    SealError,
+)
 from callboard.runs import message
 from callboard.runs.ends import END, End
 from callboard.runs.kept import MAX_BYTES, MAX_STEPS, Kept
+from callboard.runs.limits import limit_arguments
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
 from callboard.runs.scripts import scripts
@@ -145,8 +154,10 @@ class Commands:
             self.sealer.seal("origin", run_id, action.name, Origin.of(call).to_json()),
             1 if action.on_worker_lost == "fail" else "", reply,
         ]  # fmt: skip
-        if terms is not None:
-            arguments += [*terms.arguments(), call.parent or ""]
+        if terms is not None or action.limit is not None:
+            arguments += [*(terms or Terms()).arguments(), call.parent or ""]
+        if action.limit is not None:
+            arguments += limit_arguments(self.sealer, action, call, action.limit)
         return keys, arguments
 
     def starting(
@@ -169,7 +180,7 @@ class Commands:
     def accepted(self, answer: Any) -> Accepted:
         """What the script ``accept`` answered, or the exception that came instead.
 
-        Raises `KeyReused`, `QueueFull`, `BrokerUnavailable`.
+        Raises `KeyReused`, `QueueFull`, `LimitKeyFailed`, `BrokerUnavailable`.
         """
         if isinstance(answer, Exception):
             with guarded("accept"):
@@ -180,6 +191,11 @@ class Commands:
         if state == "full":
             queue, depth = value.removeprefix(self.keys.celery).rsplit(" ", 1)
             raise QueueFull(f"The queue {queue!r} is full ({depth} runs). Try again shortly.")
+        if state == "keyless":
+            raise LimitKeyFailed(value)
+        if state == "crowded":
+            action, line = value.rsplit(" ", 1)
+            raise QueueFull(f"{line} runs wait for a slot of {action!r}. Try again shortly.")
         return Accepted(value, joined=state == "joined")
 
     def end_of(self, run_id: str, values: Sequence[bytes | None] | None) -> End | None:

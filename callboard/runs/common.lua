@@ -24,22 +24,53 @@ local function enlist(id, enqueued, caller, parent)
   if caller then redis.call('ZADD', LIVE .. ':' .. caller, enqueued, id) end
   if parent then redis.call('ZADD', LIVE .. ':' .. parent, enqueued, id) end
 end
--- For runs that wait, or count for a group. A table that only those make: whatever stands at the
--- top of a script is made anew by each call of it.
+-- For runs that wait, or count for a group or a limit. A table that only those make: whatever
+-- stands at the top of a script is made anew by each call of it.
 local function waiting_parts(open)
   local parts = {}
-  -- It is enqueued now: what counts from there, counts from here on. One that has been started
-  -- before, and was parked, goes on: its place in lists stays.
-  function parts.queue(run, id)
-    local r = record(run, 'queue', 'message', 'watchers', 'caller', 'parent', 'parked')
-    local t = now()
-    redis.call('HSET', run, 'status', 'queued', r[6] and 'woken' or 'enqueued', t)
+  local function push(run, id)
+    local r, t = record(run, 'queue', 'message', 'watchers'), now()
+    redis.call('HSET', run, 'status', 'queued')
     redis.call('HDEL', run, 'due', 'waiting')
     redis.call('ZREM', DUE, id)
-    if not r[6] then enlist(id, t, r[4], r[5]) end
     local depth = r[1] and r[2] and tonumber(redis.pcall('LPUSH', r[1], r[2]))
     redis.call('ZADD', open, depth and t + patience(depth) or t, id)
     wake(r[3], id)
+  end
+  parts.slots = slots_of(push)
+  -- It waits in its limit's line, as long as a call lives: see release.lua.
+  function parts.line_up(run, id, t)
+    redis.call('HSET', run, 'status', 'waiting', 'waiting', FOR_SLOT)
+    redis.call('HDEL', run, 'due')
+    redis.call('ZADD', DUE, t + LIFETIME, id)
+  end
+  -- It is enqueued now: what counts from there, counts from here on. One that has been started
+  -- before goes on, or is tried again: its place in lists stays.
+  function parts.queue(run, id)
+    local r = record(run, 'caller', 'parent', 'action', 'limit', 'watchers', 'parked', 'started')
+    local t = now()
+    if r[6] or not r[7] then
+      redis.call('HSET', run, r[6] and 'woken' or 'enqueued', t)
+      if not r[6] then enlist(id, t, r[1], r[2]) end
+    end
+    if not r[4] or parts.slots.enter(limit_name(r[3], r[4]), id, t) then return push(run, id) end
+    parts.line_up(run, id, t)
+    wake(r[5], id)
+  end
+  -- One that a limit counts, that its holder gives back: its slot is its own as long as it is to
+  -- run at once. Answers whether there is no more to do.
+  function parts.give_back(run, id, name, delay)
+    if delay == 0 and parts.slots.has(name, id) then return false end
+    redis.call('HDEL', run, 'holder', 'lease')
+    redis.call('ZREM', open, id)
+    if delay == 0 then
+      parts.queue(run, id)
+      return true
+    end
+    redis.call('HSET', run, 'status', 'waiting', 'due', now() + delay)
+    redis.call('ZADD', DUE, now() + delay, id)
+    parts.slots.leave(name, id, now())
+    return true
   end
   function parts.know_group(group, size)
     redis.pcall('HSETNX', GROUP .. group, 'left', size)
@@ -65,7 +96,8 @@ end
 -- known: these fields of the record, from whoever has read them already.
 local function finish(run, open, id, status, result, again, error, known)
   local t = now()
-  local r = known or record(run, 'watchers', 'reply', 'session', 'cancel', 'group')
+  local r = known or record(run, 'watchers', 'reply', 'session', 'cancel', 'group', 'limit',
+    'action')
   redis.call('HSET', run, 'status', status, 'result', result, 'again', again, 'ended', t,
     unpack(error ~= '' and {'error', error} or {}))
   if r[3] or r[4] then redis.call('HDEL', run, 'session', 'cancel') end
@@ -74,10 +106,12 @@ local function finish(run, open, id, status, result, again, error, known)
   if r[2] then redis.call('PUBLISH', r[2], id .. result) end
   wake(r[1], id)
   if r[5] then waiting_parts(open).count_off(run, r[5]) end
+  if r[6] then waiting_parts(open).slots.leave(limit_name(r[7], r[6]), id, t) end
 end
 local function queue_again(run, open, id, delay)
-  local r = record(run, 'queue', 'message', 'cancel')
+  local r = record(run, 'queue', 'message', 'cancel', 'limit', 'action')
   if r[3] then delay = 0 end
+  if r[4] and waiting_parts(open).give_back(run, id, limit_name(r[5], r[4]), delay) then return end
   redis.call('HSET', run, 'status', 'queued', 'due', now() + delay)
   redis.call('HDEL', run, 'holder', 'lease')
   if delay == 0 and r[1] and r[2] then redis.pcall('RPUSH', r[1], r[2]) end

@@ -10,14 +10,17 @@ and untouched, for a process that knows it.
 2  a run that was started: it may be ``waiting``, and count for a group, and an older worker would
    neither wait nor count
 3  a run whose handler has kept steps, or was parked: an older worker would do again what is done
+4  a run that a limit counts: it has a slot, or waits for one, and an older worker would start it
+   without
 =  ==========================================================================================
 """
 
 from __future__ import annotations
 
-__all__ = ["FORMAT", "MEMORY", "PLAIN", "START", "newer"]
+__all__ = ["FORMAT", "LIMITED", "MEMORY", "PLAIN", "START", "newer"]
 
-FORMAT = 3  # the latest that this code knows
+FORMAT = 4  # the latest that this code knows
+LIMITED = 4  # of records of a run that a limit counts
 MEMORY = 3  # of records that say more than a start's: steps, and that the handler waited
 START = 2  # of records that say more than a plain call's
 PLAIN = 1  # of messages, and of the records that say no more

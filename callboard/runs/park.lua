@@ -4,10 +4,10 @@ local run, open, id, holder = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local seal, due, waiting, signal = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local spent, kept = ARGV[7], tonumber(ARGV[8])
 if not held_by(run, holder) then return 0 end
-local t, r = now(), record(run, 'cancel', 'idempotency', 'group')
+local t, r = now(), record(run, 'cancel', 'idempotency', 'group', 'limit', 'action', 'v')
 local wait = math.max(due - t, 0)
 redis.call('HSET', run, 'status', 'waiting', 'waiting', waiting, 'due', due,
-  'parked', t, 'spent', spent, 'seal', seal, 'v', FORMAT)
+  'parked', t, 'spent', spent, 'seal', seal, 'v', math.max(number(r[6], 1), MEMORY_FORMAT))
 redis.call('HDEL', run, 'holder', 'lease')
 redis.call('ZREM', open, id)
 redis.call('ZADD', DUE, due, id)
@@ -19,6 +19,7 @@ local come = signal ~= '' and redis.call('HEXISTS', run, 'signal:' .. signal) ==
 if r[1] or come or wait == 0 then
   waiting_parts(open).queue(run, id)
 else
+  if r[4] then waiting_parts(open).slots.leave(limit_name(r[5], r[4]), id, t) end
   wake_watchers(run, id)
 end
 return 1

@@ -51,7 +51,7 @@ class RunRecord:
     ended: int | None
     due: int | None = None  # when it is to be queued, while it waits for its time
     join: str | None = None  # the group whose end it waits, or has waited, for
-    waiting: Mapping[str, str] | None = None  # what its handler waits for: kind and name
+    waiting: Mapping[str, str] | None = None  # for what: kind and, if its handler waits, name
     attempt: int
     lost: int
     error: str | None  # why it failed, as its caller is told; None while it has not
@@ -61,12 +61,12 @@ class RunRecord:
 
     @property
     def waiting_for(self) -> dict[str, str | int] | None:
-        """``{"kind": "group"}``, or ``{"kind": "time" or "signal", "name", "until": epoch ms}``,
-        the name if its handler waits; None: it does not."""
+        """``{"kind": "group"}`` or ``{"kind": "slot"}``, or ``{"kind": "time" or "signal", "name",
+        "until": epoch ms}``, the name if its handler waits; None: it does not."""
         if self.status != "waiting":
             return None
         if self.waiting:
-            return {**self.waiting, "until": self.due or 0}
+            return {**self.waiting, "until": self.due} if self.due else dict(self.waiting)
         return {"kind": "group"} if self.join else {"kind": "time", "until": self.due or 0}
 
 
@@ -128,9 +128,11 @@ def _common(
 
 
 def _waiting(text: bytes) -> dict[str, str]:
-    """What a handler waits for; raises ValueError or KeyError for what is not ours."""
+    """What a handler waits for, or a run of a limit; raises ValueError, AttributeError or KeyError
+    for what is not ours."""
     found = strict_json.loads(text)
-    return {"kind": str(found["kind"]), "name": str(found["name"])}
+    name = {"name": str(found["name"])} if found.get("kind") != "slot" else {}
+    return {"kind": str(found["kind"]), **name}
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 -- The call comes sealed anew, with its new expiry. Answers the status, and whether it was done:
--- not to a run that has been started, and whose handler waits.
+-- not to a run that has been started, and whose handler waits, nor to one that waits for a slot.
 local run, id, seal, delay, kept = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local due = now() + delay
-local r = record(run, 'status', 'join', 'idempotency', 'parked')
-if r[1] ~= 'waiting' or r[2] or r[4] then return {r[1] or '', 0} end
+local r = record(run, 'status', 'join', 'idempotency', 'parked', 'waiting')
+if r[1] ~= 'waiting' or r[2] or r[4] or r[5] then return {r[1] or '', 0} end
 redis.call('HSET', run, 'seal', seal, 'due', due)
 redis.call('ZADD', DUE, due, id)
 if r[3] then redis.pcall('PEXPIRE', r[3], kept) end

@@ -12,6 +12,8 @@ script          from -> to                              who
 ==============  ======================================  ==========================================
 ``accept``      nothing -> queued, or waiting           the API, a schedule, a run
 ``release``     waiting, and due -> queued              any worker's keeper
+``admit``       waiting, and there is a slot -> queued  any worker's keeper; ``finish``, ``claim``
+                                                        and others do so as a slot becomes free
 ``keep``        running (and still the holder's) ->     the child, for each step of a handler
                 running
 ``park``        running (and still the holder's) ->     the child, whose handler waits
@@ -50,6 +52,11 @@ once; the last one takes the group with it. A run whose handler waits is there a
 says for what. What its handler has kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent
 to it in ``signal:<name>`` (`callboard.runs.signals`).
 
+A run that a limit counts (`callboard.sdk.limit`) has the tag of its key in the field ``limit``. It
+is admitted to its queue by whoever accepts or releases it; else it waits (as ``waiting`` tells)
+until another leaves, in the order of ``slots.lua``. It keeps its slot until it ends or waits for
+anything else, also while it is lost and taken over. In ``due`` is when it has waited for too long.
+
 Any other run that has not ended is always in ``open``, so a lost message costs a few seconds
 and never a run: `sweep` sends the wake-up again, for a queued run and for one whose claim lapsed.
 What was sent to the queue's front is looked at a second later. A run that waits in the queue is
@@ -69,12 +76,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callboard.connections.keys import Keys
-from callboard.runs.format import FORMAT, MEMORY, PLAIN, START
+from callboard.runs.format import FORMAT, LIMITED, MEMORY, PLAIN, START
 from callboard.runs.kept import MAX_BYTES, MAX_STEPS
+from callboard.runs.seal import CALL_LIFETIME
 
 __all__ = ["GROUP_SECONDS", "MAX_LOST", "lua_list", "script", "scripts"]
 
 GROUP_SECONDS = 31 * 86_400  # that a group is kept after the last of its runs was accepted
+LOOK_AGAIN_MS = 5_000  # until a limit with runs that wait is looked at, though nothing happened
+LOOKED_AT = 20  # of those who have its slots
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 
 _FOLDER = Path(__file__).parent
@@ -116,13 +126,29 @@ def scripts(keys: Keys) -> dict[str, str]:
         "PLAIN_FORMAT": PLAIN,
         "MAX_STEPS": MAX_STEPS,
         "MAX_BYTES": MAX_BYTES,
+        "LIMITED_FORMAT": LIMITED,
+        "LIFETIME": CALL_LIFETIME * 1000,
+        "FOR_SLOT": '\'{"kind":"slot"}\'',
+        "LOOK_AGAIN": LOOK_AGAIN_MS,
+        "LOOKED_AT": LOOKED_AT,
         **keys.constants(),
         "GROUP_SECONDS": GROUP_SECONDS,
     }
     return {
-        name: script(name, "guard", "common", **constants)
+        name: script(name, "guard", "slots", "common", **constants)
         for name in (
-            *("accept", "cancel", "claim", "expire", "finish", "keep", "lose", "note", "park"),
+            *(
+                "accept",
+                "admit",
+                "cancel",
+                "claim",
+                "expire",
+                "finish",
+                "keep",
+                "lose",
+                "note",
+                "park",
+            ),
             *("release", "renew", "requeue", "reschedule", "retry", "signal", "sweep", "watch"),
         )
     }

@@ -188,6 +188,23 @@ class Runs(Commands):
         """
         return int(self._call("release", [self.keys.open], [most, max_queue]))
 
+    def admit(self, most: int) -> int:
+        """Look at up to ``most`` limits and keys with runs that wait for a slot, if it is time;
+        returns at how many."""
+        return int(self._call("admit", [self.keys.open], [most]))
+
+    def set_limits(self, limits: Mapping[str, str]) -> None:
+        """Have the actions' limits be these (`Limit.numbers`), and no others; what waits for a slot
+        is looked at anew."""
+        with guarded(self.keys.limits):
+            known = cast("list[bytes]", self._redis.hkeys(self.keys.limits))
+            gone = {action.decode(errors="replace"): "0 0 0" for action in known}
+            if numbers := {**gone, **limits}:
+                pipeline = self._redis.pipeline()
+                pipeline.hset(self.keys.limits, mapping=cast("Any", numbers))
+                pipeline.zunionstore(self.keys.limited, {self.keys.limited: 0})
+                pipeline.execute()
+
     def reschedule(self, record: RunRecord, call: Call, delay: int) -> bool:
         """Have a run that waits for its time due in ``delay`` milliseconds; False if it does not.
 

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext, AsyncActionContext
+from callboard.sdk.limit import Limit
 from callboard.sdk.options import Options, is_name
 from callboard.sdk.params import Params, annotated_with
 from callboard.sdk.results import ActionResult
@@ -126,6 +127,7 @@ def action(
     retry: Retry | None = None,
     queue: str | None = None,
     on_worker_lost: Literal["rerun", "fail"] = "rerun",
+    limit: Limit | None = None,
 ) -> Decorator: ...
 def action(name: Any = None, **options: Any) -> Any:
     """Expose a function, `def` or `async def`, as an action, by default under its name in
@@ -136,7 +138,8 @@ def action(name: Any = None, **options: Any) -> Any:
     and the application's own programs start it. ``transaction``: the handler's reads and writes
     are one MongoDB transaction, run exactly once. ``timeout`` (seconds): when it ends the handler
     is stopped. ``retry``: see `Retry`. ``queue``: the Celery queue. ``on_worker_lost``: what
-    happens when a worker dies during the run: ``"rerun"`` or ``"fail"``.
+    happens when a worker dies during the run: ``"rerun"`` or ``"fail"``. ``limit``: how many of its
+    runs execute at once, or start in how long, see `Limit`.
 
     Raises `ConfigurationError`, with file and line, for an option or a handler that cannot work.
     """

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from callboard.sdk.limit import Limit
 from callboard.sdk.retry import Retry
 
 __all__ = ["DEFAULT_QUEUE", "MAX_TIMEOUT", "Options", "is_name"]
@@ -29,6 +30,7 @@ class Options:
     retry: Retry | None = None
     queue: str | None = None  # None: DEFAULT_QUEUE
     on_worker_lost: Literal["rerun", "fail"] = "rerun"
+    limit: Limit | None = None  # how many at once, or in how long
 
     @staticmethod
     def names() -> list[str]:
@@ -53,6 +55,8 @@ class Options:
             )
         if not (self.retry is None or isinstance(self.retry, Retry)):
             yield f"retry must be a Retry, not {self.retry!r}"
+        if not (self.limit is None or isinstance(self.limit, Limit)):
+            yield f"limit must be a Limit, not {self.limit!r}"
         if self.on_worker_lost not in ("rerun", "fail"):
             yield f"on_worker_lost must be 'rerun' or 'fail', not {self.on_worker_lost!r}"
 

@@ -16,7 +16,7 @@ from callboard.runs.scripts import lua_list, script, scripts
 FOLDER = ROOT / "callboard/runs"
 KEYS = Keys()
 NAMES = KEYS.constants()
-PARTS = {"common", "guard"}  # what others begin with
+PARTS = {"common", "guard", "slots"}  # what others begin with
 TEXTS = {
     **scripts(KEYS),
     "page": script("page", "guard", **NAMES),
@@ -48,6 +48,10 @@ class Case:
     listed: tuple[str, bytes] | None = None  # a list and its one entry after
 
 
+NAME = "work:t"
+LIMITED = {**QUEUED, "status": "waiting", "waiting": '{"kind":"slot"}', "limit": "t"}
+LINE = "callboard:limit:line:work:t"
+
 CASES = [
     Case(
         script="accept",
@@ -56,6 +60,15 @@ CASES = [
         arguments=["r", "work", "s", "m", 10, 60000, "", 1000, "tag", "o", 3, "channel"],
         answer=[b"accepted", b"r"],
         left={"status": "queued", "caller": "tag", "reply": "channel", "max_lost": "3"},
+        listed=("q", b"m"),
+    ),
+    Case(
+        script="admit",
+        record=LIMITED,
+        keys=[OPEN],
+        arguments=[500],
+        answer=1,
+        left={"status": "queued", "waiting": None, "limit": "t"},
         listed=("q", b"m"),
     ),
     Case(
@@ -383,6 +396,9 @@ def test_a_script_by_itself(case: Case, redis_client: redis.Redis) -> None:
         redis_client.zadd(LIVE, {"r": 3})
         if case.record.get("status") == "waiting":
             redis_client.zadd(KEYS.due, {"r": 1})
+    if case.record.get("limit"):
+        redis_client.zadd(LINE, {"r": 1})
+        redis_client.zadd(KEYS.limited, {NAME: 1})
     if ended := case.record.get("ended"):
         redis_client.rpush(ENDED, f"r {ended}")
     answer = redis_client.eval(

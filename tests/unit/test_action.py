@@ -6,7 +6,7 @@ from typing import Any, get_overloads
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Limit, Retry, action, ok
 from callboard.errors import ConfigurationError, InvalidParams
 from callboard.sdk.options import Options
 
@@ -107,6 +107,7 @@ def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
         ({"timeout": 10**6}, "timeout"),
         ({"queue": "a b"}, "a b"),
         ({"retry": 3}, "retry"),
+        ({"limit": 3}, "limit must be a Limit, not 3"),
         ({"owner_only": 1}, "owner_only"),
         ({"owner_only": True, "anonymous": True}, "exclude"),
         ({"internal": "yes"}, "internal must be True or False"),
@@ -142,6 +143,37 @@ def test_what_is_no_function_is_refused() -> None:
 def test_a_retry_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Retry"):
         Retry(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        *({"concurrency": count} for count in (0, -1, True, 1.5, "3", 100_001)),
+        *(
+            {"rate": rate}
+            for rate in (100, "", "100", "0/minute", "1/week", "1000000/day", "1 /day")
+        ),
+        *({"concurrency": 1, "key": key} for key in ("tenant", 7)),
+    ],
+)
+def test_a_limit_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Limit: .*(needs|must)"):
+        Limit(**options)
+
+
+def test_the_key_of_a_limit_is_a_plain_function() -> None:
+    async def key(params: Any) -> str:
+        return "a"
+
+    with pytest.raises(ValueError, match="plain function"):
+        Limit(concurrency=1, key=key)  # type: ignore[arg-type]
+
+
+def test_the_numbers_of_a_limit() -> None:
+    assert Limit(concurrency=3).numbers == "3 0 0"
+    assert Limit(rate="100/minute", key="caller").numbers == "0 100 60000"
+    assert Limit(concurrency=1, rate="5/day").numbers == "1 5 86400000"
 
 
 def test_a_group_is_tried_again_if_all_in_it_is_worth_it() -> None:

@@ -7,7 +7,7 @@ waits for what another waits for:
 - stopping: ends what is out of time, and what a graceful stop leaves
 - sessions: ends database transactions that stopped runs left open
 - sweep: sends lost wake-ups again
-- release: queues runs whose time has come
+- release: queues runs whose time, or slot, has come
 - fence: kills the child of a claim that could not be renewed
 - heartbeat: shows that the worker lives, and that no thread of it is dead
 - namespace: shows whose worker it is, and tells of other applications in its namespace
@@ -78,7 +78,8 @@ class Keeper:
         self._sessions = Sessions(services.store.database)
         self._stopping = Stopping(self._held, runs, self._sessions)
         self._sweeping = Sweeping(runs)
-        self._releasing = Releasing(runs, settings.max_queue)
+        limits = {action.name: action.limit.numbers for action in actions.values() if action.limit}
+        self._releasing = Releasing(runs, settings.max_queue, limits)
         self._fence = Fence(self._held)
         self._heartbeat = Heartbeat(
             client, services.keys.worker + hostname, services.registry.queues, services.slots,

@@ -107,12 +107,12 @@ _SCHEMAS: Part = {
     "WaitingFor": {
         **_object(
             "kind",
-            kind={"type": "string", "enum": ["time", "signal", "group"]},
+            kind={"type": "string", "enum": ["time", "signal", "group", "slot"]},
             name={**_TEXT, "description": "Of the signal, or of the handler's sleep."},
-            until={**_TIME, "description": "When it goes on at the latest; not of `group`."},
+            until={**_TIME, "description": "When it goes on at the latest: of `time`, `signal`."},
         ),
-        "description": "Of a run that is `waiting`: for a time, for a signal, or for all runs of "
-        "a group.",
+        "description": "Of a run that is `waiting`: for a time, a signal, all runs of a group, or "
+        "a slot of its limit.",
     },
     "Progress": _object(
         "fraction message",
