@@ -14,6 +14,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call, Sealer, origin_of
 
 __all__ = [
+    "RECORD",
     "ROW",
     "STATUSES",
     "RunRecord",
@@ -33,6 +34,8 @@ ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
     *(b"attempt", b"lost", b"error", b"v", b"due", b"join", b"waiting"),
 )  # of a record, what a list shows
+RECORD = (*ROW, b"result", b"progress", b"seal")
+"""What is read of a record to show it: not its steps and signals, which may be many and large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
 from callboard.runs.kept import Kept, kept_steps
 from callboard.runs.outcome import Outcome
-from callboard.runs.record import ROW, RunRecord, open_record, open_result, open_row
+from callboard.runs.record import RECORD, ROW, RunRecord, open_record, open_result, open_row
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
 from callboard.runs.signals import Sent
 from callboard.runs.start import Start
@@ -307,7 +307,9 @@ class Runs(Commands):
     def read(self, run_id: str) -> RunRecord | None:
         """The run as it stands, or None; raises `SealError` for one that cannot be read."""
         with guarded():
-            [values] = self._replies("hgetall", [run_id])
+            [found] = self._replies("hmget", [run_id], RECORD)
+        pairs = zip(RECORD, found or (), strict=bool(found))
+        values = {name: value for name, value in pairs if value is not None}
         return open_record(self.sealer, run_id, values) if values else None
 
     def rows(self, run_ids: Sequence[str]) -> list[RunRecord | SealError | None]:

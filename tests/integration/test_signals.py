@@ -139,6 +139,19 @@ def test_a_run_keeps_a_bounded_size_of_them(accept: Accept, send: Callable[..., 
     assert [send(run_id, name, half) for name in ("a", "b")] == ["kept", "full"]
 
 
+def test_who_looks_at_a_run_does_not_carry_its_signals_along(
+    accept: Accept, send: Callable[..., str], runs: Runs, redis_client: redis.Redis
+) -> None:
+    def sent() -> int:
+        return int(redis_client.info("stats")["total_net_output_bytes"])
+
+    run_id = accept()
+    send(run_id, value="x" * 2**20)
+    before = sent()
+    assert runs.read(run_id) is not None
+    assert sent() - before < 2**20
+
+
 def test_a_record_of_a_newer_version_is_left(
     accept: Accept, send: Callable[..., str], redis_client: redis.Redis
 ) -> None:
