@@ -1,4 +1,4 @@
-"""A process that is forked from the test, and ends with it."""
+"""Processes that are forked from the test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["forked"]
+__all__ = ["exit_code", "forked"]
+
+
+def exit_code(does: Callable[[], object]) -> int:
+    """How a process ends that does this: its exit code, or minus the signal that killed it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            does()
+        except BaseException:  # noqa: BLE001 - it must never return into the test
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextmanager

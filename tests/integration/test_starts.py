@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,12 +17,13 @@ import redis
 import redis.asyncio
 import structlog
 from faces import LoopThread
+from forked import exit_code
 from pymongo.database import Database
 from structlog.testing import capture_logs
 
 from callboard import ActionContext, ActionResult, AsyncActionContext, action, fail, ok
 from callboard.connections.keys import Keys
-from callboard.connections.mongodb import AsyncStore, Store
+from callboard.connections.mongodb import TIMEOUT, AsyncStore, Store
 from callboard.errors import BadRequest
 from callboard.registry import Registry
 from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH
@@ -33,9 +37,10 @@ from worker.archive.archiver import Archiver
 from worker.loop.execution import Executor
 from worker.loop.running import Running
 from worker.loop.runs import AsyncRuns
-from worker.outbox.publisher import Publisher
+from worker.outbox.publisher import TURN_SECONDS, Publisher
 from worker.runs import starts
 from worker.runs.execution import execute
+from worker.runs.starts import Starts
 from worker.services import Services
 
 KEYS = Keys()
@@ -140,6 +145,23 @@ def publisher(services: Services) -> Iterator[Publisher]:
     publisher.turn()
     yield publisher
     publisher._runs.close()
+
+
+@pytest.fixture
+def publishing(services: Services) -> Iterator[Callable[[int], None]]:
+    """So many workers' publishers, at work: ``publishing(2)``."""
+    begun: dict[Publisher, threading.Thread] = {}
+
+    def begin(count: int) -> None:
+        for _ in range(count):
+            publisher = Publisher(services)
+            begun[publisher] = threading.Thread(target=publisher._run)
+            begun[publisher].start()
+
+    yield begin
+    for publisher, thread in begun.items():
+        publisher.stop()
+        thread.join()
 
 
 @pytest.fixture
@@ -410,6 +432,36 @@ class TestInATransaction:
         publisher.turn()
         assert read(runs, started[0]).status == "succeeded"
         assert b"".join(redis_client.lrange("callboard", 0, -1)).count(started[0].encode()) <= 2
+
+    @pytest.mark.parametrize("name", ["committing", "inPart"])
+    def test_a_process_that_is_killed_between_commit_and_publish_costs_its_child_seconds(
+        self, run, runs: Runs, services: Services, database: Database[Any],
+        redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, publishing, eventually,
+        name: str,
+    ) -> None:  # fmt: skip
+        """Two workers meet at the row that it leaves; then one takes over the run that it had."""
+        parent_id = str(uuid4())
+        redis_client.set(KEYS.outbox, 1)  # Redis is in order
+        script.append(lambda ctx: ctx.tools.create("events", {"n": 1}))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        with monkeypatch.context() as dying:
+            dying.setattr(Starts, "_publish", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            assert exit_code(lambda: run(name, parent_id)) == -signal.SIGKILL
+        [child_id] = ids(database)
+        assert runs.read(child_id) is None
+        publishing(2)
+        eventually(lambda: runs.read(child_id) and not ids(database))
+        execute(services, child, child_id, tuple)
+        redis_client.hset(KEYS.run(parent_id), "lease", 1)
+        execute(services, REGISTRY.get(name), parent_id, tuple)
+        assert read(runs, parent_id).status == "succeeded"
+        eventually(lambda: not ids(database))
+        assert database["events"].count_documents({}) == 1
+        messages = redis_client.lrange("callboard", 0, -1)
+        assert sum(child_id.encode() in message for message in messages) == 1
+
+    def test_what_is_left_over_is_found_within_seconds(self) -> None:
+        assert TURN_SECONDS + TIMEOUT < 5
 
     def test_a_key_that_is_known_writes_no_row(
         self, run, database: Database[Any], monkeypatch: pytest.MonkeyPatch
