@@ -460,6 +460,28 @@ class TestInATransaction:
         messages = redis_client.lrange("callboard", 0, -1)
         assert sum(child_id.encode() in message for message in messages) == 1
 
+    def test_a_process_that_stalls_after_the_commit_starts_nothing_twice(
+        self, run, runs: Runs, services: Services, publisher: Publisher, archiver: Archiver,
+        redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """Meanwhile another has published the child, it has ended, and its record has expired."""
+        short = services.settings.model_copy(update={"result_ttl": 2})
+        monkeypatch.setattr(services, "settings", short)
+        publish = Starts._publish
+
+        def late(self: Starts, rows: list[Any], made: float) -> None:
+            publisher.turn()
+            [child_id] = (row.start.run_id for row in rows)
+            execute(services, child, child_id, tuple)
+            archiver.turn()
+            redis_client.delete(KEYS.run(child_id))
+            publish(self, rows, made - short.result_ttl)
+
+        monkeypatch.setattr(Starts, "_publish", late)
+        script.append(lambda ctx: ctx.start("child", {"n": 1}))
+        run("committing")
+        assert runs.read(answers[0].unwrap()["runId"]) is None
+
     def test_what_is_left_over_is_found_within_seconds(self) -> None:
         assert TURN_SECONDS + TIMEOUT < 5
 

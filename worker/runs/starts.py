@@ -46,7 +46,7 @@ __all__ = ["AsyncStarts", "Starts"]
 
 AT_ONCE = 1_000  # starts that go to the broker before anything else is done
 WRITTEN_AT_ONCE = 250  # rows that go to the database in one command
-PUBLISH_SECONDS = 60.0  # after a commit: then it is left to the publisher, which looks first
+PUBLISH_SECONDS = 60.0  # at most, after a commit: then it is left to the publisher, which looks
 
 KEY_REUSED = "key: it was used with other params; take another one"
 
@@ -190,9 +190,9 @@ class _Starts:
 
     def _published(self, rows: Sequence[Row], made: float) -> Steps[None]:
         """The transaction has committed. What is not done now, a worker's publisher does."""
-        earlier = time.monotonic() - made
-        if earlier > PUBLISH_SECONDS:
-            return
+        earlier, services = time.monotonic() - made, self._reach.services
+        if earlier > min(PUBLISH_SECONDS, services.settings.result_ttl / 2):
+            return  # another may have published it, and its run may have left Redis already
         try:
             fresh = yield from self._new(rows)
             answers = yield from self._accepted(fresh, earlier)
