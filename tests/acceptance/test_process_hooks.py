@@ -34,13 +34,21 @@ def too_slow(ctx):
 async def too_slow_async(ctx):
     await asyncio.sleep(1000)
 
+@action(timeout=0.5)
+def fail_and_hang(ctx):
+    raise LookupError("at once")
+
+@action(timeout=0.5)
+async def fail_and_hang_async(ctx):
+    raise LookupError("at once")
+
 @action(on_worker_lost="fail")
 def die(ctx):
     os._exit(3)
 """
 
 HOOKS = """
-import os
+import asyncio, os
 from pathlib import Path
 from callboard import hooks
 
@@ -68,6 +76,8 @@ def around(ctx, call_next):
 @hooks.on_error
 async def told(ctx, error):
     note(f"{ctx.action}: {error!r}")
+    if "Hang" in ctx.action:
+        await asyncio.sleep(1000)
 
 @hooks.on_end
 def ended(ctx, result):
@@ -112,6 +122,11 @@ def test_hooks_in_the_processes_of_a_worker(
             f"{action} ends: Timed out after 0.5 s",
         ]
         assert [line for line in notes.read_text().splitlines() if action in line] == told
+
+    for action in ("failAndHang", "failAndHangAsync"):
+        assert stack.call(action).json()["error"] == "Timed out after 0.5 s"
+        assert f"{action}: LookupError('at once')" in notes.read_text().splitlines()
+    assert {stack.call(name).json()["data"]["pid"] for name in ("plain", "waits")} == pids
 
     (application / "broken").touch()
     assert stack.call("die").json()["error"] == "Worker lost"

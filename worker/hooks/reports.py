@@ -19,7 +19,7 @@ from ..lease.table import is_alive
 
 __all__ = ["Reports"]
 
-MAX_WHY = 1_000  # characters; PIPE_BUF, at least 4,096 bytes on Linux, is what goes at once
+MAX_WHY = 500  # characters, of 6 bytes at most: 4,096 bytes (PIPE_BUF) go at once on Linux
 SLOW_SECONDS = 5.0  # that a hook may take before the worker counts as not ready
 
 
@@ -43,6 +43,11 @@ class Reports:
         self._others: dict[int, _Report] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the pipe, in this process."""
+        os.close(self._read)
+        os.close(self._write)
+
     # In a process that runs handlers
 
     def begins(self, hook: Hook) -> None:
@@ -58,7 +63,7 @@ class Reports:
         self._say("ready", "")
 
     def _say(self, what: str, why: str) -> None:
-        line = json.dumps([os.getpid(), what, why[:MAX_WHY]])[: MAX_WHY * 3]
+        line = json.dumps([os.getpid(), what, why[:MAX_WHY]])
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, f"{line}\n".encode())
 

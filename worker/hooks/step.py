@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.worker import state
 
 from ..loop.step import LoopStep
 
@@ -36,6 +37,7 @@ class HooksStep(bootsteps.StartStopStep):
         pids = {*worker.pool.info["processes"], *(loop.pid for loop in worker.loops if loop.pid)}
         deadline = time.monotonic() + START_SECONDS
         while not self._reports.are_ready(pids):
+            state.maybe_shutdown()  # raises, if a signal has told the worker to end
             if failures := self._reports.failures():
                 sys.exit(f"callboard: {failures[0]}")
             if time.monotonic() > deadline:

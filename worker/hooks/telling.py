@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Telling", "Why"]
 
-STOPS = (HandlerStopped, HandedBack, GeneratorExit, ServiceUnavailable)  # none of a handler's own
+RAISED = (Exception, TimedOut, SystemExit, asyncio.CancelledError)  # by the handler; not a stop
+STOPS = (HandlerStopped, HandedBack)
 Why = Callable[[], type[BaseException] | None]
 
 _log = structlog.get_logger("callboard.worker")
@@ -57,12 +58,11 @@ class Telling:
         except RunEnded as end:
             yield from self._quietly(self._ended(end.outcome))
             raise
-        except STOPS:
+        except ServiceUnavailable:
             raise
-        except BaseException as raised:
-            if isinstance(raised, asyncio.CancelledError) and self._why() in STOPS:
-                raise
-            yield from self._raised(raised)
+        except RAISED as raised:
+            if self._why() not in STOPS:
+                yield from self._raised(raised)
             raise
         try:
             yield from self._ended(outcome)
