@@ -39,7 +39,7 @@ from worker.lease.slots import Slots
 from worker.lease.stopping import Stopping
 from worker.lease.sweeping import Sweeping
 from worker.runs.execution import STOP_SIGNAL, _stoppable, install_stop_signal
-from worker.runs.lifecycle import HandlerStopped
+from worker.runs.lifecycle import HandlerStopped, TimedOut
 from worker.services import Services
 
 KEYS = Keys()
@@ -188,6 +188,9 @@ def handler(write: int) -> Iterator[None]:
             yield
     except HandlerStopped:
         os.write(write, b"stopped")
+        signal.pause()
+    except TimedOut:
+        os.write(write, b"timed out")
         signal.pause()
 
 
@@ -384,6 +387,32 @@ class TestStopping:
         assert record.status == "failed"  # it was not queued again
 
     @pytest.mark.usefixtures("database_away")
+    def test_where_hooks_are_told_a_handler_is_asked_to_end_by_itself_first(
+        self, worker: Worker, eventually: Eventually
+    ) -> None:
+        worker.held = HeldRuns(
+            worker.services.hands, [], worker.services.registry.actions, worker.services.holder,
+            LEASE, patience=60.0,
+        )  # fmt: skip
+        worker.stopping = Stopping(worker.held, worker.runs, worker.sessions)
+        child = worker.child(short)
+        eventually(lambda: worker.stopping.soonest() <= time.monotonic())
+        worker.stopping.turn()
+        assert child.hears() == "timed out"
+        assert worker.stopping.soonest() > time.monotonic() + 30
+        worker.stopping.turn()
+        record = worker.runs.read(child.run_id)
+        assert record is not None
+        assert (record.status, child.is_dead) == ("running", False)
+
+        (held,) = worker.held.all()
+        worker.held.note(held, stop_at=time.monotonic())
+        worker.stopping.turn()
+        eventually(lambda: child.is_dead)
+        record = worker.runs.read(child.run_id)
+        assert record is not None
+        assert record.status == "failed"
+
     def test_a_database_that_is_away_delays_an_end_by_half_a_second(
         self, worker: Worker, eventually: Eventually
     ) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,18 +15,20 @@ import pytest
 from billiard import get_context
 from scheduled_app import ScheduledApp
 
-from callboard import ActionResult, AsyncActionContext, action, ok
+from callboard import ActionResult, AsyncActionContext, action, hooks, ok
 from callboard.connections.keys import Keys
 from callboard.registry import Registry
 from callboard.runs.counters import read_counts
 from callboard.runs.seal import Call
 from callboard.schedules.fires import Fire
+from callboard.sdk.hooks import Hooks
 from worker.celery_app import create_app
 from worker.lease.slots import Slots
 from worker.loop.process import run_loop
 
 ROOM = 3
 QUEUE = "callboard.async"
+NONE = Hooks()
 
 Eventually = Callable[..., None]
 
@@ -49,15 +52,31 @@ def plain(ctx: Any) -> ActionResult:
     return ok()
 
 
-ACTIONS: dict[str, Any] = {one.name: one for one in (hold, hold_once, plain)}
+@hooks.process
+async def folder() -> AsyncIterator[Path]:
+    """Raises until there is one; notes in it that it has ended."""
+    path = Path(os.environ["FOLDER"])
+    if not path.exists():
+        raise LookupError(f"no {path.name}")
+    yield path
+    await asyncio.sleep(0)
+    (path / "ended").touch()
+
+
+@action
+async def state(ctx: AsyncActionContext[Path]) -> ActionResult:
+    return ok(ctx.state.name)
+
+
+ACTIONS: dict[str, Any] = {one.name: one for one in (hold, hold_once, plain, state)}
 
 
 class LoopProcess:
     """One that takes runs from a queue of its own."""
 
-    def __init__(self, app: ScheduledApp, folder: Path) -> None:
+    def __init__(self, app: ScheduledApp, folder: Path, hooks: Hooks = NONE) -> None:
         settings = app.settings.model_copy(update={"stop_grace": 1.5})
-        self.celery = create_app(settings, Registry(actions=ACTIONS))
+        self.celery = create_app(settings, Registry(actions=ACTIONS, hooks=hooks))
         self.services = self.celery.services
         self.runs = self.services.runs
         self.redis = app.redis
@@ -201,3 +220,28 @@ def test_a_scheduled_run_takes_its_fire_and_closes_it(
     loop.accept(run_id=run_id, scheduled=True, acceptance="second")
     eventually(lambda: loop.status(run_id) == "canceled")
     assert app.outcomes() == ["succeeded"]
+
+
+def test_its_hook_is_called_again_until_it_does_not_raise_and_ends_with_it(
+    app: ScheduledApp, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resources"
+    monkeypatch.setenv("FOLDER", str(path))
+    loop = LoopProcess(app, tmp_path, Hooks.of([folder]))
+    try:
+        reports = loop.services.reports  # made before the process is
+        run_id = loop.accept(state)
+        loop.start()
+        eventually(reports.failures)
+        why = r".*test_loop\.py:\d+: @hooks\.process 'folder' raised LookupError: no resources"
+        assert re.fullmatch(why, reports.failures()[0])
+        assert loop.status(run_id) == "queued"  # nothing is taken meanwhile
+        path.mkdir()
+        eventually(loop.all_are([run_id], "succeeded"))
+        assert reports.failures() == []
+        os.kill(loop.process.pid, signal.SIGTERM)
+        loop.process.join(60)
+        assert loop.process.exitcode == 0
+        assert (path / "ended").exists()
+    finally:
+        loop.close()

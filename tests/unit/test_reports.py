@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
+from forked import forked
 
 from callboard.sdk import hooks
 from worker.hooks.reports import Reports
@@ -17,26 +16,6 @@ def clients() -> Iterator[None]:
     yield
 
 
-@contextmanager
-def child(say: Callable[[], object]) -> Iterator[int]:
-    """The id of a process that has said this, and lives until the block ends."""
-    told, tell = os.pipe()
-    wait, end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(end)
-        say()
-        os.write(tell, b"x")
-        os.read(wait, 1)
-        os._exit(0)
-    os.read(told, 1)
-    yield pid
-    os.close(end)
-    os.waitpid(pid, 0)
-    for descriptor in (told, tell, wait):
-        os.close(descriptor)
-
-
 @pytest.fixture
 def reports() -> Iterator[Reports]:
     reports = Reports()
@@ -45,7 +24,7 @@ def reports() -> Iterator[Reports]:
 
 
 def test_a_process_is_awaited_until_it_is_ready(reports: Reports) -> None:
-    with child(lambda: reports.begins(clients)) as first, child(reports.ready) as second:
+    with forked(lambda: reports.begins(clients)) as first, forked(reports.ready) as second:
         assert not reports.are_ready({first, second})
         assert reports.are_ready({second})
         assert reports.failures() == []
@@ -54,7 +33,7 @@ def test_a_process_is_awaited_until_it_is_ready(reports: Reports) -> None:
 
 
 def test_one_that_failed_is_told_of_until_it_is_ready_or_gone(reports: Reports) -> None:
-    with child(lambda: reports.failed("no DSN")) as pid:
+    with forked(lambda: reports.failed("no DSN")) as pid:
         assert reports.failures() == reports.waiting() == ["no DSN"]
         assert not reports.are_ready({pid})
     assert reports.failures() == []
@@ -64,7 +43,7 @@ def test_one_that_failed_is_told_of_until_it_is_ready_or_gone(reports: Reports) 
         reports.failed("no DSN")
         reports.ready()
 
-    with child(again) as pid:
+    with forked(again) as pid:
         assert reports.failures() == []
         assert reports.are_ready({pid})
 
@@ -74,5 +53,5 @@ def test_a_long_reason_and_a_full_pipe_stop_nobody(reports: Reports) -> None:
         for _ in range(1_000):
             reports.failed("\N{SNOWMAN}" * 100_000)
 
-    with child(often):
+    with forked(often):
         assert reports.failures() == ["\N{SNOWMAN}" * 500]
