@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from callboard import strict_json
-from callboard.sdk.results import ActionResult, fail, ok
+from callboard.sdk.results import ActionResult, fail, is_result, ok
 
 __all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
 
@@ -44,7 +44,7 @@ class Outcome:
     @classmethod
     def of(cls, result: object, run_id: str) -> Outcome:
         """What the handler returned; a failure, with its `reason`, where that is no result."""
-        if not isinstance(result, ActionResult):
+        if not is_result(result):
             reason = f"the handler returned {_kind(result)}; return ok(...) or fail(...)"
             return replace(cls.failed("Action failed", run_id), reason=reason)
         try:

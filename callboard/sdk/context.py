@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from callboard.sdk.results import ActionResult
+    from callboard.types import Created, Deleted, Found, Page, Started, StartedAll, User
 
 __all__ = ["ActionContext", "ActionTools", "AsyncActionContext", "AsyncActionTools"]
 
@@ -34,7 +35,7 @@ class ActionTools(Protocol):
 
     def create(
         self, coll: str, data: Mapping[str, Any], record_id: str | None = None
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Created]:
         """Create a record: ``{"recordId"}``.
 
         With an id it is an upsert: ``data`` is merged on top of an existing record, key by
@@ -42,15 +43,13 @@ class ActionTools(Protocol):
         finds the record it made and leaves it as it is.
         """
 
-    def update(
-        self, coll: str, record_id: str, patch: Mapping[str, Any]
-    ) -> ActionResult[dict[str, Any]]:
+    def update(self, coll: str, record_id: str, patch: Mapping[str, Any]) -> ActionResult[Created]:
         """Patch an existing record: ``{"recordId"}``; a missing one: ``Record not found``."""
 
-    def remove(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+    def remove(self, coll: str, record_id: str) -> ActionResult[Created]:
         """Delete a record: ``{"recordId"}``; a missing one: ``Record not found``."""
 
-    def get(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+    def get(self, coll: str, record_id: str) -> ActionResult[Found]:
         """One record: ``{"record": {"recordId", "data", "createdBy", "createdAt", ...}}``."""
 
     def query(
@@ -61,12 +60,12 @@ class ActionTools(Protocol):
         order_dir: Literal["asc", "desc"] = "asc",
         limit: int | None = None,
         after: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Page]:
         """Matching records: ``{"records", "count", "after"}``; ``after`` gets the next page."""
 
     def delete_where(
         self, coll: str, where: Mapping[str, Any], limit: int = 100
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Deleted]:
         """Delete up to ``limit`` (at most 500) matching records: ``{"deleted"}``."""
 
     def register_user(
@@ -75,7 +74,7 @@ class ActionTools(Protocol):
         name: str | None = None,
         email: str | None = None,
         image_url: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[User]:
         """Upsert the ``users`` row of ``user_id`` (the caller by default): ``{"user"}``."""
 
     def integration(
@@ -96,7 +95,7 @@ class AsyncActionTools(Protocol):
 
     async def create(
         self, coll: str, data: Mapping[str, Any], record_id: str | None = None
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Created]:
         """Create a record: `ActionTools.create`.
 
         Creates without an id count in the order in which they are started: where tasks of one
@@ -105,13 +104,13 @@ class AsyncActionTools(Protocol):
 
     async def update(
         self, coll: str, record_id: str, patch: Mapping[str, Any]
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Created]:
         """Patch an existing record: `ActionTools.update`."""
 
-    async def remove(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+    async def remove(self, coll: str, record_id: str) -> ActionResult[Created]:
         """Delete a record: `ActionTools.remove`."""
 
-    async def get(self, coll: str, record_id: str) -> ActionResult[dict[str, Any]]:
+    async def get(self, coll: str, record_id: str) -> ActionResult[Found]:
         """One record: `ActionTools.get`."""
 
     async def query(
@@ -122,12 +121,12 @@ class AsyncActionTools(Protocol):
         order_dir: Literal["asc", "desc"] = "asc",
         limit: int | None = None,
         after: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Page]:
         """Matching records: `ActionTools.query`."""
 
     async def delete_where(
         self, coll: str, where: Mapping[str, Any], limit: int = 100
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Deleted]:
         """Delete matching records: `ActionTools.delete_where`."""
 
     async def register_user(
@@ -136,7 +135,7 @@ class AsyncActionTools(Protocol):
         name: str | None = None,
         email: str | None = None,
         image_url: str | None = None,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[User]:
         """Upsert a ``users`` row: `ActionTools.register_user`."""
 
     async def integration(
@@ -223,7 +222,7 @@ class ActionContext(_Context[S]):
         at: datetime | None = None,
         key: str | None = None,
         as_owner: bool = False,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Started]:
         """Start a run of another action, now or later: ``{"runId"}``.
 
         ``delay`` (seconds) or ``at`` (a datetime with its timezone): up to 366 days. Within a
@@ -232,19 +231,19 @@ class ActionContext(_Context[S]):
         for 24 hours, whoever starts it. It has this run's caller; ``as_owner``: the owner. What the
         API would refuse is a failure.
         """
-        answer: ActionResult[dict[str, Any]] = self._starts.start(
+        answer: ActionResult[Started] = self._starts.start(
             action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
         )
         return answer
 
     def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[StartedAll]:
         """Start up to 10,000 runs, each an ``(action, params)``: ``{"runIds", "thenRunId"}``.
 
         ``then``: one more, that starts once when all have ended, whatever their ends.
         """
-        answer: ActionResult[dict[str, Any]] = self._starts.start_all(calls, then)
+        answer: ActionResult[StartedAll] = self._starts.start_all(calls, then)
         return answer
 
     def results(self) -> Iterator[dict[str, Any]]:
@@ -288,18 +287,18 @@ class AsyncActionContext(_Context[S]):
         at: datetime | None = None,
         key: str | None = None,
         as_owner: bool = False,
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[Started]:
         """Start a run of another action: `ActionContext.start`."""
-        answer: ActionResult[dict[str, Any]] = await self._starts.start(
+        answer: ActionResult[Started] = await self._starts.start(
             action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
         )
         return answer
 
     async def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
-    ) -> ActionResult[dict[str, Any]]:
+    ) -> ActionResult[StartedAll]:
         """Start many runs, and one after them: `ActionContext.start_all`."""
-        answer: ActionResult[dict[str, Any]] = await self._starts.start_all(calls, then)
+        answer: ActionResult[StartedAll] = await self._starts.start_all(calls, then)
         return answer
 
     def results(self) -> AsyncIterator[dict[str, Any]]:

@@ -67,6 +67,8 @@ CASES = (
     Case(action="actions: countEvents", params={"drafts": True}, error="Drafts are not counted"),
     Case(action="actions: myName", seed={"users": {"alice": {"name": "Alice"}}}, data="Alice"),
     Case(action="actions: myName", error="Record not found"),
+    Case(action="actions: copyEvent", params={"eventId": "evt_1"}, seed={"events": EVENT}),
+    Case(action="actions: copyEvent", params={"eventId": "evt_2"}, error="Record not found"),
     Case(action="actions: keepForecasts", params={"names": ["Bonn", "Kiel"]}, data=2,
          leaves=("forecasts", "Kiel", {"path": "forecasts/Kiel"})),
     Case(action="actions: fetchPrices", leaves=("prices", "today", {"path": "prices"})),

@@ -18,6 +18,7 @@ from callboard import ActionContext, ActionResult, action, ok
 from callboard.client.typescript import typescript_client
 from callboard.registry import Registry
 from callboard.settings import Settings
+from callboard.types import Created
 
 SETTINGS = {
     "REDIS_URL": "redis://127.0.0.1:1/0",  # nothing here connects
@@ -106,6 +107,16 @@ def test_the_annotation_of_the_result_is_its_schema(operation):
     schema = operation("logRun")["responses"]["200"]["content"]["application/json"]["schema"]
     success = schema["anyOf"][0]
     assert success["properties"]["data"] == {"$ref": "#/components/schemas/Summary"}
+
+
+def test_what_a_tool_answers_is_a_schema():
+    def keep(ctx: ActionContext) -> ActionResult[Created]:
+        return ctx.tools.create("items", {})
+
+    document = build_document(Registry(actions={"keep": action(keep)}))
+    validate(document)
+    assert document["components"]["schemas"]["Created"]["required"] == ["recordId"]
+    assert "data: Models.Created" in typescript_client(document)
 
 
 def test_an_action_without_a_model_takes_any_object_or_none(operation):

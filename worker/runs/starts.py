@@ -31,6 +31,7 @@ from callboard.runs.start import Start
 from callboard.runs.store import Accepted
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult, fail, ok
+from callboard.types import Started, StartedAll
 
 from .arguments import checked_delay, checked_key, checked_moment, checked_pairs, within
 from .parent import Parent
@@ -50,8 +51,6 @@ PUBLISH_SECONDS = 60.0  # at most, after a commit: then it is left to the publis
 
 KEY_REUSED = "key: it was used with other params; take another one"
 
-Answer = ActionResult[dict[str, Any]]
-
 _log = structlog.get_logger("callboard.worker")
 
 
@@ -67,31 +66,33 @@ class _Starts:
 
     # What handlers call
 
-    def _start(self, action: str, params: Any, options: Mapping[str, Any]) -> Steps[Answer]:
+    def _start(
+        self, action: str, params: Any, options: Mapping[str, Any]
+    ) -> Steps[ActionResult[Started]]:
         self._calls += 1
         run_id = child_id(self._attempt.ids, self._calls)
         try:
             row = yield from self._row(run_id, action, params, **options)
         except RunRefused as refusal:
             return fail(str(refusal), refusal.code)
-        answer: Answer = yield self._tools.do(partial(self._place, [row]))
-        return answer if not answer.success else ok({"runId": answer.data["runIds"][0]})
+        answer: ActionResult[list[str]] = yield self._tools.do(partial(self._place, [row]))
+        return ok({"runId": answer.data[0]}) if answer.success else answer
 
     def _start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None
-    ) -> Steps[Answer]:
+    ) -> Steps[ActionResult[StartedAll]]:
         self._calls += 1
         group = child_id(self._attempt.ids, self._calls)
         try:
             starts = yield from self._parent.group(group, checked_pairs(calls), then)
         except RunRefused as refusal:
             return fail(str(refusal), refusal.code)
-        answer: Answer = yield self._tools.do(
+        answer: ActionResult[list[str]] = yield self._tools.do(
             partial(self._place, [Row(start=start) for start in starts])
         )
         if not answer.success:
             return answer
-        ids = answer.data["runIds"]
+        ids = answer.data
         if then is None:
             return ok({"runIds": ids, "thenRunId": None})
         return ok({"runIds": ids[1:], "thenRunId": ids[0]})
@@ -124,7 +125,9 @@ class _Starts:
 
     # How it is started
 
-    def _place(self, rows: Sequence[Row], transaction: Transaction | None) -> Steps[Answer]:
+    def _place(
+        self, rows: Sequence[Row], transaction: Transaction | None
+    ) -> Steps[ActionResult[list[str]]]:
         """Start these, or have them started when the transaction commits; their ids."""
         places, most = self._accept, AT_ONCE
         if transaction is not None:
@@ -135,7 +138,7 @@ class _Starts:
                 ids += yield from places(rows[first : first + most])
             except RunRefused as refusal:
                 return fail(str(refusal), refusal.code)
-        return ok({"runIds": ids})
+        return ok(ids)
 
     def _write(self, transaction: Transaction, rows: Sequence[Row]) -> Steps[list[str]]:
         """Rows of the outbox, that commit with the transaction."""

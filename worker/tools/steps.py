@@ -19,7 +19,8 @@ from callboard.connections.mongodb import AnyDatabase
 from callboard.errors import InvalidData, ServiceUnavailable
 from callboard.sans_io import Steps
 from callboard.sdk.names import collection_name, record_id as checked_id
-from callboard.sdk.results import ActionResult, StopHandler, fail, ok
+from callboard.sdk.results import ActionResult, StopHandler, fail, is_result, ok
+from callboard.types import Created, Deleted, Found, Page, User
 
 from .cursor import Order
 from .deadline import within
@@ -46,15 +47,16 @@ _TRANSACTION_ENDED = fail(
 
 P = ParamSpec("P")
 S = TypeVar("S", bound="ToolSteps")
-Answer = ActionResult[dict[str, Any]]
-Method = Callable[Concatenate[S, P], Steps[Answer]]
+R = TypeVar("R")
+Answer = ActionResult[R]
+Method = Callable[Concatenate[S, P], Steps[Answer[R]]]
 
 
-def _answering(method: Method[S, P]) -> Method[S, P]:
+def _answering(method: Method[S, P, R]) -> Method[S, P, R]:
     """Make a method answer for what goes wrong in it, as `ActionTools` promises."""
 
     @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Steps[Answer]:
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Steps[Answer[R]]:
         if (doomed := self._checked()) is not None:
             return doomed
         try:
@@ -107,7 +109,7 @@ class ToolSteps:
     @_answering
     def _create(
         self, coll: str, data: Mapping[str, Any], record_id: str | None = None
-    ) -> Steps[Answer]:
+    ) -> Steps[Answer[Created]]:
         records, fields = self._records(coll), stored_data(data)
         if record_id is not None:
             record_id = checked_id(record_id)
@@ -118,19 +120,21 @@ class ToolSteps:
         return ok({"recordId": record_id})
 
     @_answering
-    def _update(self, coll: str, record_id: str, patch: Mapping[str, Any]) -> Steps[Answer]:
+    def _update(
+        self, coll: str, record_id: str, patch: Mapping[str, Any]
+    ) -> Steps[Answer[Created]]:
         records, record_id = self._records(coll), checked_id(record_id)
         found = yield from records.patch(record_id, stored_data(patch, "patch"))
         return ok({"recordId": record_id}) if found else _NOT_FOUND
 
     @_answering
-    def _remove(self, coll: str, record_id: str) -> Steps[Answer]:
+    def _remove(self, coll: str, record_id: str) -> Steps[Answer[Created]]:
         records, record_id = self._records(coll), checked_id(record_id)
         found = yield from records.remove(record_id)
         return ok({"recordId": record_id}) if found else _NOT_FOUND
 
     @_answering
-    def _get(self, coll: str, record_id: str) -> Steps[Answer]:
+    def _get(self, coll: str, record_id: str) -> Steps[Answer[Found]]:
         document = yield from self._records(coll).find(checked_id(record_id))
         return _NOT_FOUND if document is None else ok({"record": envelope(document)})
 
@@ -143,7 +147,7 @@ class ToolSteps:
         order_dir: Literal["asc", "desc"] = "asc",
         limit: int | None = None,
         after: str | None = None,
-    ) -> Steps[Answer]:
+    ) -> Steps[Answer[Page]]:
         records, wanted = self._records(coll), filter_of(where)
         order = Order.of(coll, order_by, order_dir)
         size = MAX_RECORDS if limit is None else _limit(limit, MAX_RECORDS)
@@ -160,7 +164,9 @@ class ToolSteps:
         return ok({"records": page, "count": len(page), "after": cursor})
 
     @_answering
-    def _delete_where(self, coll: str, where: Mapping[str, Any], limit: int = 100) -> Steps[Answer]:
+    def _delete_where(
+        self, coll: str, where: Mapping[str, Any], limit: int = 100
+    ) -> Steps[Answer[Deleted]]:
         records, wanted, limit = self._records(coll), filter_of(where), _limit(limit, MAX_DELETED)
         if not wanted:
             raise InvalidData("delete_where: where must name at least one field")
@@ -173,7 +179,7 @@ class ToolSteps:
         name: str | None = None,
         email: str | None = None,
         image_url: str | None = None,
-    ) -> Steps[Answer]:
+    ) -> Steps[Answer[User]]:
         user_id = self._user_id if user_id is None else user_id
         if user_id is None:
             text = "register_user: an anonymous caller has no user id; pass user_id"
@@ -236,12 +242,12 @@ class ToolSteps:
         except Exception:
             self._doom(fail("Action failed", "action_failed"))
             raise
-        if isinstance(result, ActionResult) and not result.success:
+        if is_result(result) and not result.success:
             self._doom(result)
         return result
 
     @_answering
-    def _do(self, body: Callable[[Transaction | None], Steps[Answer]]) -> Steps[Answer]:
+    def _do(self, body: Callable[[Transaction | None], Steps[Answer[R]]]) -> Steps[Answer[R]]:
         """Go through other steps, within the open transaction, and judge them as the tools' own."""
         return (yield from body(self._transaction))
 

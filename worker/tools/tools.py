@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from callboard.sans_io import Steps, arun, awaited, plain, run
 
@@ -20,6 +20,7 @@ from .transaction import ASYNC, PLAIN, Transaction
 __all__ = ["AsyncTools", "Tools"]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Tools(ToolSteps):
@@ -54,15 +55,15 @@ class Tools(ToolSteps):
         run(self._finish(transaction, None))
 
 
-Method = Callable[Concatenate["AsyncTools", P], Steps[Answer]]
-AsyncMethod = Callable[Concatenate["AsyncTools", P], Coroutine[Any, Any, Answer]]
+Method = Callable[Concatenate["AsyncTools", P], Steps[Answer[R]]]
+AsyncMethod = Callable[Concatenate["AsyncTools", P], Coroutine[Any, Any, Answer[R]]]
 
 
-def _in_turn(method: Method[P]) -> AsyncMethod[P]:
+def _in_turn(method: Method[P, R]) -> AsyncMethod[P, R]:
     """`awaited`; within a transaction one after the other, whatever task calls."""
 
     @wraps(method)
-    async def call(self: AsyncTools, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+    async def call(self: AsyncTools, /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         transaction = self._transaction
         if transaction is None or transaction.lock is None:
             return await arun(method(self, *args, **kwargs))

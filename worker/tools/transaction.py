@@ -33,7 +33,7 @@ from callboard import strict_json
 from callboard.connections.mongodb import AnyDatabase, AnySession
 from callboard.errors import DatabaseUnavailable, ServiceUnavailable, TransactionConflict
 from callboard.sans_io import Steps, awaited, plain
-from callboard.sdk.results import ActionResult
+from callboard.sdk.results import ActionResult, is_result, ok
 
 from .deadline import time_left, within
 from .faults import outage
@@ -232,7 +232,7 @@ def _attempt(
         except DuplicateKeyError:
             return (yield from _committed(database, run_id, deadline))
         result = yield from _settled(transaction, body)
-        if isinstance(result, ActionResult) and result.success:
+        if is_result(result) and result.success:
             text = strict_json.dumps(result.data).decode()
             with _bounded(deadline):
                 yield markers.update_one(
@@ -264,7 +264,7 @@ def _committed(database: AnyDatabase, run_id: str, deadline: float | None) -> St
         marker = yield database[MARKERS].find_one({"_id": run_id})
     if marker is None:  # its time was up just now
         raise DatabaseUnavailable("The run's marker has expired")
-    return ActionResult(success=True, data=strict_json.loads(marker["result"]))
+    return ok(strict_json.loads(marker["result"]))
 
 
 def _session(database: Store, deadline: float | None) -> AnySession:
