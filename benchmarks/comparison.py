@@ -27,13 +27,13 @@ class Row:
 def comparison(sides: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     """The lines of the table; beside a figure of another side, by how much the first is better."""
     first, *others = sides
-    yield (f"{'':34}{first:>12}" + "".join(f"{other:>12}{'':>9}" for other in others)).rstrip()
+    yield (f"{'':34}{first:>19}" + "".join(f"{other:>19}{'':>9}" for other in others)).rstrip()
     for row in rows:
         cells = "".join(
-            f"{_figure(row.values.get(other)):>12}{_times(row.ratio(first, other)):>9}"
+            f"{_figure(row.values.get(other)):>19}{_times(row.ratio(first, other)):>9}"
             for other in others
         )
-        yield f"{row.title:34}{_figure(row.values.get(first)):>12}{cells}".rstrip()
+        yield f"{row.title:34}{_figure(row.values.get(first)):>19}{cells}".rstrip()
 
 
 def _figure(value: float | None) -> str:

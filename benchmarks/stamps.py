@@ -33,4 +33,4 @@ def stamped(name: str) -> float:
 @cache
 def _client() -> redis.Redis:
     """Opened at the first use, after a worker has forked."""
-    return redis.Redis.from_url(os.environ["REDIS_URL"])
+    return redis.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=PATIENCE + 10)

@@ -64,7 +64,7 @@ def main() -> None:
     stacks = [stack for stack in STACKS if stack.key in options.only]
     try:
         found = _measured(stacks, options.rounds)
-    except CallboardError as error:
+    except (CallboardError, ValueError) as error:
         sys.exit(str(error))
     print("\n".join(["", f"{machine}", f"{options.rounds} round(s)", *_report(stacks, found)]))
 

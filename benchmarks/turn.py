@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from benchmarks.cpu import cpu_seconds, per_call
+from benchmarks.generator import generate
 from benchmarks.jobs import DONE, UPSERT, WAIT
 from benchmarks.load import Load, LoadResult
 from benchmarks.memory import Peak
@@ -17,7 +15,6 @@ from benchmarks.servers import Database, Watched
 from benchmarks.sites import running_site, wait_until
 from benchmarks.stacks import Site, Stack
 from benchmarks.stacks.base import HOST
-from callboard.errors import CallboardError
 
 __all__ = ["Plan", "take_turn"]
 
@@ -103,7 +100,7 @@ class _Turn:
     def _run_load(
         self, job: str, callers: int, plan: Plan, meanwhile: Callable[[], None] = _nothing
     ) -> LoadResult:
-        """Run the generator, in a process of its own, while all processes are watched."""
+        """Run the generator while all processes are watched."""
         load = Load(
             host=HOST,
             port=self._site.port,
@@ -114,19 +111,9 @@ class _Turn:
             lead_in=plan.lead_in,
             ramp=plan.ramp,
         )
-        with subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as generator:
-            assert generator.stdin is not None  # a pipe, as asked for above
-            assert generator.stdout is not None
-            with generator.stdin as given:
-                json.dump(asdict(load), given)
-            while generator.poll() is None:
-                self._supervisor.tick()
-                meanwhile()
-            if generator.returncode:
-                raise CallboardError(f"{self._stack.name}: the load generator failed.")
-            return LoadResult(**json.loads(generator.stdout.read()))
+
+        def look() -> None:
+            self._supervisor.tick()
+            meanwhile()
+
+        return generate(load, self._stack.name, look)
