@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -92,14 +93,15 @@ def test_runs_and_schedules_that_exist_look_as_documented(stack, document, check
     for found in schemathesis.openapi.from_dict(document).get_all_operations():
         operation = found.ok()
         if "{" in operation.path:
-            name = operation.path.split("{")[1].split("}")[0]
+            names = re.findall(r"{(\w+)}", operation.path)
             body = {"body": {"delay": 5}} if operation.path.endswith("/reschedule") else {}
-            case = operation.Case(path_parameters={name: real[name]}, **body)
+            case = operation.Case(path_parameters={name: real[name] for name in names}, **body)
             response = case.call(base_url=stack.url, headers=headers, timeout=60)
             case.validate_response(response, checks=checks)
             answers[operation.label] = response.status_code
     assert answers.pop("POST /api/runs/{runId}/retry") == 409
     assert answers.pop("POST /api/runs/{runId}/reschedule") == 409
+    assert answers.pop("POST /api/runs/{runId}/signals/{name}") == 404  # the run has ended
     assert answers.pop("POST /api/schedules/{name}/trigger") == 202
     assert set(answers.values()) == {200}
 

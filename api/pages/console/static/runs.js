@@ -14,6 +14,7 @@ export function runCard(run) {
     element("p", { class: "line" }, badge(run.status), " ",
       element("a", { href: `#/runs/${run.runId}` }, run.runId),
       ended ? null : cancelButton(run)),
+    run.waitingFor && !run.waitingFor.until ? element("p", { class: "hint" }, waits(run)) : null,
     progressOf(run, ended), timeline(run), signalForm(run), resultOf(run));
 }
 
@@ -29,6 +30,7 @@ function progressOf(run, ended) {
 /** What it waits for, in words. */
 function waits({ waitingFor }) {
   if (waitingFor?.kind === "group") return "Waits for other runs";
+  if (waitingFor?.kind === "slot") return "Waits for a slot of its limit";
   if (!waitingFor?.name) return "Waits";
   return waitingFor.kind === "signal" ? `Waits for signal “${waitingFor.name}”`
     : `Waits (“${waitingFor.name}”)`;
