@@ -29,6 +29,7 @@ from .pages.console import console
 from .pages.documentation import docs, openapi
 from .pages.signal import signal_page
 from .prefix import plain_prefix
+from .runs.detail import run_detail
 from .runs.listing import run_list
 from .runs.signals import signals
 from .runs.views import runs
@@ -110,7 +111,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.extensions["callboard"] = Services.build(settings, registry, _runs_class(app))
     errors.install(app)
     for blueprint in (
-        *(calls, batch, runs, run_list, signals, signal_page),
+        *(calls, batch, runs, run_detail, run_list, signals, signal_page),
         *(schedules, health, openapi, docs, console),
     ):
         app.register_blueprint(blueprint)

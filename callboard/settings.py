@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +55,9 @@ KEY_VARIABLES = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")  # in an address
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -315,6 +318,14 @@ class Settings(BaseSettings):
     def secret_keys(self) -> tuple[str, ...]:
         """The keys: the first seals, all open."""
         return _split(self.secret_key.get_secret_value())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Whatever of these settings must not be shown: keys, tokens, addresses, passwords."""
+        values = [value for _, value in self if isinstance(value, SecretStr)]
+        texts = [value.get_secret_value() for value in values]
+        passwords = [part for text in texts for part in _PASSWORD.findall(text)]
+        return tuple({*texts, *self.secret_keys, *passwords, *map(unquote, passwords)})
 
     @property
     def algorithms(self) -> tuple[str, ...]:

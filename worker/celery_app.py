@@ -10,6 +10,7 @@ from kombu.entity import Queue
 
 from callboard.connections.redis_url import RedisUrl
 from callboard.log.lines import configure_logging
+from callboard.log.run_lines import keep
 from callboard.registry import Registry, get_registry
 from callboard.settings import Settings, default_workers, get_settings
 from callboard.tracing import asked_for
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     registry = registry or get_registry()
     check_indexes(registry.collections)
     services = Services(settings, registry, _tracing())
-    configure_logging(run_adder(services.hands), development=settings.development)
+    configure_logging(keep, run_adder(services.hands), development=settings.development)
     connect_logging()
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))

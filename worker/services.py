@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ import structlog
 from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
 from callboard.errors import BrokerUnavailable
+from callboard.log.redaction import Redactor
 from callboard.registry import Registry
 from callboard.runs import message
 from callboard.runs.format import FORMAT
@@ -58,7 +60,8 @@ class Services:
         self.keys = settings.keys
         self.signal_urls = SignalUrls(settings.secret_keys, settings.public_url)
         self.store = Store.of(settings)
-        self.worker_id = uuid.uuid4().hex  # of this start of the worker; children inherit it
+        #: of this start of the worker, behind its host's name; children inherit it
+        self.worker_id = f"{_host()}.{uuid.uuid4().hex}"
         self.tracing = tracing
         self.state: object = None  # what the process hook of this process has yielded
         self.on_count: Callable[[str], object] | None = None  # instead of counting at once
@@ -168,6 +171,11 @@ class Services:
         return Reports()
 
     @cached_property
+    def redactor(self) -> Redactor:
+        """Takes the application's secrets out of what is kept of handlers' texts."""
+        return Redactor(self.settings.secrets)
+
+    @cached_property
     def isolation(self) -> Isolation:
         """What keeps one run's traces from the next; of the process that runs the handlers."""
         return Isolation()
@@ -178,3 +186,8 @@ class Services:
         return MappingProxyType(
             {k: v for k, v in os.environ.items() if not re.fullmatch(PRIVATE_VARIABLES, k)}
         )
+
+
+def _host() -> str:
+    """This machine's name, of letters that a holder's name may have."""
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]

@@ -10,7 +10,7 @@ from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord, unreadable
 from callboard.times import from_milliseconds, iso
 
-__all__ = ["listed", "shown"]
+__all__ = ["listed", "moment", "shown"]
 
 
 def shown(run: RunRecord | PastRun) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def _common(run: RunRecord | PastRun) -> dict[str, Any]:
         "status": run.status,
         **_waiting(run),
         "attempts": run.attempt,
-        "enqueuedAt": _iso(run.enqueued),
-        "startedAt": _iso(run.started),
-        "completedAt": _iso(run.ended),
+        "enqueuedAt": moment(run.enqueued),
+        "startedAt": moment(run.started),
+        "completedAt": moment(run.ended),
         "createdBy": run.caller,
     }
 
@@ -56,11 +56,12 @@ def _waiting(run: RunRecord | PastRun) -> dict[str, Any]:
     if waiting is None:
         return {}
     if "until" in waiting:
-        waiting["until"] = _iso(int(waiting["until"])) or ""
+        waiting["until"] = moment(int(waiting["until"])) or ""
     return {"waitingFor": waiting}
 
 
-def _iso(milliseconds: int | None) -> str | None:
+def moment(milliseconds: int | None) -> str | None:
+    """A time, as the API writes it."""
     if milliseconds is None:
         return None
     return iso(from_milliseconds(milliseconds))

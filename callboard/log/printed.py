@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from callboard.log.run_log import current
+
 __all__ = ["Printed", "capture_output", "end_lines", "error_stream"]
 
 LONGEST = 8_192  # characters of a line that has no end yet
@@ -17,30 +19,37 @@ LONGEST = 8_192  # characters of a line that has no end yet
 class Printed(io.TextIOBase):
     """Stands for a standard stream: each line that is written becomes a line of the log.
 
-    A line belongs to the thread that prints it; one that has no end yet waits for it, or for a
-    flush. Whoever asks for the file below (a subprocess does) gets the stream's own.
+    A line belongs to the run, and the thread, that prints it; one that has no end yet waits for it,
+    or for a flush. Whoever asks for the file below (a subprocess does) gets the stream's own.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self.stream = stream
         self._name = name
-        self._begun = threading.local()  # .text: of a line without an end
+        self._begun = threading.local()
 
     def write(self, text: str, /) -> int:
         """Called by ``print``."""
-        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        begun, key = self._place()
+        *lines, rest = (begun.get(key, "") + text).split("\n")
         for line in lines:
             self._tell(line)
-        self._begun.text = rest
+        begun[key] = rest
         if len(rest) > LONGEST:
             self.flush()
         return len(text)
 
     def flush(self) -> None:
         """Write what was begun, as a line."""
-        if rest := getattr(self._begun, "text", ""):
-            self._begun.text = ""
+        begun, key = self._place()
+        if rest := begun.pop(key, ""):
             self._tell(rest)
+
+    def _place(self) -> tuple[dict[Any, str], Any]:
+        """Where a line begins that has no end yet: with its run, or else with its thread."""
+        key = (self._name, threading.get_ident())
+        log = current()
+        return (self._begun.__dict__ if log is None else log.begun), key
 
     def _tell(self, line: str) -> None:
         if line.strip():

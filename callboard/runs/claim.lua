@@ -25,6 +25,7 @@ end
 if status == 'running' and not resent then
   lost = lost + 1
   count('lost', action)
+  note_attempt(run, 'lost')
 end
 local state, started = 'claimed', number(r[8], t)
 if r[13] then state = 'canceled' elseif lost >= number(r[12], DEFAULT_LOST) then state = 'lost' end
@@ -46,6 +47,7 @@ end
 if state == 'claimed' and not resent and not parked then attempt = attempt + 1 end
 redis.call('HSET', run, 'status', 'running', 'holder', holder, 'lease', t + lease,
   'attempt', attempt, 'lost', lost, 'started', started)
+if r[8] and not parked then redis.call('HSET', run, 'attempted', t) end
 redis.call('ZADD', open, t + lease, id)
 if not resent then wake(r[11], id) end
 if limit and state == 'claimed' and not resent then parts.slots.start(limit, id, t) end

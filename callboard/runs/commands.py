@@ -29,6 +29,7 @@ from callboard.runs.kept import MAX_BYTES, MAX_STEPS, Kept
 from callboard.runs.limits import limit_arguments
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
+from callboard.runs.report import Sealed
 from callboard.runs.scripts import scripts
 from callboard.runs.seal import Call, Origin, Sealer
 from callboard.runs.signals import MAX_SIGNALS, MAX_SIGNALS_BYTES, Sent, seal_signal
@@ -247,7 +248,8 @@ class Commands:
         """The keys and arguments of the script ``finish``."""
         result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
-        return self._run_and_open(run_id), [run_id, holder, outcome.status, result, again, error]
+        ended = [run_id, holder, outcome.status, result, again, error, *(outcome.report or ())]
+        return self._run_and_open(run_id), ended
 
     def _sealed(self, run_id: str, action: str, outcome: Outcome) -> tuple[bytes, bytes]:
         """The result and, for lists, the error by itself; b"" for none."""
@@ -257,9 +259,12 @@ class Commands:
         error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
         return result, self.sealer.seal("error", run_id, action, error)
 
-    def requeuing(self, run_id: str, holder: str, delay: float) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of the script ``requeue``."""
-        return self._run_and_open(run_id), [run_id, holder, int(delay * 1000)]
+    def requeuing(
+        self, run_id: str, holder: str, delay: float, report: Sealed | None
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script ``requeue``; ``report``: of the attempt."""
+        again = [run_id, holder, int(delay * 1000), *(report or ())]
+        return self._run_and_open(run_id), again
 
     def noting(
         self, run_id: str, holder: str, field: str, value: str | bytes

@@ -24,6 +24,13 @@ local function enlist(id, enqueued, caller, parent)
   if caller then redis.call('ZADD', LIVE .. ':' .. caller, enqueued, id) end
   if parent then redis.call('ZADD', LIVE .. ':' .. parent, enqueued, id) end
 end
+-- An attempt that was not the run's last; of so many the record knows (`callboard.runs.attempts`).
+local function note_attempt(run, how, ended)
+  local r = record(run, 'attempt', 'attempted', 'started', 'holder')
+  local attempt, told = number(r[1], 0), {r[2] or r[3] or '-', ended or now(), how, r[4] or '-'}
+  redis.call('HSET', run, 'attempt:' .. attempt, table.concat(told, ' '))
+  redis.call('HDEL', run, 'attempt:' .. attempt - KEPT, 'report:' .. attempt - KEPT)
+end
 -- For runs that wait, or count for a group or a limit. A table that only those make: whatever
 -- stands at the top of a script is made anew by each call of it.
 local function waiting_parts(open)
@@ -119,8 +126,9 @@ local function queue_again(run, open, id, delay)
 end
 local function start_again(run, open, id)
   redis.call('PERSIST', run)
-  redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'progress', 'spent',
-    'parked', 'waited', 'waiting')
+  note_attempt(run, 'ended', record(run, 'ended')[1])
+  redis.call('HDEL', run, 'result', 'error', 'ended', 'again', 'started', 'attempted', 'progress',
+    'spent', 'parked', 'waited', 'waiting', 'exception')
   redis.call('HSET', run, 'lost', 0, 'restarted', 1)
   local r = record(run, 'enqueued', 'caller', 'parent')
   enlist(id, number(r[1], 0), r[2], r[3])

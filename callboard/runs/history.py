@@ -7,7 +7,9 @@ Fields: ``_id`` (the run id), ``action``, ``status``, ``createdBy`` (null: anony
 ``parent`` (where a run has started it),
 ``enqueuedAt``, ``startedAt``, ``completedAt``, ``attempts``, ``lost``, ``error`` (what the caller
 was told, shortened), and sealed: ``result``, ``progress``, and for `CALLBOARD_KEEP_PARAMS` days the
-``params``, without the token that the call came with.
+``params``, without the token that the call came with. ``kept`` has of its attempts what the record
+had (`callboard.runs.attempts`), ``exception`` (sealed) what the last one raised, ``steps`` (sealed)
+when its steps began and ended.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,11 +28,19 @@ from pymongo.errors import BulkWriteError
 from callboard import strict_json
 from callboard.connections.mongodb import guarded
 from callboard.errors import SealError
+from callboard.runs.attempts import kept_fields
 from callboard.runs.ended import EndedRun
 from callboard.runs.live import Position
 from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import STATUSES, Status, readable
 from callboard.runs.seal import Call, Kind, Sealer, origin_of
+from callboard.runs.step_times import (
+    StepTime,
+    open_steps,
+    reopen_steps,
+    seal_steps,
+    step_fields,
+)
 from callboard.times import from_milliseconds
 
 __all__ = ["RUNS", "History", "PastRun"]
@@ -42,7 +52,8 @@ READ_SECONDS = 2.5  # a request that reads is answered within 3 s, whatever the 
 WRITE_SECONDS = 5.0
 
 _DUPLICATE = 11000
-_SHOWN = {"result": False, "progress": False, "params": False}  # what a list leaves out
+#: What a list leaves out.
+_SHOWN = dict.fromkeys(("result", "progress", "params", "kept", "steps"), False)
 
 _T = TypeVar("_T")
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
@@ -67,6 +78,9 @@ class PastRun:
     error: str | None
     outcome: Outcome | None = None  # None in a list, and where no key of SECRET_KEY opens it
     progress: bytes | None = None  # JSON of {"fraction", "message"}
+    params: bytes | None = field(default=None, repr=False)  # JSON; None in a list, and once dropped
+    kept: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)  # see `attempts_of`
+    steps: Sequence[StepTime] = ()  # that it had kept
 
 
 class History:
@@ -161,7 +175,19 @@ class History:
             "result": values[b"result"],
             "progress": progress,
             **self._params(run.run_id, action, values.get(b"seal")),
+            **self._of_attempts(run.run_id, action, values),
         }
+
+    def _of_attempts(self, run_id: str, action: str, values: Mapping[bytes, bytes]) -> Document:
+        """The fields ``kept``, ``exception`` and ``steps``, where there is something."""
+        steps = [*open_steps(self._sealer, run_id, action, step_fields(values))]
+        kept = {name.decode(errors="replace"): text for name, text in kept_fields(values).items()}
+        known = {
+            "exception": kept.pop("exception", None),
+            "kept": kept,
+            "steps": steps and seal_steps(self._sealer, run_id, action, steps),
+        }
+        return {name: value for name, value in known.items() if value}
 
     def _params(self, run_id: str, action: str, sealed: bytes | None) -> Document:
         """The field ``params``, if they are to be kept and there are any."""
@@ -243,6 +269,9 @@ class History:
             error=None if error is None else _of(str, error),
             outcome=Outcome.from_bytes(opened) if opened else None,
             progress=self._opened("progress", run_id, action, document.get("progress")),
+            params=self._opened("params", run_id, action, document.get("params")),
+            kept={name.encode(): bytes(text) for name, text in document.get("kept", {}).items()},
+            steps=reopen_steps(self._sealer, run_id, action, document.get("steps")),
         )
 
     def _outcome(self, run_id: str, action: str, sealed: bytes) -> Outcome:

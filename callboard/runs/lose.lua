@@ -6,5 +6,6 @@ local lost = number(r[1], 0) + 1
 redis.call('HSET', run, 'lost', lost)
 count('lost', r[3])
 if lost >= number(r[2], DEFAULT_LOST) then return {lost, 1} end
+note_attempt(run, 'lost')
 queue_again(run, open, id, 0)
 return {lost, 0}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from callboard import strict_json
+from callboard.runs.report import Sealed
 from callboard.sdk.results import ActionResult, fail, is_result, ok
 
 __all__ = ["MAX_RESULT_BYTES", "WORKER_LOST", "Outcome"]
@@ -39,7 +40,8 @@ class Outcome:
     body: bytes = field(repr=False)  # the envelope, JSON
     status: Literal["succeeded", "failed", "canceled"]
     retryable: bool = False  # the same call may succeed later: an idempotency key starts it again
-    reason: str | None = field(default=None, compare=False)  # for the log; is not kept
+    reason: str | None = field(default=None, compare=False)  # for the report and the log
+    report: Sealed | None = field(default=None, compare=False, repr=False)  # of the last attempt
 
     @classmethod
     def of(cls, result: object, run_id: str) -> Outcome:
@@ -90,6 +92,10 @@ class Outcome:
     def canceled(cls, run_id: str) -> Outcome:
         """Somebody canceled the run: 409 for a caller who waits."""
         return cls(http_status=409, body=_failure(409, "Canceled", run_id), status="canceled")
+
+    def with_report(self, report: Sealed | None) -> Outcome:
+        """This end with what the owner is told of it; None: nothing."""
+        return self if report is None else replace(self, report=report)
 
     def explained(self, text: str) -> Outcome:
         """This failure with ``text`` as its ``debug``: for development only."""

@@ -76,6 +76,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callboard.connections.keys import Keys
+from callboard.runs.attempts import KEPT
 from callboard.runs.format import FORMAT, LIMITED, MEMORY, PLAIN, START
 from callboard.runs.kept import MAX_BYTES, MAX_STEPS
 from callboard.runs.seal import CALL_LIFETIME
@@ -133,22 +134,13 @@ def scripts(keys: Keys) -> dict[str, str]:
         "LOOKED_AT": LOOKED_AT,
         **keys.constants(),
         "GROUP_SECONDS": GROUP_SECONDS,
+        "KEPT": KEPT,
     }
     return {
         name: script(name, "guard", "slots", "common", **constants)
         for name in (
-            *(
-                "accept",
-                "admit",
-                "cancel",
-                "claim",
-                "expire",
-                "finish",
-                "keep",
-                "lose",
-                "note",
-                "park",
-            ),
+            *("accept", "admit", "cancel", "claim", "expire", "finish", "keep", "lose"),
+            *("note", "park"),
             *("release", "renew", "requeue", "reschedule", "retry", "signal", "sweep", "watch"),
         )
     }

@@ -40,7 +40,12 @@ CALL_LIFETIME = 86_400  # seconds from enqueue after which a call no longer runs
 VERSION = b"\x01"
 _DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 
-Kind = Literal["call", "origin", "result", "error", "progress", "params", "step", "signal"]
+# fmt: off
+Kind = Literal[
+    "call", "origin", "result", "error", "progress", "params", "step", "signal",
+    "report", "exception", "steps",
+]
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

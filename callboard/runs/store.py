@@ -29,6 +29,7 @@ from callboard.runs.ends import END, End
 from callboard.runs.kept import Kept, kept_steps
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RECORD, ROW, RunRecord, open_record, open_result, open_row
+from callboard.runs.report import Sealed
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
 from callboard.runs.signals import Sent
 from callboard.runs.start import Start
@@ -147,9 +148,14 @@ class Runs(Commands):
             taken: list[bytes] | None = self._line.receive()
         return taken[1] if taken else None
 
-    def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
-        """Give the run back to the queue, to be claimed after ``delay`` seconds."""
-        return bool(self._call("requeue", *self.requeuing(run_id, holder, delay)))
+    def requeue(
+        self, run_id: str, holder: str, delay: float = 0.0, report: Sealed | None = None
+    ) -> bool:
+        """Give the run back to the queue, to be claimed after ``delay`` seconds.
+
+        ``report``: of the attempt that has ended so.
+        """
+        return bool(self._call("requeue", *self.requeuing(run_id, holder, delay, report)))
 
     def lose(self, run_id: str, holder: str) -> tuple[int, bool]:
         """The holder died: queue the run again, unless that happened as often as it may.
@@ -311,6 +317,14 @@ class Runs(Commands):
         pairs = zip(RECORD, found or (), strict=bool(found))
         values = {name: value for name, value in pairs if value is not None}
         return open_record(self.sealer, run_id, values) if values else None
+
+    def told(self, run_id: str) -> dict[bytes, bytes]:
+        """What the record has of the run's attempts and steps, sealed (`callboard.runs.attempts`,
+        `callboard.runs.step_times`); as large as all of its steps."""
+        with guarded():
+            [values] = self._replies("hgetall", [run_id])
+        found: dict[bytes, bytes] = values or {}
+        return found
 
     def rows(self, run_ids: Sequence[str]) -> list[RunRecord | SealError | None]:
         """These runs as a list shows them, without call, result and progress.

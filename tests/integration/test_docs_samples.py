@@ -16,6 +16,8 @@ from local_http import served
 from pydantic import SecretStr
 
 from callboard.connections.mongodb import AsyncStore, Store
+from callboard.log.redaction import Redactor
+from callboard.log.run_log import RunLog
 from callboard.registry import Registry, discover
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
@@ -142,6 +144,7 @@ def run(
             claim=Claim(state="claimed", attempt=1),
             call=Call(caller="alice", jwt="a.b.c", params=params),
             deadline=time.monotonic() + 60,
+            log=RunLog(Redactor([])),
         )
         services = Services(get_settings(), registry)
         opened.append(services.store)

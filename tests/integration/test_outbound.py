@@ -22,6 +22,8 @@ from flask import Flask, Response, redirect, request
 from local_http import scripted, served
 
 from callboard import ok
+from callboard.log.redaction import Redactor
+from callboard.log.run_log import RunLog
 from callboard.registry import Registry, discover
 from callboard.runs.seal import Call
 from callboard.runs.store import Claim
@@ -131,6 +133,7 @@ def build(upstream_url: str) -> Any:
             claim=Claim(state="claimed", attempt=1),
             call=Call(caller="alice" if jwt else None, jwt=jwt, scheduled=scheduled),
             deadline=time.monotonic() + seconds,
+            log=RunLog(Redactor([])),
         )
         settings = Settings(**{name: value for name, value in variables.items() if value})
         return kind(Services(settings, registry), attempt)

@@ -377,11 +377,20 @@ CASES = [
         listed=(ENDED, b"r 5"),
     ),
     Case(
-        script="take",  # steps and signals stay behind
+        script="take",  # signals stay behind
         record={"ended": "5", "steps": "1", "step:1": "a", "signal:go": "b"},
         keys=[ENDED, "turn"],
         arguments=["me", 10, 100, 1000],
-        answer=[[b"r 5", [b"ended", b"5", b"steps", b"1"]]],
+        answer=[[b"r 5", [b"ended", b"5", b"steps", b"1", b"step:1", b"a"]]],
+        left={"ended": "5", "step:1": "a"},
+        listed=(ENDED, b"r 5"),
+    ),
+    Case(
+        script="take",  # and steps that are large
+        record={"ended": "5", "steps": "1", "step:1": "a", "steps_bytes": "126"},
+        keys=[ENDED, "turn"],
+        arguments=["me", 10, 100, 1000],
+        answer=[[b"r 5", [b"ended", b"5", b"steps", b"1", b"steps_bytes", b"126"]]],
         left={"ended": "5", "step:1": "a"},
         listed=(ENDED, b"r 5"),
     ),

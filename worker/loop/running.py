@@ -63,10 +63,10 @@ class Running:
         self._handler = task
         try:
             return await task
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self._why is None:
                 raise  # it has canceled itself
-            raise self._why from None
+            raise self._why().with_traceback(error.__traceback__) from None  # says where it was
         finally:
             await self._end_tasks()
 

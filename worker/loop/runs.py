@@ -15,6 +15,7 @@ from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
 from callboard.runs.kept import Kept, kept_steps
 from callboard.runs.outcome import Outcome
+from callboard.runs.report import Sealed
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.signals import Sent
 from callboard.runs.start import Start
@@ -44,9 +45,11 @@ class AsyncRuns(Commands):
         command = self.ending(run_id, action, holder, outcome)
         return bool(await self._packets.script("finish", *command)), None
 
-    async def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> bool:
+    async def requeue(
+        self, run_id: str, holder: str, delay: float = 0.0, report: Sealed | None = None
+    ) -> bool:
         """As `Runs.requeue`."""
-        command = self.requeuing(run_id, holder, delay)
+        command = self.requeuing(run_id, holder, delay, report)
         return bool(await self._packets.script("requeue", *command))
 
     async def note_session(self, run_id: str, holder: str, session: str) -> bool:

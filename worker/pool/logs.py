@@ -16,6 +16,7 @@ from structlog.typing import EventDict, Processor
 
 from callboard.log.lines import route_standard_logging
 from callboard.log.printed import capture_output
+from callboard.log.run_lines import keep_standard_logging
 
 from ..lease.hands import Hands
 from ..loop.running import current
@@ -57,6 +58,7 @@ def connect_logging() -> None:
 def _set_up(loglevel: int, logfile: str | None, **_: Any) -> None:
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else None
     route_standard_logging(loglevel, handler)
+    keep_standard_logging(loglevel)
     capture_output()
     pool = get_multiprocessing_logger()  # which keeps to itself, unless told otherwise
     pool.propagate = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from callboard.log.run_log import RunLog
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
 from callboard.runs.store import Claim, Take
@@ -21,6 +22,7 @@ class Attempt(NamedTuple):
     claim: Claim
     call: Call
     deadline: float  # time.monotonic seconds
+    log: RunLog
     scope: str = ""  # what of the attempt: "" the handler, else what hooks are told
 
     @property
@@ -31,7 +33,7 @@ class Attempt(NamedTuple):
     def apart(self, scope: str, deadline: float) -> Attempt:
         """The same, for hooks that are told of it."""
         known = self.run_id, self.action, self.holder, self.claim, self.call
-        return Attempt(*known, deadline, scope)
+        return Attempt(*known, deadline, self.log, scope)
 
     def retries(self, error: BaseException) -> bool:
         """Whether the action asks for another attempt after this exception."""

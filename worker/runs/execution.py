@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from callboard.errors import ServiceUnavailable
+from callboard.log.run_log import enter_alone, leave_alone
 from callboard.runs.outcome import Outcome
 from callboard.runs.store import Take
 from callboard.sans_io import run
@@ -55,7 +56,10 @@ class _Plain:
             kill_sessions(self._services.store.database(), [session])
 
     def handle(self, attempt: Attempt) -> Outcome:
-        return self._services.isolation.run(_stoppably, self._services, attempt)
+        try:
+            return self._services.isolation.run(_stoppably, self._services, attempt)
+        finally:
+            leave_alone()
 
     def close_fire(self, attempt: Attempt, outcome: Outcome) -> None:
         close_fire(self._services, attempt, outcome)
@@ -82,6 +86,7 @@ def execute(services: Services, action: Action, run_id: str, queues: Queues) -> 
 
 
 def _stoppably(services: Services, attempt: Attempt) -> Outcome:
+    enter_alone(attempt.log)
     with _stoppable():
         if not take_fire(services, attempt):
             return Outcome.canceled(attempt.run_id)

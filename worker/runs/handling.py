@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from callboard.log.printed import end_lines
+from callboard.log.run_log import enter
 from callboard.runs.outcome import Outcome
 from callboard.sans_io import Steps, arun, run
 from callboard.sdk.results import StopHandler
@@ -70,11 +72,15 @@ async def outcome_of_async(
     asyncio does it; ``why``: says the reason then.
     """
     decimal.setcontext(decimal.getcontext().copy())  # a task has its own variables, but not this
+    enter(attempt.log)
     handle = partial(_outcome_async, services, attempt, runs, store)
-    if not services.registry.hooks.listen:
-        return await handle()
-    telling = Telling(services, attempt, partial(_build_apart_async, services, runs, store), why)
-    return await arun(telling.outcome(handle))
+    try:
+        if not services.registry.hooks.listen:
+            return await handle()
+        build = partial(_build_apart_async, services, runs, store)
+        return await arun(Telling(services, attempt, build, why).outcome(handle))
+    finally:
+        end_lines()
 
 
 async def _outcome_async(

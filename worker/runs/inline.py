@@ -18,6 +18,7 @@ import structlog
 
 from callboard import strict_json
 from callboard.connections.mongodb import AsyncStore, Store
+from callboard.log.run_log import RunLog
 from callboard.registry import Registry
 from callboard.runs.ends import End
 from callboard.runs.outcome import Outcome
@@ -202,7 +203,8 @@ def _outcome(
     for number in itertools.count(1):
         deadline = time.monotonic() + action.timeout
         claim = Claim(state="claimed", attempt=number)
-        attempt = Attempt(run_id, action, "inline", claim, call, deadline)
+        log = RunLog(services.redactor, call.jwt)
+        attempt = Attempt(run_id, action, "inline", claim, call, deadline, log)
         try:
             if action.is_async:
                 return loop.run(partial(_outcome_on_loop, services, attempt, run))

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from callboard.errors import BrokerUnavailable, SealError, ServiceUnavailable
+from callboard.log.run_log import RunLog
 from callboard.runs.outcome import Outcome
+from callboard.runs.report import Sealed
 from callboard.runs.seal import Call
 from callboard.runs.store import Claim, Take
 from callboard.sans_io import Steps
 from callboard.sdk.action import Action
 
 from .attempt import Attempt, Delivered, RunEnded
+from .reports import report_of, reported, traceback_of
 
 if TYPE_CHECKING:
     from ..services import Services
@@ -57,7 +59,9 @@ class Means(Protocol):
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Any:
         """A `Claim`."""
 
-    def requeue(self, run_id: str, holder: str, delay: float = 0.0) -> Any:
+    def requeue(
+        self, run_id: str, holder: str, delay: float = 0.0, report: Sealed | None = None
+    ) -> Any:
         """Whether it was still the holder's."""
 
     def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> Any:
@@ -144,20 +148,22 @@ def _opened(services: Services, action: Action, run_id: str, holder: str, claim:
     """The attempt that the claim is for; raises `SealError`, or whatever the JSON makes raise."""
     call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
     deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
-    return Attempt(run_id, action, holder, claim, call, deadline)
+    log = RunLog(services.redactor, call.jwt)
+    return Attempt(run_id, action, holder, claim, call, deadline, log)
 
 
 def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcome]:
     """Run the handler and turn whatever happens into an outcome (or a retry)."""
     run_id, action = attempt.run_id, attempt.action
     try:
-        return (yield means.handle(attempt))  # type: ignore[no-any-return]
+        outcome: Outcome = yield means.handle(attempt)
+        return reported(services, attempt, outcome)
     except (HandlerStopped, TimedOut, HandedBack) as stop:
-        return (yield from _stopped(means, attempt, stop))
+        return (yield from _stopped(services, means, attempt, stop))
     except RunEnded as end:
         return _refused(services, attempt, end.outcome)
     except ServiceUnavailable as error:
-        return (yield from _unavailable(means, attempt, error))
+        return (yield from _unavailable(services, means, attempt, error))
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - no exception may reach Celery
@@ -165,51 +171,62 @@ def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcom
             "handler raised", run_id=run_id, action=action.name, attempt=attempt.claim.attempt,
             exc_info=_safe(error),
         )  # fmt: skip
+        report = report_of(services, attempt, error)
         if action.retry and attempt.retries(error):
-            yield from _retry(means, attempt, action.retry.delay(attempt.claim.attempt))
-        outcome = Outcome.failed("Action failed", run_id)
-        return _explained(services, outcome, error)
+            yield from _retry(means, attempt, action.retry.delay(attempt.claim.attempt), report)
+        outcome = Outcome.failed("Action failed", run_id).with_report(report)
+        return _explained(services, attempt, outcome, error)
 
 
 def _refused(services: Services, attempt: Attempt, outcome: Outcome) -> Outcome:
     """The end of a run whose handler returned what cannot be its result."""
     reason = str(outcome.reason)
     _log.error("result refused", run_id=attempt.run_id, action=attempt.action.name, reason=reason)
-    return _explained(services, outcome, reason)
+    return _explained(services, attempt, reported(services, attempt, outcome, reason), reason)
 
 
-def _explained(services: Services, outcome: Outcome, why: str | BaseException) -> Outcome:
-    """The failure; in development with the reason that only the log has in production."""
+def _explained(
+    services: Services, attempt: Attempt, outcome: Outcome, why: str | BaseException
+) -> Outcome:
+    """The failure; in development with the reason that only the owner sees in production."""
     if services.settings.env != "development":
         return outcome
-    return outcome.explained(why if isinstance(why, str) else "".join(format_exception(why)))
+    text = why if isinstance(why, str) else traceback_of(why)
+    return outcome.explained(attempt.log.redact(text))
 
 
-def _stopped(means: Means, attempt: Attempt, stop: BaseException) -> Steps[Outcome]:
+def _stopped(
+    services: Services, means: Means, attempt: Attempt, stop: BaseException
+) -> Steps[Outcome]:
     """The end of a run whose handler was stopped. One that is handed back counts as nothing, but a
     handler that must not start twice ends here."""
     run_id, action = attempt.run_id, attempt.action
     if isinstance(stop, HandlerStopped):
-        return Outcome.canceled(run_id)
+        return reported(services, attempt, Outcome.canceled(run_id), stop)
     if isinstance(stop, TimedOut):
-        return Outcome.timed_out(action.timeout, run_id)
+        return reported(services, attempt, Outcome.timed_out(action.timeout, run_id), stop)
+    report = report_of(services, attempt)
     if action.on_worker_lost == "rerun":
-        yield from _retry(means, attempt, 0.0)
-    return Outcome.lost(run_id)
+        yield from _retry(means, attempt, 0.0, report)
+    return Outcome.lost(run_id).with_report(report)
 
 
-def _unavailable(means: Means, attempt: Attempt, error: ServiceUnavailable) -> Steps[Outcome]:
+def _unavailable(
+    services: Services, means: Means, attempt: Attempt, error: ServiceUnavailable
+) -> Steps[Outcome]:
     """The database or the broker is away: again while the run has time, then 503."""
+    report = report_of(services, attempt, error)
     may_rerun = attempt.action.on_worker_lost == "rerun"
     if may_rerun and attempt.claim.age + DATABASE_RETRY_SECONDS < attempt.action.timeout:
-        yield from _retry(means, attempt, DATABASE_RETRY_SECONDS)
+        yield from _retry(means, attempt, DATABASE_RETRY_SECONDS, report)
     _log.error("service away", run_id=attempt.run_id, error=type(error).__name__)
-    return Outcome.unavailable(str(error), attempt.run_id)
+    return Outcome.unavailable(str(error), attempt.run_id).with_report(report)
 
 
-def _retry(means: Means, attempt: Attempt, delay: float) -> Steps[None]:
+def _retry(means: Means, attempt: Attempt, delay: float, report: Sealed | None) -> Steps[None]:
     """Put the run back into its queue; returns only if it is no longer ours."""
-    if (yield from _insist(means, lambda: means.requeue(attempt.run_id, attempt.holder, delay))):
+    again = (attempt.run_id, attempt.holder, delay, report)
+    if (yield from _insist(means, lambda: means.requeue(*again))):
         raise _Again(f"again in {delay:.1f} s") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .components import data_envelope, failures, nullable, ref, responds
+from .run_detail import RUN_DETAIL
 
 __all__ = ["ENDPOINTS", "TAGS"]
 
@@ -115,6 +116,15 @@ _RUNS: Part = {
                 _query("wait", "Answer when the run has ended, or after so many seconds.",
                        {"type": "integer", "minimum": 0, "maximum": 999999999, "default": 0}),
             ),
+        )
+    },
+    "/api/runs/{runId}/detail": {
+        "get": _operation(
+            "runs.detail", "All that is known of a run",
+            _ok("The run, with params, attempts, log, steps and children",
+                RUN_DETAIL),
+            401, 403, 404, 429, 503,
+            tag="runs", parameters=(_RUN_ID,), description="For the owner only.",
         )
     },
     "/api/runs/{runId}/events": {
