@@ -17,7 +17,7 @@ from callboard.runs.seal import Call, Sealer
 from callboard.sdk.action import Action
 from callboard.sdk.limit import Limit
 
-__all__ = ["MAX_KEY_LENGTH", "limit_arguments"]
+__all__ = ["MAX_KEY_LENGTH", "limit_arguments", "require_key"]
 
 MAX_KEY_LENGTH = 1000  # characters
 ALL = "-"  # the tag where there is no key
@@ -33,6 +33,13 @@ def limit_arguments(sealer: Sealer, action: Action, call: Call, limit: Limit) ->
         return [_tag(sealer, action, call, limit.key), limit.numbers]
     except LimitKeyFailed as refusal:
         return ["", str(refusal)]
+
+
+def require_key(action: Action, call: Call) -> None:
+    """Raise `LimitKeyFailed` where the function of the action's limit does not tell the call's key:
+    before the call is promised to anybody."""
+    if action.limit and callable(action.limit.key):
+        _text(action, call, action.limit.key)
 
 
 def _tag(sealer: Sealer, action: Action, call: Call, key: str | Callable[[Any], str] | None) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from chaos.app.limited import AT_ONCE
 from chaos.intervals import Interval, overlapping, read_intervals
 from chaos.stack import (
     API,
@@ -208,6 +209,36 @@ def test_a_worker_that_was_paused_longer_than_its_lease_lets_go(
     assert first.end < thawed_at + LONG / 2
     assert (second.pid in frozen, record(stack, run_id)["status"]) == (False, "succeeded")
     assert rows(stack, "long_runs", "paused") == 1
+
+
+def test_a_limit_holds_whatever_dies(stack: Stack, call: Call, eventually: Eventually) -> None:
+    """By what the handlers themselves wrote down; and in the end nobody has waited in vain."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for number in range(8):
+        for key in ("slot-a", "slot-b"):
+            for action in ("takeSlot", "takeSlotAsync"):
+                seconds = 0.2 + number % 3 * 0.3
+                answer = call(action, {"key": key, "seconds": seconds}, Prefer="respond-async")
+                runs.setdefault((action, key), []).append(answer.headers["Run-Id"])
+    everyone = [run_id for of_key in runs.values() for run_id in of_key]
+
+    def ends() -> int:
+        return sum(ended(stack, run_id) for run_id in everyone)
+
+    for worker, way in zip(WORKERS, (stack.kill, stack.roll), strict=True):
+        before = ends()
+        way(worker)
+        eventually(lambda: ends() > before or ends() == len(everyone), within=RECOVERY)  # noqa: B023
+    eventually(lambda: ends() == len(everyone))
+    assert {record(stack, run_id)["status"] for run_id in everyone} == {"succeeded"}
+    for of_key in runs.values():
+        intervals = [each for run_id in of_key for each in executions(stack, run_id)]
+        assert {each.run_id for each in intervals} == set(of_key)
+        assert most_at_once(intervals) <= AT_ONCE
+
+
+def most_at_once(intervals: list[Interval]) -> int:
+    return max(sum(a.start <= b.start < a.end for a in intervals) for b in intervals)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -9,7 +9,7 @@ from uuid import uuid4
 import redis
 from pydantic import BaseModel
 
-from callboard import ActionResult, action, ok
+from callboard import ActionResult, Limit, action, ok
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.store import Runs
@@ -46,7 +46,12 @@ def whole(ctx: Any) -> ActionResult:
     return ok()
 
 
-ACTIONS = (work, strict, open_to_all, hidden, whole)
+@action("single", limit=Limit(concurrency=1, key=lambda params: params["tenant"]))
+def single(ctx: Any) -> ActionResult:
+    return ok()
+
+
+ACTIONS = (work, strict, open_to_all, hidden, whole, single)
 
 
 def end(

@@ -10,11 +10,13 @@ from uuid import uuid4
 import pytest
 import redis
 from ended_runs import done, lost
+from flask.testing import FlaskClient
 from pydantic import BaseModel
 
 from callboard import ActionContext, ActionResult, Limit, action, ok
 from callboard.connections.keys import Keys
 from callboard.errors import LimitKeyFailed, QueueFull
+from callboard.runs import message
 from callboard.runs.commands import Wait
 from callboard.runs.format import LIMITED, START
 from callboard.runs.outcome import Outcome
@@ -64,16 +66,18 @@ class Worker:
 
     def take(self) -> str | None:
         """Take the next message, as a child does, and start its run; None: there is none."""
-        message = self.redis.rpop("callboard")
-        if message is None:
+        run_id = self.next_message()
+        if run_id is None:
             return None
-        [run_id] = [i for i in self.open() if i.encode() in message]
         assert self.claim(run_id).state == "claimed"
         self.running.append(run_id)
         return run_id
 
-    def open(self) -> list[str]:
-        return [i.decode() for i in self.redis.zrange(KEYS.live, 0, -1)]
+    def next_message(self) -> str | None:
+        """The run that the next message is for."""
+        text = self.redis.rpop("callboard")
+        read = message.read(text) if text else None
+        return read[0].run_id if read else None
 
     def end(self, run_id: str, outcome: Callable[[str], Outcome] = done) -> None:
         self.running.remove(run_id)
@@ -459,6 +463,40 @@ class TestDeploys:
         assert at <= seconds * 1000 + micros // 1000 + LOOK_AGAIN_MS
 
 
+def test_many_of_one_key_delay_another_by_one_run(make: Make) -> None:
+    worker = make(concurrency=3, key="caller")
+    alice = accept_many(worker, "alice", 20_000)
+    chance = random.Random(1)
+    before: dict[str, int] = {}  # of the others' runs: those of alice's that came before them
+    taken: list[str] = []
+    for _ in range(500):
+        if chance.random() < 0.3:
+            before[worker.accept(chance.choice(["bob", "carol"]))] = 0
+        if worker.running and chance.random() < 0.7:
+            worker.end(chance.choice(worker.running))
+        run_id = worker.take()
+        if run_id in before:
+            assert before.pop(run_id) <= 1
+        elif run_id is not None:
+            taken.append(run_id)
+            before = {  # one that waits for another of its caller waits for nobody else
+                other: count + 1 if worker.status(other) == "queued" else 0
+                for other, count in before.items()
+            }
+    assert taken == alice[: len(taken)]
+    assert len(taken) > 50
+
+
+def accept_many(worker: Worker, caller: str, count: int) -> list[str]:
+    starts = [
+        Start(run_id=str(uuid4()), action=worker.action, call=Call(caller=caller))
+        for _ in range(count)
+    ]
+    answers = worker.runs.accept_many(starts, max_queue=MANY, result_ttl=60)
+    assert all(isinstance(answer, Accepted) for answer in answers)
+    return [start.run_id for start in starts]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_happens_there_are_never_too_many_and_all_end(make: Make, seed: int) -> None:
     chance = random.Random(seed)
@@ -470,8 +508,7 @@ def test_whatever_happens_there_are_never_too_many_and_all_end(make: Make, seed:
         if step < 0.35:
             caller = chance.choice(callers)
             caller_of[worker.accept(caller, **_terms(chance))] = caller
-        elif step < 0.6 and (message := worker.redis.rpop("callboard")):
-            [run_id] = [i for i in caller_of if i.encode() in message]
+        elif step < 0.6 and (run_id := worker.next_message()):
             if worker.claim(run_id).state == "claimed":
                 holding[run_id] = caller_of[run_id]
         elif holding and step < 0.9:
@@ -513,9 +550,80 @@ def _drain(worker: Worker, ids: list[str], holding: dict[str, str]) -> None:
     for _ in range(len(ids)):
         due = [i for i in ids if (f := worker.read(i).waiting_for) and f["kind"] == "time"]
         worker.make_due(*due) if due else None
-        while message := worker.redis.rpop("callboard"):
-            [run_id] = [i for i in ids if i.encode() in message]
+        while run_id := worker.next_message():
             if worker.claim(run_id).is_held:
                 worker.runs.finish(run_id, "work", "w:1", done(run_id))
         if not worker.redis.zcard(KEYS.open) and not due:
             return
+
+
+class TestApi:
+    """What callers see."""
+
+    @pytest.fixture
+    def call(self, client: FlaskClient, make_token: Callable[..., str]) -> Callable[..., Any]:
+        def call(
+            path: str = "/api/actions/single",
+            params: Any = None,
+            method: str = "POST",
+            **headers: str,
+        ) -> Any:
+            given = {
+                "Authorization": f"Bearer {make_token()}",
+                "Prefer": "respond-async",
+                **headers,
+            }
+            return client.open(
+                path,
+                method=method,
+                json=params,
+                headers={k.replace("_", "-"): v for k, v in given.items()},
+            )
+
+        return call
+
+    def test_a_run_that_waits_for_a_slot_says_so(self, call: Callable[..., Any]) -> None:
+        first, second = (call(params={"tenant": "a"}) for _ in range(2))
+        told = [one.get_json()["data"]["status"] for one in (first, second)]
+        assert (first.status_code, told) == (202, ["queued", "waiting"])
+        path = f"/api/runs/{second.headers['Run-Id']}"
+        shown = call(path, method="GET").get_json()["data"]
+        assert (shown["status"], shown["waitingFor"]) == ("waiting", {"kind": "slot"})
+        listed = call("/api/runs?status=waiting", method="GET").get_json()["data"]["runs"]
+        assert [(run["runId"], run["waitingFor"]) for run in listed] == [
+            (second.headers["Run-Id"], {"kind": "slot"})
+        ]
+        later = call(f"{path}/reschedule", params={"delay": 5})
+        assert later.status_code == 409
+        canceled = call(f"{path}/cancel").get_json()["data"]
+        assert canceled["status"] == "canceled"
+
+    def test_a_key_that_fails_is_a_fault_of_the_application(self, call: Callable[..., Any]) -> None:
+        refused = call(params={"other": "canary"})
+        assert (refused.status_code, "Run-Id" in refused.headers) == (500, False)
+        assert refused.get_json() == {
+            "success": False,
+            "error": "The limit of action 'single' has no key for this call: KeyError was raised",
+            "code": "action_failed",
+        }
+        assert call(params={"other": 1}, Run_Delay="4000").status_code == 500
+
+    def test_one_of_a_batch_is_refused_by_itself(self, call: Callable[..., Any]) -> None:
+        calls = [
+            {"action": "single", "params": params}
+            for params in ({"tenant": "a"}, {}, {"tenant": "a"})
+        ]
+        answers = call("/api/batch", params={"calls": calls}).get_json()["data"]
+        assert [answer.get("status") for answer in answers] == [None, 500, None]
+        statuses = [
+            call(f"/api/runs/{answer['runId']}", method="GET").get_json()["data"]["status"]
+            for answer in answers[::2]
+        ]
+        assert statuses == ["queued", "waiting"]
+
+    def test_a_key_leads_to_one_run_also_while_it_waits(self, call: Callable[..., Any]) -> None:
+        call(params={"tenant": "a"})
+        first, again = (call(params={"tenant": "a"}, Idempotency_Key="k") for _ in range(2))
+        assert first.headers["Run-Id"] == again.headers["Run-Id"]
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert again.get_json()["data"]["status"] == "waiting"

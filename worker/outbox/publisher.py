@@ -19,7 +19,7 @@ from celery import bootsteps
 from callboard.clock import DatabaseClock
 from callboard.connections.mongodb import Document
 from callboard.connections.redis import guarded
-from callboard.errors import CallboardError, QueueFull, RunRefused
+from callboard.errors import CallboardError, LimitKeyFailed, QueueFull, RunRefused
 from callboard.processes.threads import supervise
 from callboard.runs.outbox import Outbox, Row
 from callboard.runs.store import Accepted, Runs
@@ -87,6 +87,8 @@ class Publisher:
         for run_id, row in read.items():
             if isinstance(answers.get(run_id), QueueFull):
                 again[run_id] = now + FULL_AGAIN
+            elif isinstance(answers.get(run_id), LimitKeyFailed):  # which the log tells
+                again[run_id] = now + UNREADABLE_AGAIN
             elif row.due is not None and row.due > now and run_id not in ended:
                 again[run_id] = row.due
         self._outbox.drop([run_id for run_id in rows if run_id not in again])

@@ -10,6 +10,7 @@ import structlog
 from callboard.errors import BadRequest, Forbidden, RunRefused, Unauthorized
 from callboard.json_object import json_object
 from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH, group_runs, then_id
+from callboard.runs.limits import require_key
 from callboard.runs.scripts import GROUP_SECONDS
 from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
@@ -96,6 +97,7 @@ class Parent:
         if terms.delay:
             call = call.due_in(terms.delay / 1000)
         found.validate(call.params)
+        require_key(found, call)
         if as_owner:
             _log.info("started as the owner", run_id=run_id, action=name, parent=call.parent)
         return Start(run_id=run_id, action=found, call=call, terms=terms)

@@ -20,6 +20,7 @@ import structlog
 from callboard.errors import (
     BadRequest,
     KeyReused,
+    LimitKeyFailed,
     QueueFull,
     RunRefused,
     ServiceUnavailable,
@@ -204,7 +205,7 @@ class _Starts:
                     row.start.run_id
                     for row in rows
                     if not row.start.terms.is_parked
-                    and not isinstance(answers.get(row.start.run_id), QueueFull)
+                    and not isinstance(answers.get(row.start.run_id), QueueFull | LimitKeyFailed)
                 ]
             )
         except ServiceUnavailable as error:
