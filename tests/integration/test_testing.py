@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, ac
 from callboard.errors import (
     ConfigurationError,
     Forbidden,
+    InvalidData,
     InvalidParams,
     Unauthorized,
     UnknownAction,
@@ -140,6 +142,28 @@ def own_async(call) -> InlineCall:
 def calls(call, actions) -> InlineCall:
     registry = Registry(actions={each.name: each for each in actions})
     return replace(call, registry=registry)
+
+
+@action
+def link(ctx: ActionContext) -> ActionResult:
+    return ok(ctx.signal_url(ctx.params["name"]))
+
+
+@action
+async def async_link(ctx: AsyncActionContext) -> ActionResult:
+    return ok(ctx.signal_url(ctx.params["name"]))
+
+
+@pytest.mark.parametrize("name", ["link", "asyncLink"])
+def test_a_signals_url_is_that_of_the_run(call, name):
+    own = calls(call, [link, async_link])
+    url = own(name, {"name": "approve"}).unwrap()
+    assert re.fullmatch(
+        r"http://callboard\.test/api/runs/[0-9a-f-]{36}/signals/approve\?signature=[0-9a-f]{64}",
+        url,
+    )
+    with pytest.raises(InvalidData, match="a b"):
+        own(name, {"name": "a b"})
 
 
 def test_retries_happen_at_once_and_then_the_exception_is_the_tests(own):
