@@ -310,6 +310,8 @@ def test_runs_outlast_a_database_that_is_away(
     accounts = {"source": "one", "target": "two"}
     call("openAccounts", dict.fromkeys(accounts.values(), 10))
     params = {"amount": 1, **accounts}
+    before = params | {"key": "before"}
+    eventually(lambda: call("appendLineAsync", before) and all(map(stack.loops, WORKERS)))
     gone = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
 
@@ -318,17 +320,21 @@ def test_runs_outlast_a_database_that_is_away(
             return pool.submit(call, action, params | {"key": key}, **headers)
 
         with stack.without(DATABASE):
-            patient = [send("appendLine", "away-plain"), send("transfer", "away-transaction")]
+            patient = [
+                send("appendLine", "away-plain"), send("appendLineAsync", "away-async"),
+                send("transfer", "away-transaction"),
+            ]  # fmt: skip
             refused = send("appendSoon", "away-soon").result()
             early = send("transfer", "away-transaction", wait=1).result()
             eventually(lambda: time.monotonic() > gone + DATABASE_AWAY, within=2 * DATABASE_AWAY)
         told = [each.result() for each in patient]
         again = send("appendSoon", "away-soon").result()
     assert (early.status_code, early.json()["success"]) == (504, False)
-    assert [(each.status_code, each.json()["success"]) for each in told] == [(200, True)] * 2
+    assert [(each.status_code, each.json()["success"]) for each in told] == [(200, True)] * 3
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
     assert (again.status_code, again.headers["Run-Id"]) == (200, refused.headers["Run-Id"])
-    assert [rows(stack, "ledger", f"away-{key}") for key in ("plain", "soon")] == [1, 1]
+    kinds = ("plain", "async", "soon")
+    assert [rows(stack, "ledger", f"away-{key}") for key in kinds] == [1, 1, 1]
     assert rows(stack, "transfers", "away-transaction") == 1
 
 
