@@ -196,7 +196,7 @@ class NotReady(CallboardError):
 class InvalidData(CallboardError):
     """A name, a value or a filter that no tool accepts; the text names the field.
 
-    The tools answer it as a failure: a handler never sees it raised.
+    The tools answer it as a failure: a handler sees it raised by steps and waits alone.
     """
 
     code = "invalid_data"

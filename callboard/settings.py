@@ -257,6 +257,9 @@ class Settings(BaseSettings):
     async_processes: Annotated[int, Field(ge=1, le=64)] = _variable("CALLBOARD_ASYNC_PROCESSES", 1)
     """Processes of a worker for async actions, beside those for plain ones. None without any."""
 
+    park_after: Annotated[float, Field(ge=0, le=60)] = _variable("CALLBOARD_PARK_AFTER", 2.0)
+    """Seconds: a wait of an async handler that is longer ends its attempt, and holds no memory."""
+
     # Limits and the edge
     max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
     """Messages in one queue; above it calls get 503."""

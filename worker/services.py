@@ -49,6 +49,7 @@ NEWER_PAUSE = 60.0  # seconds between two lines about what is left for a newer w
 class Services:
     """Settings, registry and the run records, for the main process and each child."""
 
+    park_after: float  # seconds: a longer wait of an async handler ends its attempt
     progress_pause = 0.1  # seconds between two writes of a run's progress
 
     def __init__(
@@ -56,6 +57,7 @@ class Services:
     ) -> None:
         self.settings = settings
         self.registry = registry
+        self.park_after = settings.park_after
         self.sealer = Sealer(settings.secret_keys)
         self.keys = settings.keys
         self.signal_urls = SignalUrls(settings.secret_keys, settings.public_url)

@@ -30,7 +30,7 @@ MAX_DEPTH = 100  # of runs that start runs
 _IDS = UUID("0a4b7f0e-53a2-5d0f-9b0c-5f5d7b7e31d8")  # the namespace of children's ids
 
 
-def child_id(parent: str, ordinal: int) -> str:
+def child_id(parent: str, ordinal: str) -> str:
     """The run, or the group, that a run starts with its so-manieth call."""
     return str(uuid5(_IDS, f"child\n{parent}\n{ordinal}"))
 

@@ -15,7 +15,7 @@ from callboard import strict_json
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
 from callboard.errors import (
-    BadRequest,
+    InvalidData,
     KeyReused,
     LimitKeyFailed,
     NewerFormat,
@@ -25,7 +25,7 @@ from callboard.errors import (
 )
 from callboard.runs import message
 from callboard.runs.ends import END, End
-from callboard.runs.kept import MAX_BYTES, MAX_STEPS, Kept
+from callboard.runs.kept import MAX_BYTES, MAX_STEPS
 from callboard.runs.limits import limit_arguments
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
@@ -293,40 +293,49 @@ class Commands:
         return cast(Sent, answer.decode())
 
     def keeping(
-        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+        self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script ``keep``.
 
-        ``number``: of the step, from 1. ``unless``: a signal; if it has come, nothing is kept.
+        ``number``: of the step, from 1. ``content``: `Kept.to_json`. ``unless``: a signal; if it
+        has come, nothing is kept.
         """
-        sealed = self.sealer.seal("step", run_id, action, kept.to_json())
+        sealed = self.sealer.seal("step", run_id, action, content)
         return [self.keys.run(run_id)], [holder, number, sealed, unless]
 
-    def is_kept(self, answer: Sequence[bytes], what: str) -> bytes | None:
+    def is_kept(self, answer: Sequence[bytes]) -> bytes | None:
         """What the script ``keep`` answered: None; or the signal that has come, sealed.
 
-        Raises `BadRequest` where a run has no room for more, `ClaimLost`.
+        Raises `InvalidData` where a run has no room for more, `ClaimLost`.
         """
         state, *rest = answer
         if state == b"taken":
             raise ClaimLost
         if state == b"full":
-            raise BadRequest(
-                f"{what}: a run keeps at most {MAX_STEPS:,} steps, of "
-                f"{MAX_BYTES // 2**20} MiB together"
+            raise InvalidData(
+                f"A run keeps at most {MAX_STEPS:,} steps, of {MAX_BYTES // 2**20} MiB together"
             )
         return rest[0] if rest else None
 
     def parking(
-        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+        self,
+        run_id: str,
+        action: str,
+        holder: str,
+        call: Call,
+        wait: Wait,
+        spent: float,
+        report: Sealed | None = None,
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script ``park``.
 
         ``call``: the run's, with the later expiry. ``spent``: seconds of the attempt's time.
+        ``report``: of the attempt so far.
         """
         sealed = self.sealer.seal("call", run_id, action, call.to_json())
         arguments = [run_id, holder, sealed, wait.due, wait.to_json(), wait.signal]
-        return self._run_and_open(run_id), [*arguments, round(spent * 1000), IDEMPOTENCY_MS]
+        arguments += [round(spent * 1000), IDEMPOTENCY_MS, *(report or ())]
+        return self._run_and_open(run_id), arguments
 
     def step_fields(self, count: int) -> list[str]:
         """The fields of so many steps."""

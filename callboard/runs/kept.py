@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from callboard import strict_json
-from callboard.errors import BadRequest
+from callboard.errors import InvalidData
 from callboard.runs.seal import Sealer
 
 __all__ = [
@@ -50,10 +50,12 @@ class Kept:
     started: int
     ended: int
 
-    def to_json(self) -> bytes:
-        """A list of the fields."""
-        parts = [self.kind, self.name, self.value, self.started, self.ended]
-        return strict_json.dumps(parts, _DEPTH + 1)
+    def to_json(self, value: bytes | None = None) -> bytes:
+        """A list of the fields; ``value``: that field's JSON, where it is known already."""
+        if value is None:
+            value = strict_json.dumps(self.value, _DEPTH)
+        name = strict_json.dumps(self.name)
+        return b'["%s",%s,%s,%d,%d]' % (self.kind.encode(), name, value, self.started, self.ended)
 
     @classmethod
     def from_json(cls, text: bytes) -> Kept:
@@ -81,11 +83,11 @@ def steps_of_record(sealer: Sealer, run_id: str, values: Mapping[bytes, bytes]) 
 
 
 def value_text(what: str, value: Any) -> bytes:
-    """The value as JSON; raises `BadRequest`, naming ``what``, where it is none or too large."""
+    """The value as JSON; raises `InvalidData`, naming ``what``, where it is none or too large."""
     try:
         text = strict_json.dumps(value)
     except strict_json.NotJson as error:
-        raise BadRequest(f"{what}: not JSON: {error}") from None
+        raise InvalidData(f"{what}: not JSON: {error}") from None
     if len(text) > MAX_VALUE_BYTES:
-        raise BadRequest(f"{what}: {len(text):,} bytes as JSON, at most {MAX_VALUE_BYTES:,} fit")
+        raise InvalidData(f"{what}: {len(text):,} bytes as JSON, at most {MAX_VALUE_BYTES:,} fit")
     return text

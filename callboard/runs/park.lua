@@ -1,5 +1,5 @@
 -- The handler waits, without a process: its next start is the same attempt, and lives by the call
--- that comes sealed anew. What it waits for may have come meanwhile: then it is queued at once.
+-- that comes sealed anew; perhaps with a report: the field, and what is in it. What it waits for may have come meanwhile: then it is queued at once.
 local run, open, id, holder = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local seal, due, waiting, signal = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local spent, kept = ARGV[7], tonumber(ARGV[8])
@@ -8,6 +8,7 @@ local t, r = now(), record(run, 'cancel', 'idempotency', 'group', 'limit', 'acti
 local wait = math.max(due - t, 0)
 redis.call('HSET', run, 'status', 'waiting', 'waiting', waiting, 'due', due,
   'parked', t, 'spent', spent, 'seal', seal, 'v', math.max(number(r[6], 1), MEMORY_FORMAT))
+if ARGV[9] then redis.call('HSET', run, ARGV[9], ARGV[10]) end
 redis.call('HDEL', run, 'holder', 'lease')
 redis.call('ZREM', open, id)
 redis.call('ZADD', DUE, due, id)

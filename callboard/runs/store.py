@@ -257,11 +257,11 @@ class Runs(Commands):
         return bool(self._call("note", *self.progressing(run_id, action, holder, progress)))
 
     def keep(
-        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+        self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
     ) -> bytes | None:
         """Keep a step of the handler: see `keeping` and `is_kept`."""
-        keys, arguments = self.keeping(run_id, action, holder, number, kept, unless)
-        return self.is_kept(self._call_on_line("keep", keys, arguments), f"step {kept.name!r}")
+        keys, arguments = self.keeping(run_id, action, holder, number, content, unless)
+        return self.is_kept(self._call_on_line("keep", keys, arguments))
 
     def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
         """The first so many steps of the run, in their order; raises `SealError`."""
@@ -270,10 +270,18 @@ class Runs(Commands):
         return kept_steps(self.sealer, run_id, action, found or ())
 
     def park(
-        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+        self,
+        run_id: str,
+        action: str,
+        holder: str,
+        call: Call,
+        wait: Wait,
+        spent: float,
+        report: Sealed | None = None,
     ) -> bool:
         """The handler waits: see `parking`. False if ``holder`` no longer holds the run."""
-        return bool(self._call("park", *self.parking(run_id, action, holder, call, wait, spent)))
+        command = self.parking(run_id, action, holder, call, wait, spent, report)
+        return bool(self._call("park", *command))
 
     def signal_sent(self, run_id: str, name: str) -> bytes | None:
         """The signal, sealed (`open_signal`); None as long as it has not come."""

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from callboard.sdk.results import ActionResult
+    from callboard.sdk.retry import Retry
     from callboard.types import Created, Deleted, Found, Page, Started, StartedAll, User
 
 __all__ = ["ActionContext", "ActionTools", "AsyncActionContext", "AsyncActionTools"]
 
 S = TypeVar("S", default=Any)  # of ``ctx.state``: ``ctx: ActionContext[Clients]``
+T = TypeVar("T")
 
 
 class ActionTools(Protocol):
@@ -165,6 +167,7 @@ class _Context(Generic[S]):
     #: runs the handler of an action, called as a function, in the transaction that is open
     _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
     _starts: Any = field(repr=False)  # starts runs for it
+    _memory: Any = field(repr=False)  # keeps its steps, and waits
     _signal_url: Callable[[str, str], str] = field(repr=False)  # of a run and a name
 
     @property
@@ -173,6 +176,13 @@ class _Context(Generic[S]):
         return structlog.get_logger("callboard.action").bind(
             run_id=self.run_id, action=self.action, caller=self.user_id
         )
+
+    def step_key(self, name: str) -> str:
+        """A key for this step, equal at every attempt: what a third party knows a repeated request
+        by. A worker that dies between a step's effect and the keeping of its value does it again.
+        """
+        key: str = self._memory.step_key(name)
+        return key
 
     def signal_url(self, name: str) -> str:
         """A URL under which whoever has it may send this run the signal ``name``, once.
@@ -246,6 +256,44 @@ class ActionContext(_Context[S]):
         answer: ActionResult[StartedAll] = self._starts.start_all(calls, then)
         return answer
 
+    def step(
+        self, name: str, function: Callable[..., T], *args: Any, retry: Retry | None = None
+    ) -> T:
+        """Call ``function(*args)`` once in this run, and keep its value: JSON of up to 1 MiB.
+
+        A rerun of the handler gets the value that was kept, by the step's name, without calling
+        the function. What it raises is not kept; ``retry`` calls it again here. Raises
+        `InvalidData` for a value that is no JSON, and `ConfigurationError` for two steps of one
+        name, or within a transaction. A run keeps 1,000 steps of 16 MiB together.
+        """
+        value: T = self._memory.step(name, function, args, retry)
+        return value
+
+    def sleep(
+        self, name: str, seconds: float | None = None, *, until: datetime | None = None
+    ) -> None:
+        """Go on after so many seconds, or at that time (with its timezone): up to 366 days.
+
+        A long sleep ends the attempt, whose process is then free: when it is over, the handler is
+        started again and finds its steps and sleeps done. What the handler catches with
+        ``except Exception`` is not touched by that, its ``finally`` blocks run.
+        """
+        self._memory.sleep(name, seconds, until)
+
+    def wait_for_signal(self, name: str, timeout: float | None = None) -> Any:
+        """What is sent to this run under this name: JSON; None after ``timeout`` seconds.
+
+        It may have been sent before. Without a timeout it waits for 366 days. The attempt ends
+        meanwhile as with `sleep`. The first signal of a name counts, for ever.
+        """
+        return self._memory.wait_for_signal(name, timeout)
+
+    def signal(self, run_id: str, name: str, data: Any = None) -> ActionResult[dict[str, Any]]:
+        """Send another run a signal, now: ``{"accepted"}``, false if it got one of this name
+        before. A run that has ended, or cannot wait, is a failure."""
+        answer: ActionResult[dict[str, Any]] = self._memory.signal(run_id, name, data)
+        return answer
+
     def results(self) -> Iterator[dict[str, Any]]:
         """The ends of the runs that this one has waited for, as the ``then`` of a `start_all`.
 
@@ -299,6 +347,33 @@ class AsyncActionContext(_Context[S]):
     ) -> ActionResult[StartedAll]:
         """Start many runs, and one after them: `ActionContext.start_all`."""
         answer: ActionResult[StartedAll] = await self._starts.start_all(calls, then)
+        return answer
+
+    async def step(
+        self, name: str, function: Callable[..., Any], *args: Any, retry: Retry | None = None
+    ) -> Any:
+        """Call a function, async or plain, once in this run: `ActionContext.step`.
+
+        A plain one that blocks belongs in ``asyncio.to_thread``.
+        """
+        return await self._memory.step(name, function, args, retry)
+
+    async def sleep(
+        self, name: str, seconds: float | None = None, *, until: datetime | None = None
+    ) -> None:
+        """Go on later: `ActionContext.sleep`. Less than CALLBOARD_PARK_AFTER (2 s) is waited for
+        here; a longer sleep ends the attempt."""
+        await self._memory.sleep(name, seconds, until)
+
+    async def wait_for_signal(self, name: str, timeout: float | None = None) -> Any:
+        """What is sent to this run: `ActionContext.wait_for_signal`."""
+        return await self._memory.wait_for_signal(name, timeout)
+
+    async def signal(
+        self, run_id: str, name: str, data: Any = None
+    ) -> ActionResult[dict[str, Any]]:
+        """Send another run a signal: `ActionContext.signal`."""
+        answer: ActionResult[dict[str, Any]] = await self._memory.signal(run_id, name, data)
         return answer
 
     def results(self) -> AsyncIterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The naming rules: what may name a collection, a record, a field of its data, and a signal.
+"""The naming rules: what may name a collection, a record, a field of its data, a signal and a step.
 
 Each function returns the name as plain text and raises `InvalidData` for what is none.
 They are the fence around MongoDB's own syntax: no text that passes can be an operator
@@ -13,7 +13,15 @@ from types import MappingProxyType
 
 from callboard.errors import InvalidData
 
-__all__ = ["ENVELOPE", "collection_name", "data_key", "field_path", "record_id", "signal_name"]
+__all__ = [
+    "ENVELOPE",
+    "collection_name",
+    "data_key",
+    "field_path",
+    "record_id",
+    "signal_name",
+    "step_name",
+]
 
 ENVELOPE = MappingProxyType(
     {
@@ -27,6 +35,7 @@ ENVELOPE = MappingProxyType(
 """The fields of a record around its data, and where the stored document has them."""
 
 MAX_RECORD_ID = 255  # characters
+MAX_STEP = 200  # characters
 MAX_PATH = 64  # keys in one dotted path, as deep as data goes
 
 _COLLECTION = re.compile(r"(?!system)[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -69,6 +78,16 @@ def data_key(value: object, path: str) -> str:
         raise InvalidData(
             f"{path}: invalid key {_shown(value)}: text that is not empty, has no '.' and no "
             f"NUL, and does not begin with '$'"
+        )
+    return str.__str__(value)
+
+
+def step_name(kind: str, value: object) -> str:
+    """A step or a sleep (``kind``): 1 to 200 characters that can be printed."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_STEP or not value.isprintable():
+        raise InvalidData(
+            f"Invalid {kind} {_shown(value)}: a text of 1 to {MAX_STEP} characters that can be "
+            f"printed"
         )
     return str.__str__(value)
 

@@ -46,7 +46,7 @@ class Tracer:
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, str | int | float] | None = None,
         parent: Context | None = None,
-        harmless: type[Exception] | tuple[()] = (),
+        harmless: type[Exception] | tuple[type[BaseException], ...] = (),
     ) -> Iterator[Span]:
         """A span around the block; an error that the block raises leaves only its class on it.
 

@@ -120,7 +120,7 @@ async def _handle_async(action: Action[Any], ctx: Any) -> Any:
         return stop_in_it.result
 
 
-def stopped_in_a_group(error: Exception) -> StopHandler | None:
+def stopped_in_a_group(error: BaseException) -> StopHandler | None:
     """The first `unwrap` of several tasks of one group, if nothing else is wrong in it."""
     if not isinstance(error, ExceptionGroup):
         return None

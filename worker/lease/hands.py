@@ -53,6 +53,10 @@ class Hands:
         if taken := self.of(pid):
             self._table.empty(taken.row)
 
+    def spent(self, taken: InHand) -> float:
+        """Seconds of the run's time that were over before it was taken."""
+        return self._table.spent(taken.row)
+
     def has(self, wanted: InHand) -> bool:
         """Whether the run is in hand."""
         return self._table.has(wanted)
@@ -78,6 +82,10 @@ class Hands:
         self._number += 1
         self._table.write(self._mine, self._number, run_id, action)
         return self._number
+
+    def note_spent(self, seconds: float) -> None:
+        """So much of the time that the run in hand has was over before it was taken."""
+        self._table.note_spent(self._mine, seconds)
 
     def let_go(self) -> None:
         """The run has ended, or is another's."""

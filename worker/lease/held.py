@@ -38,6 +38,7 @@ class Held:
     stop_at: float  # time.monotonic seconds: when the process is stopped
     lapses_at: float  # time.monotonic seconds, never later than by the clock of the broker
     slots: Slots | None = field(default=None, repr=False)  # it has others beside it in its process
+    spent: float = 0.0  # seconds of the run's time that were over before, as far as is known
     renewed: bool = False  # the record has named our process as the holder
     asked: bool = False  # the handler was to stop by itself
     canceled: bool = False
@@ -94,7 +95,7 @@ class HeldRuns:
     def all(self) -> list[Held]:
         """What the processes have in hand now."""
         with self._lock:
-            held = [self._known(hand) for hand in self._hands.all()]
+            held = [self._with_spent(self._known(hand)) for hand in self._hands.all()]
             for slots in self._slots:
                 held += [self._known(hand, slots) for hand in slots.all()]
             self._held = {one.key: one for one in held}
@@ -171,6 +172,14 @@ class HeldRuns:
             stop_at=out_at + patience,
             lapses_at=hand.since + self._lease,
         )
+
+    def _with_spent(self, held: Held) -> Held:
+        """Its end is the sooner, the more of its time was over before: its child says so once it
+        has claimed it."""
+        spent = self._hands.spent(held.hand)
+        if spent == held.spent:
+            return held
+        return replace(held, spent=spent, stop_at=held.stop_at - spent + held.spent)
 
     def _taken_out(self, held: Held) -> Held | None:
         """The run, unless it was taken out before."""

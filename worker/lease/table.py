@@ -28,6 +28,7 @@ _PID = 1
 _NUMBER = 2
 _TAKEN = struct.Struct("@QQdQ36s")  # process id, number, start (time.monotonic), action, run id
 _TAKEN_AT = 8 * _PID
+_SPENT = ROW_WORDS - 2  # milliseconds of the run's time that were over before
 _STOP = ROW_WORDS - 1  # the keeper writes here the number that is to stop
 
 
@@ -81,7 +82,16 @@ class Table:
 
     def write(self, row: int, number: int, run_id: str, action: str) -> None:
         """This process executes the run."""
+        self._words[row * ROW_WORDS + _SPENT] = 0
         self._write(row, number, time.monotonic(), self._numbers[action], run_id.encode())
+
+    def note_spent(self, row: int, seconds: float) -> None:
+        """So much of the time that the run has was over before it came here."""
+        self._words[row * ROW_WORDS + _SPENT] = round(seconds * 1000)
+
+    def spent(self, row: int) -> float:
+        """What `note_spent` has noted of the run, in seconds."""
+        return self._words[row * ROW_WORDS + _SPENT] / 1000
 
     def clear(self, row: int) -> None:
         """This process executes nothing there."""

@@ -49,6 +49,7 @@ class _Async:
         self._running = running
         self.claim = executor.runs.claim
         self.requeue = executor.runs.requeue
+        self.park = executor.runs.park
         self.finish = executor.runs.finish
         self.pause = asyncio.sleep
 
@@ -59,7 +60,8 @@ class _Async:
     async def handle(self, attempt: Attempt) -> Outcome:
         """Within the time that the action has."""
         running, loop = self._running, asyncio.get_running_loop()
-        timer = loop.call_later(attempt.action.timeout, running.stop, TimedOut)
+        left = attempt.action.timeout - attempt.claim.spent
+        timer = loop.call_later(max(left, 0.0), running.stop, TimedOut)
         try:
             outcome: Outcome = await running.handle(self._outcome(attempt))
             return outcome
@@ -68,6 +70,9 @@ class _Async:
 
     async def close_fire(self, attempt: Attempt, outcome: Outcome) -> None:
         await close_fire_async(self._executor.services, attempt, outcome, self._executor.store)
+
+    def note_spent(self, seconds: float) -> None:
+        """Nothing: the loop itself sees to the time that handlers have."""
 
     def was_taken(self) -> None:
         """Nothing: what its keeper kills is the process, and for no single run."""

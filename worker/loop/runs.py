@@ -10,7 +10,7 @@ import redis.asyncio
 
 from callboard.connections.keys import Keys
 from callboard.errors import RunRefused
-from callboard.runs.commands import Accepted, Claim, Commands, Wait
+from callboard.runs.commands import Accepted, Claim, Commands, Wait, decoded
 from callboard.runs.counters import observation
 from callboard.runs.ends import END, End
 from callboard.runs.kept import Kept, kept_steps
@@ -63,11 +63,11 @@ class AsyncRuns(Commands):
         return bool(await self._packets.script("note", *command))
 
     async def keep(
-        self, run_id: str, action: str, holder: str, number: int, kept: Kept, unless: str = ""
+        self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
     ) -> bytes | None:
         """As `Runs.keep`."""
-        command = self.keeping(run_id, action, holder, number, kept, unless)
-        return self.is_kept(await self._packets.script("keep", *command), f"step {kept.name!r}")
+        command = self.keeping(run_id, action, holder, number, content, unless)
+        return self.is_kept(await self._packets.script("keep", *command))
 
     async def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
         """As `Runs.steps`."""
@@ -76,11 +76,26 @@ class AsyncRuns(Commands):
         return kept_steps(self.sealer, run_id, action, found)
 
     async def park(
-        self, run_id: str, action: str, holder: str, call: Call, wait: Wait, spent: float
+        self,
+        run_id: str,
+        action: str,
+        holder: str,
+        call: Call,
+        wait: Wait,
+        spent: float,
+        report: Sealed | None = None,
     ) -> bool:
         """As `Runs.park`."""
-        command = self.parking(run_id, action, holder, call, wait, spent)
+        command = self.parking(run_id, action, holder, call, wait, spent, report)
         return bool(await self._packets.script("park", *command))
+
+    async def actions(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """As `Runs.actions`."""
+        found = await asyncio.gather(
+            *(self._packets.command("HGET", *one, "action") for one in self._each(run_ids))
+        )
+        known = zip(run_ids, found, strict=True)
+        return {run_id: decoded([action])[0] for run_id, action in known if action}
 
     async def signal(self, run_id: str, action: str, name: str, value: Any) -> Sent:
         """As `Runs.signal`."""

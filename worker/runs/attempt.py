@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from callboard.log.run_log import RunLog
+from callboard.runs.commands import Claim, Wait
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
-from callboard.runs.store import Claim, Take
+from callboard.runs.store import Take
 from callboard.sdk.action import Action
 
-__all__ = ["Attempt", "Delivered", "RunEnded"]
+__all__ = ["Attempt", "Delivered", "Parked", "RunEnded"]
 
 
 class Attempt(NamedTuple):
@@ -47,6 +48,14 @@ class Delivered(NamedTuple):
     end: Literal["succeeded", "failed", "retried"] | None  # None: it changed nothing
     error: str | None = None  # why, as the caller is told
     take: Take | None = None  # for the next message, if it was asked for with the end
+
+
+class Parked(BaseException):
+    """The handler waits, and is started again when that is over."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(f"waits for {wait.kind} {wait.name!r}")
+        self.wait = wait
 
 
 class RunEnded(Exception):

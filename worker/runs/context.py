@@ -9,6 +9,7 @@ from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext, AsyncActionContext
 
 from ..tools.tools import AsyncTools, Tools
+from .memory import AsyncMemory, Memory
 from .outbound import AsyncOutbound, Outbound
 from .progress import AsyncProgress, Progress
 from .reach import Broker, Reach
@@ -47,9 +48,10 @@ def build_context(
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     database = services.store.database
     tools = Tools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    starts = Starts(Reach(services), attempt, tools)
+    reach = Reach(services)
+    starts, memory = Starts(reach, attempt, tools), Memory(reach, attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
-    return ActionContext(**facts, tools=tools, _starts=starts), tools
+    return ActionContext(**facts, tools=tools, _starts=starts, _memory=memory), tools
 
 
 def build_async_context(
@@ -64,9 +66,10 @@ def build_async_context(
     outbound, progress = AsyncOutbound(services, attempt), _async_progress(services, attempt, runs)
     database = store.database
     tools = AsyncTools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    starts = AsyncStarts(Reach(services, runs, store), attempt, tools)
+    reach = Reach(services, runs, store)
+    starts, memory = AsyncStarts(reach, attempt, tools), AsyncMemory(reach, attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
-    return AsyncActionContext(**facts, tools=tools, _starts=starts), tools
+    return AsyncActionContext(**facts, tools=tools, _starts=starts, _memory=memory), tools
 
 
 def _of_tools(

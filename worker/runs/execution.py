@@ -42,6 +42,8 @@ class _Plain:
         self._queues = queues
         self.claim = services.runs.claim
         self.requeue = services.runs.requeue
+        self.park = services.runs.park
+        self.note_spent = services.hands.note_spent
 
     def finish(
         self, run_id: str, action: str, holder: str, outcome: Outcome

@@ -133,9 +133,10 @@ def _once(
         result = stop.result
     except GeneratorExit as error:  # the bodies around this one would take it for their own end
         raise RuntimeError("the handler raised GeneratorExit") from error
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
         if tools.lost:
             raise tools.lost from None
+        context._memory.check()  # a group may hold that the handler waits
         if (stopped := stopped_in_a_group(error)) is None:
             raise
         result = stopped.result
@@ -143,6 +144,7 @@ def _once(
         yield tools.end()
     if tools.lost:
         raise tools.lost
+    context._memory.check()
     outcome = Outcome.of(result, attempt.run_id)
     if outcome.http_status != 200:  # known before a transaction commits
         raise RunEnded(outcome)

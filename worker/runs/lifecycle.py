@@ -15,14 +15,15 @@ import structlog
 
 from callboard.errors import BrokerUnavailable, SealError, ServiceUnavailable
 from callboard.log.run_log import RunLog
+from callboard.runs.commands import Claim, Wait
 from callboard.runs.outcome import Outcome
 from callboard.runs.report import Sealed
 from callboard.runs.seal import Call
-from callboard.runs.store import Claim, Take
+from callboard.runs.store import Take
 from callboard.sans_io import Steps
 from callboard.sdk.action import Action
 
-from .attempt import Attempt, Delivered, RunEnded
+from .attempt import Attempt, Delivered, Parked, RunEnded
 from .reports import report_of, reported, traceback_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class HandedBack(BaseException):
 
 
 class _Again(Exception):
-    """The run is back in its queue."""
+    """The run is back in its queue, or waits."""
 
 
 class Means(Protocol):
@@ -63,6 +64,21 @@ class Means(Protocol):
         self, run_id: str, holder: str, delay: float = 0.0, report: Sealed | None = None
     ) -> Any:
         """Whether it was still the holder's."""
+
+    def park(
+        self,
+        run_id: str,
+        action: str,
+        holder: str,
+        call: Call,
+        wait: Wait,
+        spent: float,
+        report: Sealed | None,
+    ) -> Any:
+        """Whether it was still the holder's."""
+
+    def note_spent(self, seconds: float) -> None:
+        """That much of the attempt's time was over before."""
 
     def finish(self, run_id: str, action: str, holder: str, outcome: Outcome) -> Any:
         """Whether it was still the holder's, and what takes the next message, if that is asked
@@ -127,6 +143,8 @@ def _ended(
         if claim.state == "canceled":
             return None, Outcome.canceled(run_id)
         attempt = _opened(services, action, run_id, holder, claim)
+        if claim.spent:
+            means.note_spent(claim.spent)
         if attempt.call.expires < time.time():
             return attempt, Outcome.failed("Expired", run_id)
         if services.tracing is None:
@@ -147,9 +165,13 @@ def _ended(
 def _opened(services: Services, action: Action, run_id: str, holder: str, claim: Claim) -> Attempt:
     """The attempt that the claim is for; raises `SealError`, or whatever the JSON makes raise."""
     call = Call.from_json(services.sealer.open("call", run_id, action.name, claim.seal))
-    deadline = time.monotonic() + action.timeout - min(MARGIN_SECONDS, action.timeout / 10)
+    deadline = time.monotonic() + action.timeout - _margin(action) - claim.spent
     log = RunLog(services.redactor, call.jwt)
     return Attempt(run_id, action, holder, claim, call, deadline, log)
+
+
+def _margin(action: Action) -> float:
+    return min(MARGIN_SECONDS, action.timeout / 10)
 
 
 def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcome]:
@@ -160,6 +182,8 @@ def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcom
         return reported(services, attempt, outcome)
     except (HandlerStopped, TimedOut, HandedBack) as stop:
         return (yield from _stopped(services, means, attempt, stop))
+    except Parked as parked:
+        return (yield from _park(services, means, attempt, parked))
     except RunEnded as end:
         return _refused(services, attempt, end.outcome)
     except ServiceUnavailable as error:
@@ -228,6 +252,17 @@ def _retry(means: Means, attempt: Attempt, delay: float, report: Sealed | None) 
     again = (attempt.run_id, attempt.holder, delay, report)
     if (yield from _insist(means, lambda: means.requeue(*again))):
         raise _Again(f"again in {delay:.1f} s") from None
+
+
+def _park(services: Services, means: Means, attempt: Attempt, parked: Parked) -> Steps[Outcome]:
+    """Have the run wait, without a process; returns only if it is no longer ours."""
+    action, wait = attempt.action, parked.wait
+    spent = action.timeout - _margin(action) - (attempt.deadline - time.monotonic())
+    call, report = attempt.call.due_in(wait.left), report_of(services, attempt)
+    waits = (attempt.run_id, action.name, attempt.holder, call, wait, spent, report)
+    if (yield from _insist(means, lambda: means.park(*waits))):
+        raise _Again(str(parked)) from None
+    return Outcome.lost(attempt.run_id)
 
 
 def _finish(

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,8 @@ from callboard.codes import is_code
 from callboard.connections.bounded_http import AsyncBoundedClient, BoundedClient
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult, fail, ok
+
+from ..tools.ordinals import Ordinals
 
 if TYPE_CHECKING:
     from ..services import Services
@@ -50,7 +51,7 @@ class _Outbound:
         self._billing = services.registry.integrations
         self._attempt = attempt
         self._tracing = services.tracing
-        self._occurrences: defaultdict[str, int] = defaultdict(int)
+        self._occurrences = Ordinals()
 
     def _integration(
         self, endpoint: str, data: Mapping[str, Any] | None = None
@@ -122,8 +123,7 @@ class _Outbound:
         """Equal for the same call in a rerun of this run, different for any other."""
         digest = hashlib.sha256(body).hexdigest()
         call = f"{self._attempt.run_id}\0{endpoint}\0{digest}"
-        self._occurrences[call] += 1
-        return hashlib.sha256(f"{call}\0{self._occurrences[call]}".encode()).hexdigest()
+        return hashlib.sha256(f"{call}\0{self._occurrences.next(call)}".encode()).hexdigest()
 
     def _send(self, method: str, url: str, **options: Any) -> Steps[httpx.Response]:
         request = self.client(os.getpid()).build(method, url, **options)

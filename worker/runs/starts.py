@@ -34,6 +34,7 @@ from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.results import ActionResult, fail, ok
 from callboard.types import Started, StartedAll
 
+from ..tools.ordinals import Ordinals
 from .arguments import checked_delay, checked_key, checked_moment, checked_pairs, within
 from .parent import Parent
 from .reach import Reach
@@ -63,15 +64,14 @@ class _Starts:
         self._attempt = attempt
         self._tools = tools
         self._parent = Parent(reach, attempt)
-        self._calls = 0  # of `start` and `start_all`
+        self._calls = Ordinals()  # of `start` and `start_all`
 
     # What handlers call
 
     def _start(
         self, action: str, params: Any, options: Mapping[str, Any]
     ) -> Steps[ActionResult[Started]]:
-        self._calls += 1
-        run_id = child_id(self._attempt.ids, self._calls)
+        run_id = child_id(self._attempt.ids, self._calls.next("start"))
         try:
             row = yield from self._row(run_id, action, params, **options)
         except RunRefused as refusal:
@@ -82,8 +82,7 @@ class _Starts:
     def _start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None
     ) -> Steps[ActionResult[StartedAll]]:
-        self._calls += 1
-        group = child_id(self._attempt.ids, self._calls)
+        group = child_id(self._attempt.ids, self._calls.next("start"))
         try:
             starts = yield from self._parent.group(group, checked_pairs(calls), then)
         except RunRefused as refusal:
@@ -185,7 +184,7 @@ class _Starts:
 
     def _new(self, rows: Sequence[Row]) -> Steps[list[Row]]:
         """Those that an earlier attempt has not started."""
-        if self._attempt.claim.attempt == 1:
+        if self._attempt.claim.is_first:
             return list(rows)
         ids = [row.start.run_id for row in rows]
         known = yield self._reach.runs.present(ids)

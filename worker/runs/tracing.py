@@ -19,6 +19,8 @@ from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.sdk.results import StopHandler
 from callboard.tracing.tracer import failed, get_tracer, parent_of, traceparent
 
+from .attempt import Parked
+
 if TYPE_CHECKING:
     from callboard.runs.outcome import Outcome
     from callboard.sdk.action import Action
@@ -60,7 +62,7 @@ class RunTracing:
 
     def handler(self, action: Action) -> AbstractContextManager[object]:
         """`Action.run`, and what it has returned, awaited."""
-        return self._tracer.span(f"handler {action.name}", harmless=StopHandler)
+        return self._tracer.span(f"handler {action.name}", harmless=(StopHandler, Parked))
 
     @contextmanager
     def request(self, request: httpx.Request) -> Iterator[Callable[[httpx.Response], None]]:

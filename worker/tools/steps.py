@@ -9,7 +9,6 @@ All of it is steps (`callboard.sans_io`); `worker.tools.tools` has the two kinds
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -26,6 +25,7 @@ from .cursor import Order
 from .deadline import within
 from .faults import DATABASE_ERRORS, DatabaseError, outage, refusal
 from .filters import filter_of
+from .ordinals import Ordinals
 from .records import Records, envelope
 from .transaction import Kind, Transaction, close_part, open_part
 from .values import stored_data, stored_scalar
@@ -104,7 +104,7 @@ class ToolSteps:
         self._on_session = on_session
         self._on_end = on_end
         self.ended = False  # what has kept the tools, a global or a thread, gets nothing more
-        self._creates: defaultdict[str, int] = defaultdict(int)  # without an id, by collection
+        self._creates = Ordinals()  # without an id, by collection
 
     @_answering
     def _create(
@@ -262,8 +262,7 @@ class ToolSteps:
 
     def _derived_id(self, coll: str) -> str:
         """The same id at each rerun of the run: from its id, the collection and the ordinal."""
-        self._creates[coll] += 1
-        return str(uuid5(_DERIVED, f"{self._run_id}\n{coll}\n{self._creates[coll]}"))
+        return str(uuid5(_DERIVED, f"{self._run_id}\n{coll}\n{self._creates.next(coll)}"))
 
     def _checked(self) -> ActionResult | None:
         """Raise what ended the attempt; answer the failure that dooms each further call."""
