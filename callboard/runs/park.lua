@@ -1,5 +1,6 @@
 -- The handler waits, without a process: its next start is the same attempt, and lives by the call
--- that comes sealed anew; perhaps with a report: the field, and what is in it. What it waits for may have come meanwhile: then it is queued at once.
+-- that comes sealed anew; perhaps with a report: the field, and what is in it. What it waits for may
+-- have come meanwhile: then it is queued at once.
 local run, open, id, holder = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local seal, due, waiting, signal = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local spent, kept = ARGV[7], tonumber(ARGV[8])
