@@ -30,6 +30,7 @@ from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH
 from callboard.runs.outbox import OUTBOX
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.start import Start
 from callboard.runs.store import Runs
 from callboard.runs.waiting import WaitingRuns
 from callboard.settings import Settings
@@ -553,6 +554,26 @@ class TestGroups:
             execute(services, child, run_id, tuple)
             if run_id == started["runIds"][-1]:
                 assert read(runs, started["thenRunId"]).status == "queued"
+
+    def test_a_parent_that_ends_on_the_way_leaves_nothing_waiting(
+        self, run, runs: Runs, services: Services, redis_client, monkeypatch
+    ) -> None:
+        accept, taken = services.runs.accept_many, []
+
+        def accept_some(starts: list[Start], **limits: int) -> Any:
+            if taken:
+                raise ValueError
+            taken.extend(accept(starts, **limits))
+            return taken
+
+        monkeypatch.setattr("worker.runs.starts.AT_ONCE", 2)
+        monkeypatch.setattr(services.runs, "accept_many", accept_some)
+        script.append(lambda ctx: ctx.start_all([("child", {})] * 5, then=("after", {})))
+        assert read(runs, run("parent")).status == "failed"
+        started = [run_id for run_id, _joined in taken]
+        assert [read(runs, run_id).status for run_id in started] == ["queued"] * 2
+        keys = redis_client.scan_iter("callboard:run:*")
+        assert b"waiting" not in [redis_client.hget(key, "status") for key in keys]
 
 
 class TestResult:

@@ -49,7 +49,8 @@ class Parent:
     def group(
         self, group: str, calls: list[tuple[str, Any]], then: tuple[str, Any] | None
     ) -> Steps[list[Start]]:
-        """What waits for the group first, then its runs."""
+        """Its runs, and at last what waits for them: if this run ends before it has started them
+        all, nothing waits for ever."""
         size = len(calls)
         self._count(size)
         terms = Terms(group=group, size=size) if then else Terms()
@@ -63,7 +64,7 @@ class Parent:
                 yield self._reach.pause()
         if then is not None:
             try:
-                starts.insert(0, self._joining(group, size, *checked_pair(then)))
+                starts.append(self._joining(group, size, *checked_pair(then)))
             except RunRefused as refusal:
                 raise BadRequest(f"start_all: then: {refusal}") from None
         return starts

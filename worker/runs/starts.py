@@ -95,7 +95,7 @@ class _Starts:
         ids = answer.data
         if then is None:
             return ok({"runIds": ids, "thenRunId": None})
-        return ok({"runIds": ids[1:], "thenRunId": ids[0]})
+        return ok({"runIds": ids[:-1], "thenRunId": ids[-1]})
 
     def _row(
         self,
