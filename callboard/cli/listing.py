@@ -14,7 +14,15 @@ import click
 
 from callboard.times import iso
 
-__all__ = ["age", "json_option", "print_json", "print_rows", "table"]
+__all__ = [
+    "age",
+    "json_option",
+    "print_json",
+    "print_rows",
+    "printable",
+    "table",
+    "terminal_width",
+]
 
 GAP = "  "
 NARROWEST = 6  # characters that a column is cut down to
@@ -36,10 +44,14 @@ def print_json(value: object) -> None:
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table. Its first column is never cut: it is for copying."""
-    on_terminal = sys.stdout.isatty() or os.environ.get("COLUMNS")
-    width = shutil.get_terminal_size((80, 24)).columns if on_terminal else None
-    for line in table(columns, rows, width):
+    for line in table(columns, rows, terminal_width()):
         click.echo(line)
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal; None in a pipe."""
+    on_terminal = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    return shutil.get_terminal_size((80, 24)).columns if on_terminal else None
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None) -> list[str]:
@@ -91,7 +103,11 @@ def _cut(text: str, room: int) -> str:
 
 def _text(cell: object) -> str:
     """A cell on one line; what would steer a terminal is shown as ?."""
-    text = " ".join(str("" if cell is None else cell).split())
+    return printable(" ".join(str("" if cell is None else cell).split()))
+
+
+def printable(text: str) -> str:
+    """The line, with ? for what would steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

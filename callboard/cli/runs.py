@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import click
 
 from callboard.cli.call import DEFAULT_URL, json_of
+from callboard.cli.detail import detail_lines
 from callboard.cli.development import (
     adopt_running_stack,
     caller_flags,
@@ -23,14 +25,22 @@ from callboard.cli.development import (
     token_option,
 )
 from callboard.cli.follow import followed, print_result
-from callboard.cli.listing import age, json_option, print_json, print_rows
+from callboard.cli.listing import (
+    age,
+    json_option,
+    print_json,
+    print_rows,
+    printable,
+    terminal_width,
+)
 from callboard.client.client import Client
-from callboard.errors import ConfigurationError
+from callboard.errors import ConfigurationError, Forbidden, Unauthorized
 
 __all__ = ["runs"]
 
 STOP_SECONDS = 7  # a handler that does not end by itself is stopped after 5
 COLUMNS = ("Run", "Action", "Status", "Age", "Caller", "Error")
+ERRORS = ("Last run", "Count", "Action", "Exception", "Error", "Age")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,6 +58,12 @@ class _Api:
         if not reply.envelope["success"]:
             raise click.ClickException(f"{reply.status}: {reply.envelope['error']}")
         return reply.envelope["data"]
+
+    def detail(self, run_id: str) -> dict[str, Any] | None:
+        """What the owner is told of a run; None for anybody else."""
+        with suppress(Forbidden, Unauthorized):
+            return self.client.detail(run_id)
+        return None
 
 
 def _api_options(command: Command) -> Command:
@@ -103,14 +119,38 @@ def runs(
 @json_option
 @click.pass_obj
 def show(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
-    """Show one run as it stands, with its result."""
-    run = api().ask("GET", _path(run_id))
+    """Show one run as it stands, with its result; to the owner with its attempts and log."""
+    made = api()
+    run, detail = made.ask("GET", _path(run_id)), made.detail(run_id)
     if as_json:
-        print_json(run)
+        print_json(run if detail is None else {**run, "detail": detail})
         return
     for name, value in run.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(f"{name:<12} {'' if value is None else text}".rstrip())
+        click.echo(f"{name:<12} {'' if value is None else printable(text)}".rstrip())
+    if detail is not None:
+        for line in detail_lines(detail, terminal_width()):
+            click.echo(line.rstrip())
+
+
+@runs.command()
+@click.option("--hours", type=click.IntRange(1, 720), default=24, show_default=True)
+@click.option("--action", help="Only those of this action.")
+@json_option
+@click.pass_obj
+def errors(api: Callable[[], _Api], hours: int, action: str | None, as_json: bool) -> None:
+    """Show what fails: the failed runs of the last hours, by action and exception."""
+    params = {"hours": str(hours), **({"action": action} if action else {})}
+    found = api().ask("GET", "/api/runs/errors", **params)
+    if as_json:
+        print_json(found)
+        return
+    if not found["errors"]:
+        click.echo(f"No run has failed in the last {hours} h.")
+        return
+    print_rows(ERRORS, [_error_cells(row) for row in found["errors"]])
+    if not found["complete"]:
+        click.echo("There are more: take fewer hours, or one action.")
 
 
 @runs.command()
@@ -181,6 +221,11 @@ def _api(*, subject: str | None, url: str | None, token: str | None, data_dir: P
         token or signed_token(data_dir, str(subject)),
     )
     return _Api(client=client, flags=flags)
+
+
+def _error_cells(row: dict[str, Any]) -> list[object]:
+    cells = (row["runId"], row["count"], row["action"], row["exception"], row["error"])
+    return [*cells, age(row["last"])]
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

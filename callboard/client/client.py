@@ -14,7 +14,14 @@ from urllib.parse import quote
 
 from callboard import strict_json
 from callboard.codes import FAILED, is_code
-from callboard.errors import CallboardError, NotFound, RunRefused, ServiceUnavailable, Unauthorized
+from callboard.errors import (
+    CallboardError,
+    Forbidden,
+    NotFound,
+    RunRefused,
+    ServiceUnavailable,
+    Unauthorized,
+)
 from callboard.sdk.results import ActionResult, fail, ok
 
 if TYPE_CHECKING:
@@ -193,6 +200,14 @@ class Client:
         """
         seconds = -int(-wait // 1)
         return self._run("GET", run_id, f"?wait={seconds}", wait=seconds)
+
+    def detail(self, run_id: str) -> dict[str, Any]:
+        """All that is known of a run, for the application's owner: `run`, and ``{"params",
+        "attempts", "log", "steps", "children", "parent"}``.
+
+        Raises as `run`, and `Forbidden` for anybody else.
+        """
+        return self._run("GET", run_id, "/detail")
 
     def cancel(self, run_id: str) -> dict[str, Any]:
         """Cancel a run, and how it stands then. Raises `NotFound` and `ServiceUnavailable`."""
@@ -400,7 +415,7 @@ def _run_of(reply: Reply) -> dict[str, Any]:
     raise reply.refusal(_ERRORS.get(reply.status, ServiceUnavailable))
 
 
-_ERRORS: dict[int, type[CallboardError]] = {401: Unauthorized, 404: NotFound}
+_ERRORS: dict[int, type[CallboardError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
 _SIGNAL_ERRORS = {**_ERRORS, 503: ServiceUnavailable}
 
 

@@ -75,6 +75,7 @@ class PastRun:
     ended: int
     attempt: int
     lost: int
+    exception: str | None = None  # what the handler raised at last, for the owner alone
     error: str | None
     outcome: Outcome | None = None  # None in a list, and where no key of SECRET_KEY opens it
     progress: bytes | None = None  # JSON of {"fraction", "message"}
@@ -255,6 +256,7 @@ class History:
         run_id, action = _of(str, document["_id"]), _of(str, document["action"])
         started, caller, error = (document[name] for name in ("startedAt", "createdBy", "error"))
         opened = self._opened("result", run_id, action, document.get("result"))
+        raised = self._opened("exception", run_id, action, document.get("exception"))
         return PastRun(
             id=run_id,
             action=action,
@@ -266,6 +268,7 @@ class History:
             ended=_milliseconds(document["completedAt"]),
             attempt=_of(int, document["attempts"]),
             lost=_of(int, document["lost"]),
+            exception=raised.decode() if raised else None,
             error=None if error is None else _of(str, error),
             outcome=Outcome.from_bytes(opened) if opened else None,
             progress=self._opened("progress", run_id, action, document.get("progress")),

@@ -11,6 +11,7 @@ from callboard import strict_json
 from callboard.errors import NewerFormat, SealError
 from callboard.runs.format import newer
 from callboard.runs.outcome import Outcome
+from callboard.runs.report import open_exception
 from callboard.runs.seal import Call, Sealer, origin_of
 
 __all__ = [
@@ -32,7 +33,7 @@ Status = Literal["queued", "waiting", "running", "succeeded", "failed", "cancele
 STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 ROW = (
     *(b"action", b"status", b"origin", b"enqueued", b"started", b"ended"),
-    *(b"attempt", b"lost", b"error", b"v", b"due", b"join", b"waiting"),
+    *(b"attempt", b"lost", b"error", b"v", b"due", b"join", b"waiting", b"exception"),
 )  # of a record, what a list shows
 RECORD = (*ROW, b"result", b"progress", b"seal")
 """What is read of a record to show it: not its steps and signals, which may be many and large."""
@@ -57,6 +58,7 @@ class RunRecord:
     waiting: Mapping[str, str] | None = None  # for what: kind and, if its handler waits, name
     attempt: int
     lost: int
+    exception: str | None = None  # what the handler raised at last, for the owner alone
     error: str | None  # why it failed, as its caller is told; None while it has not
     outcome: Outcome | None = None  # set once the run has ended
     progress: bytes | None = None  # JSON of {"fraction", "message"}
@@ -119,6 +121,7 @@ def _common(
         "caller": origin.caller,
         "acceptance": origin.acceptance,
         "parent": origin.parent,
+        "exception": open_exception(sealer, run_id, action, values.get(b"exception")),
         "enqueued": enqueued,
         "started": _number(values.get(b"started")),
         "ended": _number(values.get(b"ended")),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,8 @@ from faces import LoopThread
 from flask.testing import FlaskClient
 
 from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, fail, ok
+from callboard.cli.detail import detail_lines
+from callboard.connections.keys import Keys
 from callboard.connections.mongodb import AsyncStore, Store
 from callboard.log.printed import Printed
 from callboard.log.run_lines import RunLogHandler, keep
@@ -502,3 +505,86 @@ def test_a_report_that_was_altered_costs_itself_alone(
     redis_client.hset(key, "attempt:2", b"\xff")
     seen = get(run_id)
     assert [one["error"] for one in seen["attempts"]] == [None, "ValueError"]
+
+
+class TestErrors:
+    @pytest.fixture
+    def errors(self, api: Any, make_token: Any) -> Callable[..., Any]:
+        client = api()
+
+        def errors(sub: str | None = "owner", **query: Any) -> Any:
+            headers = {"Authorization": f"Bearer {make_token(sub)}"} if sub else {}
+            return client.get("/api/runs/errors", headers=headers, query_string=query)
+
+        return errors
+
+    def test_runs_that_failed_alike_are_one_row(
+        self, run: Any, errors: Any, archiver: Archiver
+    ) -> None:
+        def raising(ctx: ActionContext) -> ActionResult:
+            raise ValueError(ctx.params["n"])
+
+        run(raising, params={"n": 1})
+        run(lambda ctx: ok())
+        archiver.turn()  # one of them is in the history, the others are live
+        last = run(raising, params={"n": 2})
+        refused = run(lambda ctx: fail("sold out"))
+        response = errors()
+        assert response.status_code == 200
+        data = response.get_json()["data"]
+        assert data["complete"] is True
+        rows = [(r["action"], r["exception"], r["count"], r["runId"]) for r in data["errors"]]
+        assert rows == [("work", "ValueError", 2, last), ("work", None, 1, refused)]
+        assert [row["error"] for row in data["errors"]] == ["Action failed", "sold out"]
+        assert data["errors"][0]["first"] < data["errors"][0]["last"]
+        assert errors(action="other").get_json()["data"]["errors"] == []
+
+    def test_those_of_before_are_not_there(
+        self, run: Any, errors: Any, redis_client: redis.Redis
+    ) -> None:
+        old = run(lambda ctx: fail("long ago"))
+        hour_ago = int(time.time() * 1000) - 3_600_001
+        redis_client.hset(f"callboard:run:{old}", "enqueued", hour_ago)
+        redis_client.zadd(Keys().live, {old: hour_ago})
+        assert errors(hours=1).get_json()["data"]["errors"] == []
+        assert len(errors(hours=2).get_json()["data"]["errors"]) == 1
+
+    def test_they_are_the_owners_alone_and_bad_values_are_400(self, errors: Any) -> None:
+        assert errors("alice").status_code == 403
+        assert errors(None).status_code == 401
+        for query in ({"hours": "0"}, {"hours": "721"}, {"hours": "x"}, {"action": "a b"}):
+            assert errors(**query).status_code == 400
+
+    def test_how_many_are_looked_at_is_bounded(
+        self, run: Any, errors: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("callboard.runs.failures.LOOKED_AT", 2)
+        for _ in range(3):
+            run(lambda ctx: fail("no"))
+        data = errors().get_json()["data"]
+        assert (data["complete"], data["errors"][0]["count"]) == (False, 2)
+
+
+class TestCommands:
+    """What `callboard runs show` makes of it."""
+
+    def test_all_of_it_is_shown_and_nothing_steers_the_terminal(
+        self, run: Any, get: Any, logs: None
+    ) -> None:
+        def do(ctx: ActionContext) -> ActionResult:
+            ctx.log.info("a \x1b[31mred\x1b[0m line\nand another", n=1)
+            raise ValueError("\x1b[2J")
+
+        detail = get(run(do, params={"n": 1}))
+        shown = "\n".join(detail_lines(detail, None))
+        assert "\x1b" not in shown
+        for part in (
+            '{"n": 1}',
+            "Traceback of attempt 1",
+            "ValueError: ?[2J",
+            "?[31mred",
+            "and another",
+        ):
+            assert part in shown
+        plain = "\n".join(detail_lines(get(run(lambda ctx: ok())), 80))
+        assert "Log" not in plain

@@ -58,6 +58,7 @@ __all__ = ["Keeper", "KeeperStep"]
 TURN_SECONDS = 0.25
 POOL_SECONDS = 0.5
 LONGEST_PAUSE = 1.0  # seconds until a thread of the keeper that failed is started again
+REPORT_SECONDS = 0.5  # that a handler out of time has to tell where it was, before it is killed
 EXIT_SECONDS = 1.0  # what Celery may take to exit after the last run was handed back
 
 
@@ -71,7 +72,7 @@ class Keeper:
         self._hands = services.hands
         self._held = HeldRuns(
             services.hands, services.slots, actions, services.holder, settings.recovery,
-            HOOK_SECONDS if services.registry.hooks.listen else 0.0,
+            HOOK_SECONDS if services.registry.hooks.listen else REPORT_SECONDS,
         )  # fmt: skip
         self._dead: queue.SimpleQueue[Slots] = queue.SimpleQueue()  # loop processes
         self._renewing = Renewing(self._held, runs, settings.recovery)

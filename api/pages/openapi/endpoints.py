@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .components import data_envelope, failures, nullable, ref, responds
-from .run_detail import RUN_DETAIL
+from .run_detail import RUN_DETAIL, RUN_ERRORS
 
 __all__ = ["ENDPOINTS", "TAGS"]
 
@@ -103,6 +103,21 @@ _RUNS: Part = {
                 _query("lost", "Only runs that ended `Worker lost`.", {"type": "boolean"}),
                 _limit(200, 50),
                 _query("after", "The `after` of the page before.", {"type": "string"}),
+            ),
+        )
+    },
+    "/api/runs/errors": {
+        "get": _operation(
+            "runs.errors", "What fails: the failed runs of the last hours, by action and exception",
+            _ok("The most frequent first; `complete` is false where not all were looked at",
+                RUN_ERRORS),
+            400, 401, 403, 429, 503,
+            tag="runs", description="For the owner only.",
+            parameters=(
+                _query("hours", "Runs that were enqueued within so many hours.",
+                       {"type": "integer", "minimum": 1, "maximum": 720, "default": 24}),
+                _query("action", "Only runs of this action.",
+                       {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}),
             ),
         )
     },

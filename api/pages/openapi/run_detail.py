@@ -1,4 +1,4 @@
-"""The schema of ``/api/runs/{runId}/detail``."""
+"""The schemas of what is told the owner: ``/api/runs/{runId}/detail`` and ``/api/runs/errors``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .components import nullable, ref
 
-__all__ = ["RUN_DETAIL"]
+__all__ = ["RUN_DETAIL", "RUN_ERRORS"]
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
@@ -78,3 +78,21 @@ RUN_DETAIL: dict[str, Any] = {
     },
 }
 RUN_DETAIL["required"] = [name for name in RUN_DETAIL["properties"] if name != "waitingFor"]
+
+RUN_ERRORS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "errors": _rows(
+            "Runs that failed alike.",
+            action=_TEXT,
+            exception=nullable({**_TEXT, "description": "The type of what was raised."}),
+            error={**_TEXT, "description": "What the caller of the last one was told."},
+            count=_COUNT,
+            runId={"type": "string", "format": "uuid", "description": "The last one."},
+            first=_TIME,
+            last=_TIME,
+        ),
+        "complete": {"type": "boolean"},
+    },
+    "required": ["errors", "complete"],
+}
