@@ -11,6 +11,7 @@ from callboard.sdk.context import (
     AsyncActionContext,
     AsyncActionTools,
 )
+from callboard.sdk.fails import Fails
 from callboard.sdk.limit import Limit
 from callboard.sdk.results import ActionResult, fail, ok
 from callboard.sdk.retry import Retry
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncActionTools",
     "Client",
     "Collection",
+    "Fails",
     "Limit",
     "Retry",
     "Schedule",

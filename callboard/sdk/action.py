@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext, AsyncActionContext
+from callboard.sdk.fails import declared_codes
 from callboard.sdk.limit import Limit
 from callboard.sdk.options import Options, is_name
 from callboard.sdk.params import Params, annotated_with
@@ -42,7 +43,11 @@ class Action(Options, Generic[R_co]):
     where: str  # "file:line", for messages
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for an annotation that cannot be used."""
+        """Raise `ConfigurationError` for an annotation, or a list of codes, that cannot be used."""
+        try:
+            declared_codes(self.handler)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.where}: {self.handler.__name__}: {error}") from None
         if self.params is not None:
             self.params.check()
         contexts: list[type] = [ActionContext, AsyncActionContext]

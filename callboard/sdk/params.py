@@ -23,7 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from callboard import strict_json
 from callboard.errors import ConfigurationError, InvalidParams
 
-__all__ = ["MAX_ISSUES", "MAX_ISSUES_BYTES", "Params", "annotated_with"]
+__all__ = ["MAX_ISSUES", "MAX_ISSUES_BYTES", "Params", "annotated_with", "resolved_annotation"]
 
 MAX_ISSUES = 100
 MAX_ISSUES_BYTES = 60 * 1024  # of all issues, as JSON, so that the response stays under 64 KiB
@@ -108,7 +108,7 @@ class Params:
 
     def _annotation(self) -> Any:
         try:
-            return _annotation(self._function, self._name)
+            return resolved_annotation(self._function, self._name)
         except Exception as error:  # a name that the module does not have, most often
             raise self._unusable(
                 f"{error}. Define or import it in the module, outside `if TYPE_CHECKING:`"
@@ -133,7 +133,7 @@ def annotated_with(handler: Any, kind: type) -> bool:
     function = inspect.unwrap(handler)
     name = next(iter(inspect.signature(function).parameters), "")
     try:
-        annotation = _annotation(function, name)
+        annotation = resolved_annotation(function, name)
         return (typing.get_origin(annotation) or annotation) is kind
     except Exception:  # noqa: BLE001 - a name under `if TYPE_CHECKING:`
         said = function.__annotations__[name]
@@ -145,7 +145,7 @@ def _bare(annotation: str) -> str:
     return annotation.partition("[")[0].rpartition(".")[2]
 
 
-def _annotation(function: Any, name: str) -> Any:
+def resolved_annotation(function: Any, name: str) -> Any:
     """The annotation, resolved alone: others may name what only a type checker sees."""
     annotations = {name: function.__annotations__.get(name, Any)}
     return typing.get_type_hints(

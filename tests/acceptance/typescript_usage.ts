@@ -28,6 +28,13 @@ await client.call("orderTickets");
 // ... and a failure at run time.
 check(!wrong.success && wrong.issues?.[0]?.path === "tickets", "the issue names the field");
 
+// A failure has a code: one that the handler declares, or Callboard's own.
+const soldOut = await client.call("orderTickets", { event: "evt_sold_out", tickets: 2 });
+check(!soldOut.success && soldOut.code === "sold_out" && soldOut.status === 200, "its own code");
+check(!wrong.success && wrong.code === "invalid_params" && wrong.status === 422, "Callboard's code");
+// @ts-expect-error the action declares no such code
+check(!wrong.success && wrong.code !== "sold_oout", "no other code");
+
 // Without a model any object will do, and none.
 check((await client.call("echo")).success, "no params");
 check((await client.call("echo", { any: ["thing"] })).success, "any params");
@@ -62,22 +69,23 @@ const answers = await client.batch([
 check(answers.map((answer) => "runId" in answer).join() === "true,true,false", "each is answered");
 const refused = answers[2]!;
 check("error" in refused && refused.status === 422, "with its status");
+check("error" in refused && refused.code === "invalid_params", "and its code");
 
 // Cancel.
 const long = await client.submit("slow", { seconds: 30 });
 await client.cancel(long);
 const canceled = await client.wait(long, { timeout: 20 });
-check(!canceled.success && canceled.error === "Canceled", "it is canceled");
+check(!canceled.success && canceled.code === "canceled", "it is canceled");
 
 // What cannot be told by a result is thrown.
 const errorOf = (promise: Promise<unknown>) => promise.then(() => null, (error: unknown) => error);
 const unknown = await errorOf(client.run("00000000-0000-0000-0000-000000000000"));
-check(unknown instanceof CallboardError && unknown.status === 404, "an unknown run throws");
+check(unknown instanceof CallboardError && unknown.status === 404 && unknown.code === "not_found", "an unknown run throws");
 const ended = await errorOf(client.signal(then, "refuse"));
 check(ended instanceof CallboardError && ended.status === 404, "nothing waits in what has ended");
 const nobody = await errorOf(new Client({ url }).submit("orderTickets", { event: "e", tickets: 1 }));
 check(nobody instanceof CallboardError && nobody.status === 401, "a submit without a token throws");
 const away = await errorOf(new Client({ url: "http://127.0.0.1:9" }).call("echo"));
-check(away instanceof CallboardError && away.status === 0, "no server throws");
+check(away instanceof CallboardError && away.status === 0 && away.code === "unavailable", "no server throws");
 
 console.log("all is so");

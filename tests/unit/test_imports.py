@@ -157,8 +157,8 @@ def test_what_counts_as_a_name(text: str) -> None:
 def test_the_public_names_are_those_of_the_contract() -> None:
     assert set(callboard.__all__) == {
         "ActionContext", "ActionResult", "ActionTools", "AsyncActionContext", "AsyncActionTools",
-        "Client", "Collection", "Limit", "Retry", "Schedule", "action", "all_of", "enqueue",
-        "exists", "fail", "gt", "gte", "hooks", "lt", "lte", "ne", "ok", "one_of",
+        "Client", "Collection", "Fails", "Limit", "Retry", "Schedule", "action", "all_of",
+        "enqueue", "exists", "fail", "gt", "gte", "hooks", "lt", "lte", "ne", "ok", "one_of",
     }  # fmt: skip
     for name in callboard.__all__:
         assert getattr(callboard, name) is not None

@@ -255,5 +255,5 @@ def test_each_kind_of_params_is_in_the_document_and_the_client(
     body = document["paths"]["/api/actions/handler"]["post"]["requestBody"]
     assert body["required"] is required
     client = typescript_client(document)
-    assert f"handler: {{ params: {typescript}; data: unknown }};" in client
+    assert f"handler: {{ params: {typescript}; data: unknown; code: string }};" in client
     assert "ageInYears: number;" in client or "Puppy" not in typescript

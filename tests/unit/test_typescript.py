@@ -93,7 +93,10 @@ DOCUMENT = {
 
 def test_the_client_holds_the_actions_and_the_models_they_lead_to():
     text = typescript_client(DOCUMENT)
-    assert "  /** Say hello. */\n  hello: { params: Models.Hello; data: unknown };" in text
+    assert (
+        "  /** Say hello. */\n  hello: { params: Models.Hello; data: unknown; code: string };"
+        in text
+    )
     assert "export type Name = string;" in text
     assert "Unused" not in text
     assert "healthz" not in text

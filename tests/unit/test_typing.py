@@ -17,9 +17,10 @@ import pytest
 HEAD = """\
 from __future__ import annotations
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 from typing_extensions import TypedDict
-from callboard import ActionContext, ActionResult, AsyncActionContext, action, fail, hooks, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Fails
+from callboard import action, fail, hooks, ok
 from callboard.types import Created, Record
 """
 
@@ -112,7 +113,7 @@ def looks(ctx: ActionContext) -> ActionResult:
 
 
 @action
-def counts(ctx: ActionContext) -> ActionResult[Summary]:
+def counts(ctx: ActionContext) -> Annotated[ActionResult[Summary], Fails["its_own"]]:
     deleted = ctx.tools.delete_where("items", {"a": 1})
     if deleted.success is False:
         error: str = deleted.error

@@ -12,9 +12,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from callboard.registry import Registry
 from callboard.sdk.action import Action
+from callboard.sdk.fails import declared_codes
 from callboard.sdk.results import ActionResult
 
-from .components import RESERVED, data_envelope, failures, ref, responds
+from .components import RESERVED, data_envelope, failure_envelope, failures, ref, responds
 
 __all__ = ["action_paths"]
 
@@ -131,7 +132,7 @@ def _responses(action: Action, data: Part) -> Part:
     return {
         "200": responds(
             "The handler's result, a success or a failure",
-            {"anyOf": [data_envelope(data), ref("schemas", "Failure")]},
+            {"anyOf": [data_envelope(data), failure_envelope(declared_codes(action.handler))]},
             {**run, **replayed},
         ),
         "202": responds(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
-from callboard.codes import OWN_CODES
+from callboard.codes import FAILED, OWN_CODES
 from callboard.runs.record import Status
 from callboard.runs.waiting import LONGEST
 
-__all__ = ["COMPONENTS", "RESERVED", "data_envelope", "failures", "nullable", "ref", "responds"]
+__all__ = [
+    "COMPONENTS",
+    "RESERVED",
+    "data_envelope",
+    "failure_envelope",
+    "failures",
+    "nullable",
+    "ref",
+    "responds",
+]
 
 Part = dict[str, Any]
 
@@ -29,6 +39,19 @@ def data_envelope(data: Part) -> Part:
         "type": "object",
         "properties": {"success": {"const": True}, "data": data},
         "required": ["success", "data"],
+    }
+
+
+def failure_envelope(codes: Sequence[str]) -> Part:
+    """The envelope of a failure; ``codes``: those that a handler declares, if it does."""
+    if not codes:
+        return ref("schemas", "Failure")
+    code = {"anyOf": [{"type": "string", "enum": list(codes)}, ref("schemas", "CallboardCode")]}
+    return {
+        "allOf": [
+            ref("schemas", "Failure"),
+            {"type": "object", "properties": {"code": code}, "required": ["code"]},
+        ]
     }
 
 
@@ -83,12 +106,17 @@ _RUN_COMMON: Part = {
 _RUN_REQUIRED = "runId action status attempts enqueuedAt startedAt completedAt createdBy"
 
 _SCHEMAS: Part = {
-    "FailureCode": {
+    "CallboardCode": {
         "type": "string",
-        "pattern": "^[a-z][a-z0-9_]{0,63}$",
-        "examples": list(OWN_CODES),
-        "description": "What programs tell a failure by: the handler's own code (`failed` where "
-        f"it names none) or Callboard's: {', '.join(f'`{code}`' for code in OWN_CODES)}.",
+        "enum": [FAILED, *OWN_CODES],
+        "description": "The codes of Callboard's own failures, and `failed`.",
+    },
+    "FailureCode": {
+        "anyOf": [
+            ref("schemas", "CallboardCode"),
+            {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+        ],
+        "description": "What programs tell a failure by: Callboard's code, or the handler's own.",
     },
     "Failure": _object(
         "success error code",

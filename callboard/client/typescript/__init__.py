@@ -6,7 +6,7 @@ the part that is the same for every application.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -31,7 +31,9 @@ def typescript_client(document: Part) -> str:
 
 
 def _actions(document: Part) -> str:
-    lines = ["/** Every action: what it takes, and the data of its success. */"]
+    lines = [
+        "/** Every action: what it takes, the data of its success, the codes of its failures. */"
+    ]
     lines.append("export interface Actions {")
     for path, item in sorted(document["paths"].items()):
         if path.startswith(_PREFIX):
@@ -44,15 +46,28 @@ def _action(name: str, operation: Part) -> Iterator[str]:
     yield from comment(operation.get("description", ""), "  ")
     yield (
         f"  {property_name(name)}: {{ params: {type_of(params)}; "
-        f"data: {type_of(_data(operation))} }};"
+        f"data: {type_of(_data(operation))}; code: {type_of(_code(operation))} }};"
     )
 
 
 def _data(operation: Part) -> Part:
     """The schema of the data of a success."""
-    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    data: Part = answer["anyOf"][0]["properties"]["data"]
+    data: Part = _answer(operation)[0]["properties"]["data"]
     return data
+
+
+def _code(operation: Part) -> Part:
+    """The schema of the code of a failure: any, where the handler declares none."""
+    declared = _answer(operation)[1].get("allOf", [])
+    code: Part = declared[1]["properties"]["code"] if declared else {"type": "string"}
+    return code
+
+
+def _answer(operation: Part) -> Sequence[Part]:
+    """The schemas of a success and of a failure."""
+    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    schemas: Sequence[Part] = answer["anyOf"]
+    return schemas
 
 
 def _models(document: Part) -> str:
@@ -73,7 +88,7 @@ def _used(document: Part) -> set[str]:
     for path, item in document["paths"].items():
         if path.startswith(_PREFIX):
             content = item["post"]["requestBody"]["content"]
-            waiting += _references([content, _data(item["post"])])
+            waiting += _references([content, _data(item["post"]), _code(item["post"])])
     while waiting:
         name = waiting.pop()
         if name not in used:

@@ -1,10 +1,21 @@
 /** What an action answered: its data, or why it failed. */
-export type Result<Data> = { success: true; data: Data } | Failure;
+export type Result<Data, Code extends string = string> =
+  | { success: true; data: Data }
+  | Failure<Code>;
 
-/** Why it failed: `error` for people, `code` for programs. `status`: of the HTTP response. */
-export type Failure = Models.Failure & { status?: number };
+/**
+ * Why it failed: `error` for people, `code` for programs. `status`: of the HTTP response.
+ * Where the action declares its codes, they and Callboard's own are all that there are.
+ */
+export type Failure<Code extends string = string> = Omit<Models.Failure, "code"> & {
+  code: Code;
+  status?: number;
+};
 
 export type ActionName = keyof Actions;
+
+/** The result of an action. */
+export type ResultOf<Name extends ActionName> = Result<Actions[Name]["data"], Actions[Name]["code"]>;
 
 /** The params of an action may be left out where it needs none. */
 type Arguments<Name extends ActionName, Options> = {} extends Actions[Name]["params"]
@@ -103,13 +114,13 @@ export class Client {
   async call<Name extends ActionName>(
     action: Name,
     ...[params, options]: Arguments<Name, CallOptions>
-  ): Promise<Result<Actions[Name]["data"]>> {
+  ): Promise<ResultOf<Name>> {
     const prefer: Record<string, string> =
       options?.wait === undefined ? {} : { Prefer: `wait=${options.wait}` };
     const reply = await this.#send(action, params, prefer, options);
     const { envelope, status } = reply;
     const result = envelope.success ? envelope : { ...envelope, status };
-    return result as Result<Actions[Name]["data"]>;
+    return result as ResultOf<Name>;
   }
 
   /** Call an action without waiting: the id of its run, for `wait`. */
@@ -166,12 +177,12 @@ export class Client {
   async wait<Name extends ActionName>(
     runId: string,
     { timeout = Infinity, signal }: { timeout?: number; signal?: AbortSignal | undefined } = {},
-  ): Promise<Result<Actions[Name]["data"]>> {
+  ): Promise<ResultOf<Name>> {
     const deadline = Date.now() + timeout * 1000;
     for (;;) {
       const left = Math.ceil(Math.max(deadline - Date.now(), 0) / 1000);
       const run = await this.run(runId, { wait: Math.min(left, RUN_WAIT), signal });
-      if (run.result !== null) return run.result as Result<Actions[Name]["data"]>;
+      if (run.result !== null) return run.result as ResultOf<Name>;
       if (Date.now() >= deadline) {
         throw new CallboardError(`Run ${runId} is ${run.status} after ${timeout} s`, 0);
       }

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from callboard import ActionContext, ActionResult, action, ok
+from callboard import ActionContext, ActionResult, action, fail, ok
 
 
 class Guest(BaseModel):
@@ -32,6 +32,12 @@ class Ordered(TypedDict):
 
 @action
 def order_tickets(ctx: ActionContext, params: Order) -> ActionResult[Ordered]:
-    """Order tickets for an event."""
+    """Order tickets for an event.
+
+    Fails:
+        sold_out: all tickets are sold
+    """
+    if params.event == "evt_sold_out":
+        return fail("All tickets are sold", "sold_out")
     names = [guest.name for guest in params.guests]
     return ok({"event": params.event, "total": params.tickets * params.price, "guests": names})
