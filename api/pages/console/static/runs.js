@@ -2,8 +2,9 @@
 
 import { ask, follow } from "./api.js";
 import { actionsOf, applicationDocument } from "./application.js";
-import { field, jsonInput } from "./forms.js";
+import { runDetail } from "./detail.js";
 import { badge, between, element, json, moment, note, problem, show, table } from "./elements.js";
+import { field, jsonInput } from "./forms.js";
 
 const STATUSES = ["queued", "waiting", "running", "succeeded", "failed", "canceled"];
 
@@ -111,16 +112,21 @@ function parentOf(run) {
 
 export async function runView(target, runId, signal) {
   const place = element("div", { "aria-live": "polite" });
+  const detail = runDetail(runId, signal);
   show(target,
     element("p", { class: "back" }, element("a", { href: "#/runs" }, "← Runs")),
-    element("h2", {}, "Run"), place);
-  try {
-    await follow(runId, (run) => show(place,
+    element("h2", {}, "Run"), place, detail.place);
+  const tell = (run) => {
+    show(place,
       element("dl", {},
         element("dt", {}, "Action"), element("dd", {}, run.action),
         element("dt", {}, "Caller"), element("dd", {}, run.createdBy ?? "anonymous"),
         ...parentOf(run)),
-      runCard(run)), signal);
+      runCard(run));
+    detail.follow(run);
+  };
+  try {
+    await follow(runId, tell, signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     show(place, error.status === 404
