@@ -19,11 +19,15 @@ from pymongo.database import Database
 
 from callboard import strict_json
 from callboard.connections.mongodb import Store
+from callboard.errors import NotFound
 from callboard.layout import WORKER
 from callboard.registry import Registry, discover
-from callboard.runs.seal import Call
+from callboard.runs.kept import value_text
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.signals import seal_signal
 from callboard.sdk.action import Action
 from callboard.sdk.context import ActionTools
+from callboard.sdk.names import signal_name
 from callboard.sdk.results import ActionResult
 from callboard.settings import Settings
 from callboard.stack.folder import DataFolder
@@ -64,7 +68,8 @@ class InlineCall:
         ``as_user``: the caller; None for an anonymous one. ``claims``: of its token, besides
         ``sub``. A call that is refused raises what the API would answer: `Unauthorized`,
         `Forbidden`, `UnknownAction`, `InvalidParams`. What the handler raises is raised here,
-        after the retries (without their delays) that the action asks for.
+        after the retries (without their delays) that the action asks for. Of a run that waits the
+        data is ``{"runId", "status": "waiting"}``: it goes on with `signal` or `advance`.
         """
         known = self.registry.permitted(action, as_user, self.settings.owner_user_id)
         body = strict_json.loads(strict_json.dumps(dict(params or {})))
@@ -112,6 +117,49 @@ class InlineCall:
         results = []
         while start := self.records.next():
             results.append(self._run(start.action, start.call, start.run_id))
+        return results
+
+    @property
+    def waiting(self) -> list[dict[str, Any]]:
+        """The runs that wait, in order of their time: ``{"runId", "action", "waitingFor",
+        "seconds"}``, where `waitingFor` is ``{"kind": "time" or "signal", "name"}``."""
+        now = self.records.clock()
+        return [
+            {
+                "runId": run_id,
+                "action": memory.action.name,
+                "waitingFor": {"kind": memory.wait.kind, "name": memory.wait.name},
+                "seconds": max(memory.due() - now, 0) / 1000,
+            }
+            for run_id, memory in self.records.waiting
+            if memory.wait is not None
+        ]
+
+    def signal(self, run_id: str, name: str, data: Any = None) -> ActionResult[Any] | None:
+        """Send a run a signal. If it waits for that it goes on: its result, or that it waits again;
+        else None, and it is kept for later."""
+        name, text = signal_name(name), value_text("signal", data)
+        memory = self.records.memories.get(run_id)
+        if memory is None:
+            raise NotFound(f"No run {run_id!r:.80} that waits, or is going on")
+        sealed = seal_signal(
+            Sealer(self.settings.secret_keys), run_id, memory.action.name, name,
+            strict_json.loads(text),
+        )  # fmt: skip
+        self.records.signal(run_id, name, sealed)
+        return self._run(memory.action, memory.call, run_id) if memory.woken else None
+
+    def advance(self, seconds: float = 0.0, *, days: float = 0.0) -> list[ActionResult[Any]]:
+        """Let time pass: the runs whose waits are over go on, in order. Their results."""
+        until = self.records.clock() + round((seconds + days * 86_400) * 1000)
+        results = []
+        while waiting := self.records.waiting:
+            run_id, memory = waiting[0]
+            if memory.due() > until:
+                break
+            self.records.clock.reach(memory.due())
+            results.append(self._run(memory.action, memory.call, run_id))
+        self.records.clock.reach(until)
         return results
 
     def token(self, sub: str = "alice", **claims: Any) -> str:

@@ -135,9 +135,17 @@ class Workers:
         self.client.zadd(KEYS.due, {run_id: 1})
         assert self.services.runs.release(500, MANY) == 1
 
-    def finish(self, run_id: str, signals: Sequence[str] = (), most: int = 100) -> RunRecord:
-        """Go on until the run has ended; ``signals``: what is sent when it waits for it."""
+    def finish(
+        self,
+        run_id: str,
+        signals: Sequence[str] = (),
+        most: int = 100,
+        before: Callable[[], object] = lambda: None,
+    ) -> RunRecord:
+        """Go on until the run has ended; ``signals``: what is sent when it waits for it.
+        ``before``: called before each turn."""
         for _ in range(most):
+            before()
             record = self.read(run_id)
             if record.ended is not None:
                 return record
@@ -151,9 +159,9 @@ class Workers:
                 self.release(run_id)
         raise AssertionError(f"not ended after {most} turns: {self.points[-20:]}")
 
-    def result(self, run_id: str, signals: Sequence[str] = ()) -> Any:
-        """The data that it ends with."""
-        outcome = self.finish(run_id, signals).outcome
+    def result(self, run_id: str, signals: Sequence[str] = (), **options: Any) -> Any:
+        """The data that it ends with; ``options``: of `finish`."""
+        outcome = self.finish(run_id, signals, **options).outcome
         assert outcome is not None
         assert outcome.status == "succeeded", outcome.body
         return outcome.envelope()["data"]

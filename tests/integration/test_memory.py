@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -167,8 +168,7 @@ class TestSteps:
                 break
             assert again <= (died_at in ("after effect", "before keep"))
             for start in seen:
-                # what a start saw before it died is what all saw, but for a value not kept
-                assert start[:-1] == values[: len(start[:-1])]
+                assert start == values[: len(start)]  # what a start has seen stays so
         else:
             pytest.fail("it always died")
         assert kill_at > 10
@@ -566,3 +566,42 @@ def vars_of(answer: ActionResult[Any]) -> list[Any]:
 
 def fields_number(client: redis.Redis, run_id: str, field: str) -> int:
     return int(client.hget(KEYS.run(run_id), field) or -1)  # type: ignore[arg-type]
+
+
+def some_program(chance: random.Random) -> list[Op]:
+    """Steps, sleeps and waits in any order; no two of a kind and a name."""
+    kinds = {"step": [()], "sleep": [(0,), (0.001,), (3,), (90_000,)], "wait": [(0,), (5,), (DAY,)]}
+    every = [(kind, name) for kind in kinds for name in "abcd"]
+    chosen = chance.sample(every, chance.randint(1, 8))
+    return [(kind, name, *chance.choice(kinds[kind])) for kind, name in chosen]
+
+
+@BOTH
+@pytest.mark.parametrize("seed", range(20))
+def test_one_and_the_same_result_however_often_it_is_killed(
+    workers: Workers, name: str, seed: int
+) -> None:
+    """Steps answer something else each time that they are called, and signals come or do not."""
+    chance = random.Random(seed)
+    program.extend(some_program(chance))
+    signals = chance.sample("abcd", chance.randint(0, 4))
+    kills = [chance.randint(1, 6) for _ in range(chance.randint(0, 8))]
+    many = len(kills)
+
+    def arm() -> None:
+        if workers.kill_at <= 0 and kills:
+            workers.kill_at = kills.pop()
+
+    values = workers.result(workers.start(name), signals, before=arm)
+    assert len(values) == len(program)
+    for start in seen:
+        assert start == values[: len(start)]  # what a start has seen stays so
+    for op, value in zip(program, values, strict=True):
+        if op[0] == "sleep":
+            assert value is None
+        if op[0] == "wait":
+            assert value in ([op[1]], None)
+            assert value is None or op[1] in signals
+    done = Counter(each for each, _ in ledger)
+    assert set(done) == {op[1] for op in program if op[0] == "step"}
+    assert sum(done.values()) - len(done) <= many

@@ -19,6 +19,7 @@ from callboard.errors import (
     Forbidden,
     InvalidData,
     InvalidParams,
+    NotFound,
     Unauthorized,
     UnknownAction,
 )
@@ -317,3 +318,90 @@ def test_an_async_handler_waits_for_what_it_has_started(call):
     assert own.started == []
     with pytest.raises(Busy):
         own("waitsInVain")
+
+
+charged: list[str] = []
+
+
+def charge(key: str) -> dict[str, str]:
+    charged.append(key)
+    return {"receipt": f"r{len(charged)}"}
+
+
+@action
+def order(ctx: ActionContext) -> ActionResult:
+    receipt = ctx.step("charge", charge, ctx.step_key("charge"))
+    approval = ctx.wait_for_signal("approved", timeout=3 * 86_400)
+    if approval is None:
+        return fail("nobody approved it")
+    ctx.sleep("a night", 86_400)
+    ctx.start("mail", {"to": approval["by"]}).unwrap()
+    return ok([receipt, approval])
+
+
+@action
+async def order_async(ctx: AsyncActionContext) -> ActionResult:
+    receipt = await ctx.step("charge", charge, ctx.step_key("charge"))
+    approval = await ctx.wait_for_signal("approved", timeout=3 * 86_400)
+    if approval is None:
+        return fail("nobody approved it")
+    await ctx.sleep("a night", 86_400)
+    (await ctx.start("mail", {"to": approval["by"]})).unwrap()
+    return ok([receipt, approval])
+
+
+@action
+async def approves(ctx: AsyncActionContext) -> ActionResult:
+    return await ctx.signal(ctx.params["run"], "approved", {"by": "eve"})
+
+
+@action
+async def orders(ctx: AsyncActionContext) -> ActionResult:
+    """Waits for a child that waits: for as long as that does."""
+    child = (await ctx.start("order")).unwrap()["runId"]
+    return await ctx.result(child)
+
+
+@pytest.mark.parametrize("name", ["order", "orderAsync"])
+class TestWaiting:
+    @pytest.fixture
+    def own(self, call):
+        charged.clear()
+        return calls(call, (order, order_async, orders, approves, mail))
+
+    def test_a_run_goes_on_when_it_is_signaled_and_when_it_is_time(self, own, name):
+        waits = own(name).unwrap()
+        run_id = waits["runId"]
+        assert waits == {"runId": run_id, "status": "waiting"}
+        [waiting] = own.waiting
+        assert (waiting["runId"], waiting["action"]) == (run_id, name)
+        assert waiting["waitingFor"] == {"kind": "signal", "name": "approved"}
+        assert own.advance(days=2) == []
+        assert own.signal(run_id, "other") is None
+        assert own.signal(run_id, "approved", {"by": "bob"}) == ok(waits)
+        assert own.signal(run_id, "approved", {"by": "eve"}) is None  # the first one counts
+        [waiting] = own.waiting
+        assert waiting["waitingFor"] == {"kind": "time", "name": "a night"}
+        assert 86_000 < waiting["seconds"] <= 86_400
+        assert own.advance(86_000) == []
+        assert own.advance(400) == [ok([{"receipt": "r1"}, {"by": "bob"}])]
+        assert own.waiting == []
+        assert [one["params"] for one in own.started] == [{"to": "bob"}]
+        assert len(charged) == 1
+        with pytest.raises(NotFound):
+            own.signal(run_id, "approved")
+
+    def test_what_does_not_come(self, own, name):
+        own(name)
+        assert own.advance(days=4) == [fail("nobody approved it")]
+
+    def test_a_signal_from_another_run(self, own, name):
+        run_id = own(name).unwrap()["runId"]
+        assert own("approves", {"run": run_id}) == ok({"accepted": True})
+        assert own("approves", {"run": run_id}) == ok({"accepted": False})
+        assert own.advance() == [ok({"runId": run_id, "status": "waiting"})]
+        assert own.advance(days=1) == [ok([{"receipt": "r1"}, {"by": "eve"}])]
+        assert not own("approves", {"run": run_id}).success
+
+    def test_a_parent_that_waits_for_it(self, own, name):
+        assert own("orders") == fail("nobody approved it")

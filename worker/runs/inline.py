@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -21,22 +20,25 @@ from callboard.connections.mongodb import AsyncStore, Store
 from callboard.log.run_log import RunLog
 from callboard.registry import Registry
 from callboard.runs.ends import End
+from callboard.runs.kept import Kept
 from callboard.runs.outcome import Outcome
-from callboard.runs.seal import Call
+from callboard.runs.seal import Call, Sealer
+from callboard.runs.signals import Sent, seal_signal
 from callboard.runs.start import Start
 from callboard.runs.store import Accepted, Claim, Runs
 from callboard.sdk.action import Action
-from callboard.sdk.results import ActionResult, fail
+from callboard.sdk.results import ActionResult, fail, ok
 from callboard.settings import Settings
 
 from ..hooks.process import InlineResources
 from ..services import Services
 from ..tools.indexes import create_indexes
 from ..tools.tools import Tools
-from .attempt import Attempt, RunEnded
+from .attempt import Attempt, Parked, RunEnded
 from .handling import outcome_of, outcome_of_async
 
 if TYPE_CHECKING:
+    from callboard.testing.memory import RunMemory
     from callboard.testing.records import Records
 
 __all__ = ["inline_resources", "inline_tools", "prepare", "run_inline"]
@@ -45,8 +47,9 @@ __all__ = ["inline_resources", "inline_tools", "prepare", "run_inline"]
 class _NoRecord:
     """Stands where the run records are: nobody else can hold, cancel or watch an inline run."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, sealer: Sealer) -> None:
         self._records = records
+        self._sealer = sealer
 
     def note_session(self, run_id: str, holder: str, session: str) -> bool:
         return True
@@ -81,10 +84,40 @@ class _NoRecord:
     def ends(self, run_ids: Sequence[str]) -> list[End | None]:
         return [self._records.end(run_id) for run_id in run_ids]
 
+    def keep(
+        self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
+    ) -> bytes | None:
+        memory = self._records.memories[run_id]
+        if unless not in memory.signals:
+            memory.steps[number] = content
+        return memory.signals.get(unless)
+
+    def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
+        return list(map(Kept.from_json, self._records.memories[run_id].steps.values()))
+
+    def actions(self, run_ids: Sequence[str]) -> dict[str, str]:
+        known = self._records.memories
+        return {run_id: known[run_id].action.name for run_id in run_ids if run_id in known}
+
+    def signal(self, run_id: str, action: str, name: str, value: Any) -> Sent:
+        sealed = seal_signal(self._sealer, run_id, action, name, value)
+        return self._records.signal(run_id, name, sealed)
+
+    def signal_sent(self, run_id: str, name: str) -> bytes | None:
+        return self._records.memories[run_id].signals.get(name)
+
+    def now(self) -> int:
+        return self._records.clock()
+
     def next(self, run_ids: Sequence[str]) -> Start | None:
-        """What is to run before all of these have ended."""
-        waiting = any(start.run_id in run_ids for start in self._records.started)
-        return self._records.next() if waiting else None
+        """What is to run before all of these have ended; what waits is due then."""
+        if any(start.run_id in run_ids for start in self._records.started):
+            return self._records.next()
+        for run_id, memory in self._records.waiting:
+            if run_id in run_ids:
+                self._records.clock.reach(memory.due())
+                return Start(run_id=run_id, action=memory.action, call=memory.call)
+        return None
 
 
 class _NoAsyncRecord:
@@ -108,6 +141,24 @@ class _NoAsyncRecord:
 
     async def keyed(self, key: str) -> tuple[str, str] | None:
         return self._record.keyed(key)
+
+    async def keep(self, *given: Any) -> bytes | None:
+        return self._record.keep(*given)
+
+    async def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
+        return self._record.steps(run_id, action, count)
+
+    async def actions(self, run_ids: Sequence[str]) -> dict[str, str]:
+        return self._record.actions(run_ids)
+
+    async def signal(self, run_id: str, action: str, name: str, value: Any) -> Sent:
+        return self._record.signal(run_id, action, name, value)
+
+    async def signal_sent(self, run_id: str, name: str) -> bytes | None:
+        return self._record.signal_sent(run_id, name)
+
+    async def now(self) -> int:
+        return self._record.now()
 
     async def ends(self, run_ids: Sequence[str]) -> list[End | None]:
         while start := self._record.next(run_ids):
@@ -136,7 +187,8 @@ class _InlineServices(Services):
     ) -> None:
         super().__init__(settings, registry)
         self.store = store
-        self.record = _NoRecord(records)
+        self.record = _NoRecord(records, self.sealer)
+        self.park_after = 0.0  # a test sees each wait
 
     @property
     def runs(self) -> Runs:
@@ -166,8 +218,9 @@ def run_inline(
 ) -> ActionResult[Any]:
     """Run the handler now, on ``loop`` if it is async; its result, as it looks after JSON.
 
-    ``records``: take each progress, each start, and the end. Raises what the handler raises, after
-    the retries (without their delays) that the action asks for.
+    ``records``: take each progress, each start, what the handler has kept, and the end. Raises what
+    the handler raises, after the retries (without their delays) that the action asks for. Of one
+    that waits now: ``{"runId", "status": "waiting"}``.
     """
     services = _InlineServices(settings, registry, store, records)
     services.aside = resources.aside
@@ -177,8 +230,9 @@ def run_inline(
         known = (start.action, start.call, start.run_id)
         return run_inline(settings, registry, store, loop, resources, *known, records)
 
+    memory = records.begin(run_id, action, call)
     try:
-        outcome = _outcome(services, loop, action, call, run_id, run)
+        outcome = _outcome(services, loop, memory, run_id, run)
         records.ends[run_id] = End(
             run_id=run_id,
             action=action.name,
@@ -187,22 +241,32 @@ def run_inline(
             parent=call.parent,
             outcome=outcome,
         )
+    except Parked as parked:
+        memory.wait, memory.resumed = parked.wait, True
+        return ok({"runId": run_id, "status": "waiting"})
     finally:
-        records.running.pop(run_id, None)
+        if memory.wait is None:
+            records.running.pop(run_id, None)
+            del records.memories[run_id]
     return outcome.result()
 
 
 def _outcome(
     services: _InlineServices,
     loop: _Loop,
-    action: Action[Any],
-    call: Call,
+    memory: RunMemory,
     run_id: str,
     run: Callable[[Start], object],
 ) -> Outcome:
-    for number in itertools.count(1):
+    action, call = memory.action, memory.call
+    while True:
         deadline = time.monotonic() + action.timeout
-        claim = Claim(state="claimed", attempt=number)
+        claim = Claim(
+            state="claimed",
+            attempt=memory.attempt,
+            steps=len(memory.steps),
+            waited=float(memory.resumed),
+        )
         log = RunLog(services.redactor, call.jwt)
         attempt = Attempt(run_id, action, "inline", claim, call, deadline, log)
         try:
@@ -216,7 +280,7 @@ def _outcome(
         except Exception as error:
             if not attempt.retries(error):
                 raise
-    raise AssertionError("unreachable")
+            memory.attempt += 1
 
 
 def _outcome_on_loop(
