@@ -13,9 +13,8 @@ from callboard import strict_json
 from callboard.errors import SealError
 from callboard.runs.seal import Sealer
 
-__all__ = ["MAX_BYTES", "MAX_SIGNALS", "MAX_SIGNALS_BYTES", "Sent", "open_signal", "seal_signal"]
+__all__ = ["MAX_SIGNALS", "MAX_SIGNALS_BYTES", "Sent", "open_signal", "seal_signal"]
 
-MAX_BYTES = 1024 * 1024  # of the JSON of one signal
 MAX_SIGNALS = 1000  # that one run keeps
 MAX_SIGNALS_BYTES = 16 * 1024 * 1024  # that these have, sealed
 _DEPTH = strict_json.MAX_DEPTH + 1  # the value lies beside its name

@@ -288,9 +288,10 @@ class ActionContext(_Context[S]):
         """
         return self._memory.wait_for_signal(name, timeout)
 
-    def signal(self, run_id: str, name: str, data: Any = None) -> ActionResult[dict[str, Any]]:
+    def signal(self, run_id: str, name: str, data: Any = True) -> ActionResult[dict[str, Any]]:
         """Send another run a signal, now: ``{"accepted"}``, false if it got one of this name
-        before. A run that has ended, or cannot wait, is a failure."""
+        before. Without ``data`` it is true: null would look like the end of a timeout. A run that
+        has ended, or cannot wait, is a failure."""
         answer: ActionResult[dict[str, Any]] = self._memory.signal(run_id, name, data)
         return answer
 
@@ -370,7 +371,7 @@ class AsyncActionContext(_Context[S]):
         return await self._memory.wait_for_signal(name, timeout)
 
     async def signal(
-        self, run_id: str, name: str, data: Any = None
+        self, run_id: str, name: str, data: Any = True
     ) -> ActionResult[dict[str, Any]]:
         """Send another run a signal: `ActionContext.signal`."""
         answer: ActionResult[dict[str, Any]] = await self._memory.signal(run_id, name, data)

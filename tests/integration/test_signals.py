@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -80,6 +81,19 @@ def test_the_first_one_counts(
     assert kept(redis_client, run_id) == value
     assert send(run_id, "refuse", "other") == "kept"
     assert (kept(redis_client, run_id), kept(redis_client, run_id, "refuse")) == (value, "other")
+
+
+def test_of_many_at_once_one_counts(
+    accept: Accept, send: Callable[..., str], redis_client: redis.Redis
+) -> None:
+    run_id = accept()
+    park(redis_client, run_id, kind="signal", name="approve")
+    with ThreadPoolExecutor(8) as pool:
+        came = list(pool.map(lambda n: (n, send(run_id, value=n)), range(40)))
+    [first] = [n for n, what in came if what == "kept"]
+    assert {what for n, what in came if n != first} == {"known"}
+    assert kept(redis_client, run_id) == first
+    assert redis_client.llen(QUEUE) == 1
 
 
 def test_what_waits_for_it_is_queued_at_once(
