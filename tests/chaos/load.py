@@ -39,6 +39,8 @@ MIX = {
 """Weights. The last two start runs."""
 ASYNC = "Async"  # how the names of async actions end
 REFUSED = 0.2  # of orders: rolled back
+LATER = 0.3  # of orders: their child is due later
+DELAY = (0.5, 5.0)  # by so many seconds
 TOGETHER = 0.5  # of groups: started in a transaction
 LONG = (5.5, 7.5)  # seconds that a long run takes: more than a lease
 
@@ -193,6 +195,7 @@ def _next_call(chance: random.Random, long: tuple[float, float], suffix: str) ->
         params["amount"] = chance.randint(1, 50)
     if action == "placeOrder":
         params["refused"] = chance.random() < REFUSED
+        params["delay"] = round(chance.uniform(*DELAY), 1) if chance.random() < LATER else None
     if action == "transfer":
         params["source"], params["target"] = chance.sample(ACCOUNTS, 2)
     return Call(action=action + suffix, key=key, params=params)

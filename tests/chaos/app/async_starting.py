@@ -27,7 +27,8 @@ async def place_order_async(ctx: AsyncActionContext, params: Order) -> ActionRes
     """A row and a child commit together; one in five fails at first, after both."""
     with executing(ctx.run_id):
         order = await ctx.tools.create("orders", {"key": params.key})
-        (await ctx.start("packOrderAsync", {"key": params.key})).unwrap()
+        child = {"key": params.key}
+        (await ctx.start("packOrderAsync", child, delay=params.delay)).unwrap()
         return after_order(ctx.attempt, params) or order
 
 

@@ -19,6 +19,7 @@ CHILD_SECONDS = 60  # that a child may take, outages included: nobody would send
 class Order(Keyed):
     amount: int
     refused: bool  # its transaction is rolled back
+    delay: float | None  # seconds, of its child
 
 
 class Invitations(Keyed):
@@ -40,7 +41,7 @@ def place_order(ctx: ActionContext, params: Order) -> ActionResult:
     """A row and a child commit together; one in five fails at first, after both."""
     with executing(ctx.run_id):
         order = ctx.tools.create("orders", {"key": params.key})
-        ctx.start("packOrder", {"key": params.key}).unwrap()
+        ctx.start("packOrder", {"key": params.key}, delay=params.delay).unwrap()
         return after_order(ctx.attempt, params) or order
 
 
