@@ -86,6 +86,7 @@ __all__ = ["GROUP_SECONDS", "MAX_LOST", "lua_list", "script", "scripts"]
 GROUP_SECONDS = 31 * 86_400  # that a group is kept after the last of its runs was accepted
 LOOK_AGAIN_MS = 5_000  # until a limit with runs that wait is looked at, though nothing happened
 LOOKED_AT = 20  # of those who have its slots
+ADMITTED = 100  # of those who wait, in one script
 MAX_LOST = 3  # workers that may die with one run before it ends as `Worker lost`
 
 _FOLDER = Path(__file__).parent
@@ -132,6 +133,7 @@ def scripts(keys: Keys) -> dict[str, str]:
         "FOR_SLOT": '\'{"kind":"slot"}\'',
         "LOOK_AGAIN": LOOK_AGAIN_MS,
         "LOOKED_AT": LOOKED_AT,
+        "ADMITTED": ADMITTED,
         **keys.constants(),
         "GROUP_SECONDS": GROUP_SECONDS,
         "KEPT": KEPT,

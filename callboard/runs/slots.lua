@@ -1,5 +1,5 @@
 -- The slots of limits: a limit and a key of it, together `<action>:<tag>`, have a name. Whoever is
--- in SLOTS has been admitted: scored 0 it stands in its queue, where a name has one run at most, so
+-- in SLOTS has been admitted: scored 0 it stands in its queue, where a key has one run at most, so
 -- that whoever has many delays the others by one; else it is, or was, in its handler, scored by
 -- when that started. STARTS: the starts that count for the rate. LINE: who waits, in order.
 -- LIMITED: the names with such, by when to look at them again, whatever happens.
@@ -25,14 +25,15 @@ local function slots_of(push)
   -- Whether one more may enter; if it is a matter of time, when.
   local function is_free(name, t)
     local most, rate, window = numbers(name)
-    if size('ZCOUNT', SLOTS .. name, 0, 0) > 0 then return false end
+    local queued, has_key = size('ZCOUNT', SLOTS .. name, 0, 0), string.sub(name, -2) ~= ':-'
+    if queued > 0 and has_key then return false end
     if most > 0 and size('ZCARD', SLOTS .. name) >= most then return false end
     if rate == 0 then return true end
     redis.pcall('ZREMRANGEBYSCORE', STARTS .. name, '-inf', t - window)
-    local over = size('ZCARD', STARTS .. name) - rate
+    local over = size('ZCARD', STARTS .. name) + queued - rate
     if over < 0 then return true end
-    local first = redis.pcall('ZRANGE', STARTS .. name, over, over, 'WITHSCORES')
-    return false, number(first[2], t) + window
+    local first = redis.pcall('ZRANGE', STARTS .. name, over, over, 'WITHSCORES')[2]
+    return false, first and number(first, t) + window
   end
   function slots.waiting(name)
     return size('ZCARD', LINE .. name)
@@ -55,9 +56,13 @@ local function slots_of(push)
     redis.pcall('ZADD', SLOTS .. name, 0, id)
     return true
   end
-  -- Admits the first that waits, if there is a slot.
+  -- Admits the first that wait, if there is a slot for each.
   function slots.admit(name, t)
-    while slots.waiting(name) > 0 do
+    for _ = 1, ADMITTED do
+      if slots.waiting(name) == 0 then
+        redis.pcall('ZREM', LIMITED, name)
+        return
+      end
       local free, at = is_free(name, t)
       if not free then return look_again(name, t, at) end
       local id = redis.pcall('ZRANGE', LINE .. name, 0, 0)[1]
@@ -67,7 +72,7 @@ local function slots_of(push)
         push(RUN .. id, id)
       end
     end
-    redis.pcall('ZREM', LIMITED, name)
+    look_again(name, t, t)
   end
   function slots.leave(name, id, t)
     redis.pcall('ZREM', SLOTS .. name, id)
