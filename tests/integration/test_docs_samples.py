@@ -32,7 +32,17 @@ from worker.services import Services
 from worker.tools.tools import Tools
 from worker.tools.transaction import run_in_transaction
 
-OURS = ("actions", "identity", "index", "migrating", "scaling", "starting", "tools", "transactions")
+OURS = (
+    "actions",
+    "identity",
+    "index",
+    "limits",
+    "migrating",
+    "scaling",
+    "starting",
+    "tools",
+    "transactions",
+)
 
 ITEMS = {
     "a": {"price": 12, "status": "new"},
@@ -60,6 +70,7 @@ class Case:
 ATTENDED = ("events", "evt_1", {"attendeeIds": ["usr_1", "usr_2"]})
 
 CASES = (
+    Case(action="limits: buildReport", params={"tenant": "acme"}, data={"tenant": "acme"}),
     Case(action="index: sayHello", params={"name": "Ada"}, data={"text": "Hello, Ada, from alice"}),
     Case(
         action="actions: inviteAttendee", params=INVITE, seed={"events": EVENT}, leaves=ATTENDED

@@ -26,6 +26,7 @@ from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.runs.start import Start, Terms
 from callboard.runs.store import Accepted, Claim, Runs
 from callboard.sdk.action import Action
+from worker.lease.releasing import Releasing
 
 KEYS = Keys()
 HOUR = 3_600_000  # milliseconds
@@ -390,6 +391,26 @@ class TestRate:
         [table] = worker.tables()
         assert 0 < worker.redis.pttl(table) <= HOUR
 
+    @pytest.mark.parametrize("key", [None, "caller"])
+    def test_no_window_has_more_wherever_it_begins(
+        self, make: Make, eventually: Callable[..., None], key: Any
+    ) -> None:
+        rate = 20
+        worker = make(rate=f"{rate}/second", key=key)
+        ids = [worker.accept() for _ in range(3 * rate)]
+        releasing = Releasing(worker.runs, MANY)
+        started: list[str] = []
+
+        def go_on() -> bool:
+            releasing.turn()
+            started.extend(worker.start_all())
+            return len(started) == len(ids)
+
+        eventually(go_on)
+        assert started == ids
+        times = [worker.read(run_id).started or 0 for run_id in started]
+        assert all(times[n + rate] - times[n] >= 1000 for n in range(len(times) - rate))
+
     @staticmethod
     def pass_time(worker: Worker, ms: int) -> None:
         """As if the starts had been so much earlier."""
@@ -414,6 +435,31 @@ class TestDeploys:
         worker.runs.set_limits({})
         worker.runs.admit(500)
         assert worker.start_all() == ids[4:]
+
+    def test_a_worker_tells_its_limits_once(self, make: Make) -> None:
+        worker = make(concurrency=1)
+        ids = [worker.accept() for _ in range(4)]
+        older = Releasing(worker.runs, MANY, {"work": "3 0 0", "gone": "1 0 0"})
+        newer = Releasing(worker.runs, MANY, {"work": "2 0 0"})
+        for releasing in (older, newer, older):
+            releasing.turn()
+        assert worker.redis.hgetall(KEYS.limits) == {b"work": b"2 0 0", b"gone": b"0 0 0"}
+        assert worker.start_all() == ids[:3]  # the third was admitted while three were allowed
+
+    def test_a_redis_that_lost_its_data_knows_the_limit_from_the_next_call(
+        self, make: Make
+    ) -> None:
+        worker = make(concurrency=1)
+        worker.runs.set_limits({"work": "1 0 0"})
+        for _ in range(3):
+            worker.accept()
+        worker.take()
+        worker.redis.delete(*worker.redis.keys("callboard*"))
+        worker.running.clear()
+        first, second = worker.accept(), worker.accept()
+        assert worker.start_all() == [first]
+        worker.end(first)
+        assert worker.start_all() == [second]
 
     def test_a_limit_that_is_new_to_redis_is_that_of_the_call(self, make: Make) -> None:
         worker = make(concurrency=2)
