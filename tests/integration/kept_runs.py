@@ -37,7 +37,7 @@ def load(file: Path) -> Kept:
 def put_back(client: redis.Redis, kept: Kept, state: str, **changes: Any) -> str:
     """Have the run in Redis as if it had been written just now; its id."""
     run_id: str = kept[state]["id"]
-    record = {name: _bytes(text) for name, text in kept[state]["record"].items()}
+    record = {name: as_bytes(text) for name, text in kept[state]["record"].items()}
     now = int(time.time() * 1000)
     client.hset(f"callboard:run:{run_id}", mapping={**record, "enqueued": now, **changes})
     if state == "ended":
@@ -67,13 +67,13 @@ def write(client: redis.Redis, runs: Runs, action: Action) -> Kept:
     runs.note_session(ids["lapsed"], "worker:1:lapsed", "0" * 32)
     outcome = Outcome.of(ok({"hello": "Zoë"}), ids["ended"])
     runs.finish(ids["ended"], action.name, "worker:1:ended", outcome)
-    return {state: {"id": i, "record": _record(client, i)} for state, i in ids.items()}
+    return {state: {"id": i, "record": record_of(client, f"run:{i}")} for state, i in ids.items()}
 
 
 def form(kept: Kept, sealer: Sealer) -> dict[str, set[str]]:
     """By part of a run what it consists of: all that a reader may look for by name."""
     parts = {state: set(kept[state]["record"]) for state in STATES}
-    queued = {name: _bytes(text) for name, text in kept["queued"]["record"].items()}
+    queued = {name: as_bytes(text) for name, text in kept["queued"]["record"].items()}
     envelope = json.loads(queued["message"])
     parts["message"] = set(envelope)
     parts["message headers"] = set(envelope["headers"])
@@ -84,7 +84,7 @@ def form(kept: Kept, sealer: Sealer) -> dict[str, set[str]]:
 
 def wakeup_of(kept: Kept) -> bytes:
     """The message of the queued run."""
-    return _bytes(kept["queued"]["record"]["message"])
+    return as_bytes(kept["queued"]["record"]["message"])
 
 
 def renewed(text: bytes, **headers: Any) -> bytes:
@@ -93,8 +93,9 @@ def renewed(text: bytes, **headers: Any) -> bytes:
     return json.dumps({**envelope, "headers": {**envelope["headers"], **headers}}).encode()
 
 
-def _record(client: redis.Redis, run_id: str) -> dict[str, str]:
-    found: dict[bytes, bytes] = client.hgetall(f"callboard:run:{run_id}")  # type: ignore[assignment]
+def record_of(client: redis.Redis, name: str) -> dict[str, str]:
+    """What a hash of Redis holds, as text."""
+    found: dict[bytes, bytes] = client.hgetall(f"callboard:{name}")  # type: ignore[assignment]
     return {name.decode(): _text(value) for name, value in sorted(found.items())}
 
 
@@ -102,6 +103,7 @@ def _text(value: bytes) -> str:
     return value.decode() if value.isascii() else "base64:" + base64.b64encode(value).decode()
 
 
-def _bytes(text: str) -> bytes:
+def as_bytes(text: str) -> bytes:
+    """A value as it was in Redis."""
     head, found, rest = text.partition("base64:")
     return base64.b64decode(rest) if found and not head else text.encode()

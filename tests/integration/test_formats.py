@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import kept_runs
+import kept_starts
 import pytest
 import redis
 from ended_runs import SEALER
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 from callboard import ActionContext, ActionResult, action, ok
 from callboard.connections.keys import Keys
 from callboard.registry import Registry
-from callboard.runs.format import FORMAT, PLAIN
+from callboard.runs.format import FORMAT, PLAIN, START
 from callboard.runs.history import History
 from callboard.runs.message import Wakeup
 from callboard.runs.store import Runs
@@ -131,6 +132,61 @@ class TestWrittenNow:
         self, now: kept_runs.Kept
     ) -> None:
         assert kept_runs.form(now, SEALER)["call"] <= FIRST_CALL
+
+
+class TestStarts:
+    """Runs that were started: record version 2."""
+
+    started = pytest.mark.parametrize("file", kept_starts.FILES, ids=lambda file: file.stem)
+
+    @started
+    def test_one_that_waits_for_its_time_is_released_and_run(
+        self, services: Services, redis_client: redis.Redis, file: Path
+    ) -> None:
+        [run_id] = kept_starts.put_back(redis_client, kept_starts.load(file), "waiting")
+        assert services.runs.release(9, 9) == 1
+        assert execute(services, work, run_id, tuple).end == "succeeded"
+        record = services.runs.read(run_id)
+        assert record is not None
+        assert (record.caller, record.parent) == ("alice", kept_starts.PARENT)
+
+    @started
+    def test_one_of_a_group_counts_for_it_and_the_last_one_starts_what_waits(
+        self, services: Services, redis_client: redis.Redis, file: Path
+    ) -> None:
+        kept = kept_starts.load(file)
+        child, joining = kept_starts.put_back(redis_client, kept, "queued", "joining")
+        assert execute(services, work, child, tuple).end == "succeeded"
+        record = services.runs.read(joining)
+        assert record is not None
+        assert (record.status, record.join) == ("queued", kept_starts.GROUP)
+        assert record.call is not None
+        assert tuple(record.call.group or ()) == (kept_starts.GROUP, 2)
+
+    @started
+    def test_an_end_goes_into_the_history_with_its_parent(
+        self, redis_client: redis.Redis, archiver: Archiver, history: History, file: Path
+    ) -> None:
+        [run_id] = kept_starts.put_back(redis_client, kept_starts.load(file), "ended")
+        assert archiver.turn() == 1
+        past = history.find(run_id)
+        assert past is not None
+        assert (past.parent, past.status) == (kept_starts.PARENT, "succeeded")
+
+    def test_what_is_written_now_has_the_form_that_is_kept(
+        self, runs: Runs, redis_client: redis.Redis, tmp_path: Path
+    ) -> None:
+        written = kept_starts.write(redis_client, runs, work)
+        file = tmp_path / "today.json"
+        file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+        kept = kept_starts.load(kept_starts.FILES[-1])
+        assert kept_starts.form(written, SEALER) == kept_starts.form(kept, SEALER), (
+            f"What is written of a started run has changed. Keep {file} in {kept_starts.FOLDER}, "
+            "under today's date, and raise callboard.runs.format if an older version would get "
+            "it wrong."
+        )
+        versions = {written[state]["record"]["v"] for state in kept_starts.STATES}
+        assert versions == {str(START)}
 
 
 class TestNewer:
