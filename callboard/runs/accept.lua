@@ -71,6 +71,7 @@ elseif start.join == '' then
 else
   parts.know_group(start.join, ARGV[16])
   redis.pcall('HSET', GROUP .. start.join, 'join', id)
+  redis.call('ZADD', open, t + GROUP_LOOK, id)
   parts.join(start.join)
 end
 return {'accepted', id}

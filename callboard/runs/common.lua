@@ -100,6 +100,13 @@ local function waiting_parts(open)
   end
   return parts
 end
+-- Of a run that waits for a group: 'there', or 'gone' where Redis has lost that, or keeps it no
+-- longer. Nil for any other.
+local function awaited_group(run, id)
+  local r = record(run, 'status', 'join', 'started', 'waiting')
+  if r[1] ~= 'waiting' or not r[2] or r[3] or r[4] then return nil end
+  return record(GROUP .. r[2], 'join')[1] == id and 'there' or 'gone'
+end
 -- known: these fields of the record, from whoever has read them already.
 local function finish(run, open, id, status, result, again, error, known)
   local t = now()

@@ -33,7 +33,8 @@ script          from -> to                              who
 ``reschedule``  waiting -> waiting for another time     the API
 ``signal``      waiting for it -> queued; else      the API, a run
                 it is kept for later
-``expire``      queued too long -> failed               any worker's keeper, as ``sweep`` tells
+``expire``      queued too long, or waiting for a       any worker's keeper, as ``sweep`` tells
+                group that is gone -> failed
 ``retry``       a retryable end -> queued               the owner, who starts it again
 ``sweep``       (re-sends wake-ups that went missing)   any worker's keeper
 ==============  ======================================  ==========================================
@@ -48,9 +49,12 @@ A run that waits is in ``due``, scored by its time, and not in ``open``: an olde
 meet it there, and a deep ``open`` is looked at more seldom. Neither a message nor a process knows
 of it. One that waits for a group is found by ``group:<id>``: how many of the group have not ended
 (``left``), and what waits for them (``join``). Whatever ends a run of the group counts it off,
-once; the last one takes the group with it. A run whose handler waits is there as well, ``waiting``
-says for what. What its handler has kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent
-to it in ``signal:<name>`` (`callboard.runs.signals`).
+once; the last one takes the group with it. What waits for a group is in ``open``, too: `sweep`
+looks now and then whether the group is there, so that nothing waits for one that Redis has lost.
+
+A run whose handler waits is in ``due`` as well, ``waiting`` says for what. What its handler has
+kept is in ``step:<n>`` (`callboard.runs.kept`), what was sent to it in ``signal:<name>``
+(`callboard.runs.signals`).
 
 A run that a limit counts (`callboard.sdk.limit`) has the tag of its key in the field ``limit``. It
 is admitted to its queue by whoever accepts or releases it; else it waits (as ``waiting`` tells)
@@ -84,6 +88,7 @@ from callboard.runs.seal import CALL_LIFETIME
 __all__ = ["GROUP_SECONDS", "MAX_LOST", "lua_list", "script", "scripts"]
 
 GROUP_SECONDS = 31 * 86_400  # that a group is kept after the last of its runs was accepted
+GROUP_LOOK_MS = 60_000  # between two looks whether the group that a run waits for is there
 LOOK_AGAIN_MS = 5_000  # until a limit with runs that wait is looked at, though nothing happened
 LOOKED_AT = 20  # of those who have its slots
 ADMITTED = 100  # of those who wait, in one script
@@ -136,6 +141,7 @@ def scripts(keys: Keys) -> dict[str, str]:
         "ADMITTED": ADMITTED,
         **keys.constants(),
         "GROUP_SECONDS": GROUP_SECONDS,
+        "GROUP_LOOK": GROUP_LOOK_MS,
         "KEPT": KEPT,
     }
     return {

@@ -35,6 +35,7 @@ from callboard.runs.store import Runs
 from callboard.runs.waiting import WaitingRuns
 from callboard.settings import Settings
 from worker.archive.archiver import Archiver
+from worker.lease.sweeping import Sweeping
 from worker.loop.execution import Executor
 from worker.loop.running import Running
 from worker.loop.runs import AsyncRuns
@@ -213,6 +214,13 @@ def read(runs: Runs, run_id: str) -> RunRecord:
     record = runs.read(run_id)
     assert record is not None
     return record
+
+
+def look(client: redis.Redis, run_id: str) -> None:
+    """Have the next sweep look at this run."""
+    assert client.zscore(KEYS.open, run_id) is not None
+    client.zadd(KEYS.open, {run_id: 1})
+    client.delete(KEYS.sweep)
 
 
 def ids(database: Database[Any]) -> list[str]:
@@ -531,6 +539,53 @@ class TestGroups:
         outcome = read(runs, then_id).outcome
         assert outcome is not None
         assert outcome.envelope()["data"] == told
+
+    @pytest.mark.parametrize("lost", ["before its runs have ended", "between two of them"])
+    def test_what_waits_for_a_group_that_redis_has_lost_ends(
+        self, run, runs: Runs, services: Services, redis_client, lost: str
+    ) -> None:
+        script.append(
+            lambda ctx: ctx.start_all([("child", {"n": n}) for n in range(2)], then=("after", {}))
+        )
+        run("parent")
+        started = answers[0].unwrap()
+        children, then_id = started["runIds"], started["thenRunId"]
+        [group] = redis_client.keys(KEYS.group("*"))
+        if lost == "before its runs have ended":
+            redis_client.delete(group)
+        execute(services, child, children[0], tuple)
+        redis_client.delete(group)
+        execute(services, child, children[1], tuple)
+        sweeping = Sweeping(runs)
+        look(redis_client, then_id)
+        with capture_logs() as lines:
+            sweeping.turn()
+        assert [line["run_id"] for line in lines] == [then_id]
+        record = read(runs, then_id)
+        assert (record.status, record.error) == ("failed", "Expired")
+        assert redis_client.zscore(KEYS.open, then_id) is None
+        messages = redis_client.lrange("callboard", 0, -1)
+        assert not any(then_id.encode() in message for message in messages)
+
+    def test_one_whose_group_is_there_waits_on(
+        self, run, runs: Runs, services: Services, redis_client
+    ) -> None:
+        script.append(
+            lambda ctx: ctx.start_all([("child", {"n": n}) for n in range(2)], then=("after", {}))
+        )
+        run("parent")
+        started = answers[0].unwrap()
+        sweeping = Sweeping(runs)
+        execute(services, child, started["runIds"][0], tuple)
+        look(redis_client, started["thenRunId"])
+        sweeping.turn()
+        assert read(runs, started["thenRunId"]).status == "waiting"
+        assert redis_client.zscore(KEYS.open, started["thenRunId"]) > time.time() * 1000
+        execute(services, child, started["runIds"][1], tuple)
+        look(redis_client, started["thenRunId"])
+        redis_client.delete(KEYS.sweep)  # another's turn
+        sweeping.turn()
+        assert read(runs, started["thenRunId"]).status == "queued"
 
     def test_there_are_no_results_without_a_group(self, run, runs: Runs) -> None:
         outcome = read(runs, run("after")).outcome
