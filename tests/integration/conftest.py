@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+import structlog
 from ended_runs import ACTIONS, SEALER
 from faces import AsyncFace, LoopThread, PlainFace
 from flask import Flask
@@ -32,6 +33,18 @@ from worker.archive.archiver import Archiver
 KEYS = Keys()
 
 JWT_SECRET = "test-secret-of-more-than-thirty-two-bytes"  # that of `make_token`
+
+
+@pytest.fixture(autouse=True)
+def loggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each use binds a logger anew, so that `capture_logs` hears those of modules, too, whatever
+    another test has configured."""
+    configure = structlog.configure
+
+    def uncached(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
 
 
 @pytest.fixture(scope="session")

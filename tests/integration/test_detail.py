@@ -74,9 +74,9 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.root.addHandler(handler)
     logging.root.setLevel(logging.INFO)
     processors = structlog.get_config()["processors"]
-    structlog.configure(processors=[keep, *processors])
+    processors.insert(0, keep)
     yield
-    structlog.configure(processors=processors)
+    processors.remove(keep)
     logging.root.removeHandler(handler)
     logging.root.setLevel(before)
 
