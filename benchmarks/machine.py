@@ -12,6 +12,7 @@ __all__ = ["Machine"]
 
 PACKAGES = (
     "celery",
+    "dbos",
     "dramatiq",
     "fastapi",
     "flask",
