@@ -40,7 +40,6 @@ from worker.loop.execution import Executor
 from worker.loop.running import Running
 from worker.loop.runs import AsyncRuns
 from worker.outbox.publisher import TURN_SECONDS, Publisher
-from worker.runs import parent
 from worker.runs.execution import execute
 from worker.runs.starts import Starts
 from worker.services import Services
@@ -359,7 +358,7 @@ class TestOutsideATransaction:
         self, run, runs: Runs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # the module's own may be bound to what was configured before another test did it anew
-        monkeypatch.setattr(parent, "_log", structlog.get_logger())
+        monkeypatch.setattr("worker.runs.parent._log", structlog.get_logger())
         script.append(lambda ctx: ctx.start("forOwner", as_owner=True))
         with capture_logs() as lines:
             run("parent")
