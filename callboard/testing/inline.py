@@ -135,7 +135,7 @@ class InlineCall:
             if memory.wait is not None
         ]
 
-    def signal(self, run_id: str, name: str, data: Any = None) -> ActionResult[Any] | None:
+    def signal(self, run_id: str, name: str, data: Any = True) -> ActionResult[Any] | None:
         """Send a run a signal. If it waits for that it goes on: its result, or that it waits again;
         else None, and it is kept for later."""
         name, text = signal_name(name), value_text("signal", data)

@@ -39,6 +39,7 @@ OURS = (
     "limits",
     "migrating",
     "scaling",
+    "signals",
     "starting",
     "tools",
     "transactions",
@@ -226,10 +227,13 @@ def test_does_what_the_page_says(
 
 def test_every_action_of_these_pages_has_a_case(registries: dict[str, Registry]) -> None:
     shown = {f"{page}: {name}" for page, found in registries.items() for name in found.actions}
-    assert shown - STARTING == {case.action for case in CASES}
+    assert shown - STARTING - WAITING == {case.action for case in CASES}
 
 
-STARTING = {  # of the tests below
+WAITING = {  # of the tests below, as the next
+    *("signals: requestLeave", "signals: claimExpenses", "signals: decideExpenses"),
+}
+STARTING = {
     *("starting: inviteAttendee", "starting: remind", "starting: sendMail"),
     *("starting: signUp", "starting: sendTips", "starting: countUsers"),
     *("starting: sendNewsletter", "starting: sendIssue", "starting: sumUp"),
@@ -248,11 +252,23 @@ def shops_and_mails() -> Iterator[str]:
 
 
 @pytest.fixture
-def starting(call: InlineCall, registries: dict[str, Registry], shops_and_mails: str) -> InlineCall:
-    """Calls the actions of the page on starting runs."""
+def on_page(
+    call: InlineCall, registries: dict[str, Registry], shops_and_mails: str
+) -> Callable[[str], InlineCall]:
+    """Calls the actions of a page."""
     there = {"integrations_url": shops_and_mails, "upstreams": {"shop": shops_and_mails}}
     settings = call.settings.model_copy(update={**there, "app_owner_jwt": SecretStr("a.b.c")})
-    return replace(call, registry=registries["starting"], settings=settings)
+    return lambda page: replace(call, registry=registries[page], settings=settings)
+
+
+@pytest.fixture
+def starting(on_page: Callable[[str], InlineCall]) -> InlineCall:
+    return on_page("starting")
+
+
+@pytest.fixture
+def signals(on_page: Callable[[str], InlineCall]) -> InlineCall:
+    return on_page("signals")
 
 
 def seeded(call: InlineCall, coll: str, rows: dict[str, Any]) -> None:
@@ -293,3 +309,22 @@ def test_a_newsletter_is_summed_up_when_all_is_sent(starting: InlineCall) -> Non
 
 def test_the_lowest_offer_is_the_best(starting: InlineCall) -> None:
     assert starting("bestOffer") == ok(4)
+
+
+def test_leave_is_approved_in_time_or_not(signals: InlineCall) -> None:
+    run_id = signals("requestLeave").unwrap()["runId"]
+    assert signals.waiting[0]["waitingFor"] == {"kind": "signal", "name": "approve"}
+    assert signals.signal(run_id, "approve") == ok({"approved": True})
+    assert signals.tools.query("leaves").unwrap()["count"] == 1
+    signals("requestLeave")
+    assert signals.advance(days=3) == [fail("Nobody has approved it", "not_approved")]
+
+
+def test_expenses_are_decided_by_a_run_of_the_owners(signals: InlineCall) -> None:
+    deciding = signals("claimExpenses", {"amount": 12}).unwrap()["runId"]
+    assert signals.started[0]["caller"] == "owner"
+    signals.run_started()
+    question = signals.tools.query("questions").unwrap()["records"][0]["data"]
+    assert (question["by"], question["amount"]) == ("alice", 12)
+    assert f"/api/runs/{deciding}/signals/pay?signature=" in question["link"]
+    assert signals.signal(deciding, "pay") == ok({"paid": True})
