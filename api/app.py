@@ -25,6 +25,7 @@ from .call.batch import batch
 from .call.calls import MAX_BODY_BYTES, add_paths, calls
 from .fences import fenced
 from .gevent_check import require_gevent
+from .internal import internal
 from .pages.console import console
 from .pages.documentation import docs, openapi
 from .pages.signal import signal_page
@@ -113,7 +114,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     errors.install(app)
     for blueprint in (
         *(calls, batch, runs, run_detail, run_errors, run_list, signals, signal_page),
-        *(schedules, health, openapi, docs, console),
+        *(internal, schedules, health, openapi, docs, console),
     ):
         app.register_blueprint(blueprint)
     add_paths(app, registry.public)

@@ -154,6 +154,22 @@ def errors(api: Callable[[], _Api], hours: int, action: str | None, as_json: boo
 
 
 @runs.command()
+@click.argument("action")
+@click.argument("params", default="{}", metavar="['{json}']")
+@click.option("--async", "respond_async", is_flag=True, help="Do not wait for the result.")
+@click.pass_obj
+def start(api: Callable[[], _Api], action: str, params: str, respond_async: bool) -> None:
+    """Start an internal ACTION, which no client can call; exit code 1 on a failure."""
+    body, made = json_of(params, "params"), api()
+    path = f"/api/internal/{quote(action, safe='')}"
+    reply = made.client.request("POST", path, json=body)
+    envelope = reply.envelope
+    if reply.run_id and not respond_async:
+        envelope = followed(made.client, reply.run_id, made.flags)
+    print_result(envelope)
+
+
+@runs.command()
 @click.argument("run_id", metavar="ID")
 @click.pass_obj
 def follow(api: Callable[[], _Api], run_id: str) -> None:

@@ -291,6 +291,12 @@ _PARAMETERS: Part = {
         "description": "Of a URL that `ctx.signal_url` made: it needs no token.",
         "schema": {"type": "string"},
     },
+    "InternalName": {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$"},
+    },
     "ScheduleName": {
         "name": "name",
         "in": "path",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .components import data_envelope, failures, nullable, ref, responds
-from .run_detail import RUN_DETAIL, RUN_ERRORS
+from .owners import INTERNAL_ACTIONS, RUN_DETAIL, RUN_ERRORS
 
 __all__ = ["ENDPOINTS", "TAGS"]
 
@@ -271,6 +271,31 @@ _SCHEDULES: Part = {
     },
 }  # fmt: skip
 
+_INTERNAL: Part = {
+    "/api/internal": {
+        "get": _operation(
+            "internal.list", "The actions that no client can call",
+            _ok("The actions", INTERNAL_ACTIONS), 401, 403, 429, 503,
+            tag="actions", description="For the owner only.",
+        )
+    },
+    "/api/internal/{name}": {
+        "post": {
+            **_operation(
+                "internal.start", "Start one of them",
+                {"202": responds(
+                    "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
+                    {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
+                )},
+                400, 401, 403, 404, 413, 415, 422, 429, 503,
+                tag="actions", parameters=(ref("parameters", "InternalName"),),
+                description="For the owner only, who is its caller.",
+            ),
+            "requestBody": {**_body({"type": "object"}), "required": False},
+        }
+    },
+}  # fmt: skip
+
 
 def _probe(name: str, summary: str, *codes: int) -> Part:
     state = {
@@ -288,4 +313,4 @@ _PROBES: Part = {
     "/readyz": _probe("health.ready", "Calls can be enqueued, and no thread is dead", 503),
 }
 
-ENDPOINTS: Part = {**_BATCH, **_RUNS, **_SCHEDULES, **_PROBES}
+ENDPOINTS: Part = {**_BATCH, **_RUNS, **_INTERNAL, **_SCHEDULES, **_PROBES}

@@ -1,4 +1,5 @@
-"""The schemas of what is told the owner: ``/api/runs/{runId}/detail`` and ``/api/runs/errors``."""
+"""The schemas of what is told the owner: ``/api/runs/{runId}/detail``, ``/api/runs/errors``,
+``/api/internal``."""
 
 from __future__ import annotations
 
@@ -6,14 +7,14 @@ from typing import Any
 
 from .components import nullable, ref
 
-__all__ = ["RUN_DETAIL", "RUN_ERRORS"]
+__all__ = ["INTERNAL_ACTIONS", "RUN_DETAIL", "RUN_ERRORS"]
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 
 
-def _rows(description: str, **properties: Any) -> dict[str, Any]:
+def _rows(description: str, /, **properties: Any) -> dict[str, Any]:
     rows = {"type": "object", "properties": properties, "required": list(properties)}
     return {"type": "array", "items": rows, "description": description}
 
@@ -95,4 +96,17 @@ RUN_ERRORS: dict[str, Any] = {
         "complete": {"type": "boolean"},
     },
     "required": ["errors", "complete"],
+}
+
+INTERNAL_ACTIONS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "actions": _rows(
+            "By name.",
+            name=_TEXT,
+            description=_TEXT,
+            params={"type": "object", "description": "The JSON schema of its params."},
+        ),
+    },
+    "required": ["actions"],
 }
