@@ -38,11 +38,12 @@ STATUS: dict[type[errors.CallboardError], int] = {
 }
 """Every error that a request can end with. The rest never leaves a worker or a start-up."""
 
-_CODES = {404: "not_found", 413: "too_large", 414: "too_large"}
+_CODES = {404: "not_found", 413: "too_large", 414: "too_large", 431: "too_large"}
 _MESSAGES = {
     404: "Not found",
     405: "Method not allowed",
     413: "The body is larger than 1 MiB",
+    431: "The headers are larger than 16 KiB, which is all that an action is handed",
     415: "Send the body as Content-Type: application/json",
 }
 

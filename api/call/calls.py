@@ -20,6 +20,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord, unreadable
 from callboard.runs.seal import Call
 from callboard.sdk.action import Action
+from callboard.sdk.request import ActionRequest
 from callboard.settings import Settings
 
 from ..errors import envelope
@@ -30,6 +31,7 @@ from ..telemetry import audit
 from .due import Due, read_due
 from .later import place, start_of
 from .preferences import Preferences, read_preferences
+from .received import digested, received
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -57,16 +59,22 @@ def call(name: str) -> Response:
     audit.begin(request)
     identity = _identify(services, request)
     action = permitted(services, name, identity)
-    params = read_object(request)
+    raw = received(request, read_body(request)) if action.raw else None
+    params = {} if raw else read_object(request)
     preferences = read_preferences(environ.get("HTTP_PREFER"))
-    idempotency = idempotency_of(environ.get("HTTP_IDEMPOTENCY_KEY"), identity, action, params)
+    key = environ.get("HTTP_IDEMPOTENCY_KEY")
+    if raw:
+        key = key if identity else None  # it is the sender's own: the handler sees it
+        idempotency = idempotency_of(key, identity, action, digested(raw))
+    else:
+        idempotency = idempotency_of(key, identity, action, params)
     delay, at = environ.get("HTTP_RUN_DELAY"), environ.get("HTTP_RUN_AT")
     due = None if delay is at is None else read_due(delay, at)
     services.limit_rate(identity, "calls")
     action.validate(params)
     if due is not None:
-        return _run_later(services, action, identity, params, due, idempotency)
-    return _run(services, action, identity, params, preferences, idempotency)
+        return _run_later(services, action, identity, params, due, idempotency, raw)
+    return _run(services, action, identity, params, preferences, idempotency, raw)
 
 
 def add_paths(app: Flask, actions: Iterable[str]) -> None:
@@ -162,6 +170,7 @@ def _run(
     params: dict[str, Any],
     preferences: Preferences,
     idempotency: tuple[str, str] | None,
+    raw: ActionRequest | None,
 ) -> Response:
     """Enqueue the run and wait for its reply as long as the caller wants to."""
     settings = services.settings
@@ -173,6 +182,7 @@ def _run(
         claims=identity.claims if identity else {},
         jwt=identity.token if identity else None,
         params=params,
+        request=raw,
     )
     with services.replies.submit(
         run_id,
@@ -205,12 +215,13 @@ def _run_later(
     params: dict[str, Any],
     due: Due,
     idempotency: tuple[str, str] | None,
+    raw: ActionRequest | None,
 ) -> Response:
     """Have the run started when it is due; 202."""
     seconds = due.seconds(DatabaseClock(services.store.database))
     if seconds < 0 and not (idempotency and services.runs.keyed(idempotency[0])):
         raise due.past()  # but a call that is sent again joins its run, however late
-    start = start_of(action, identity, params, max(seconds, 0.0), idempotency)
+    start = start_of(action, identity, params, max(seconds, 0.0), idempotency, raw)
     [accepted] = place(services, [start])
     if isinstance(accepted, CallboardError):
         raise accepted

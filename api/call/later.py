@@ -20,6 +20,7 @@ from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
 from callboard.runs.store import Accepted
 from callboard.sdk.action import Action
+from callboard.sdk.request import ActionRequest
 
 from ..identity.tokens import Identity
 from ..services import Services
@@ -37,6 +38,7 @@ def start_of(
     params: Mapping[str, Any],
     seconds: float,
     idempotency: tuple[str, str] | None,
+    request: ActionRequest | None = None,
 ) -> Start:
     """A call that is due so many seconds from now; the token goes along for a day."""
     call = Call(
@@ -44,6 +46,7 @@ def start_of(
         claims=identity.claims if identity else {},
         jwt=identity.token if identity else None,
         params=params,
+        request=request,
     ).due_in(seconds)
     return Start(
         run_id=str(uuid.uuid4()),

@@ -33,6 +33,7 @@ from pydantic_core import from_json
 
 from callboard import strict_json
 from callboard.errors import SealError
+from callboard.sdk.request import ActionRequest
 
 __all__ = ["CALL_LIFETIME", "Call", "Kind", "Origin", "Sealer", "derive", "origin_of"]
 
@@ -62,6 +63,7 @@ class Call:
     expires: float = field(default_factory=lambda: time.time() + CALL_LIFETIME)  # epoch seconds
     parent: str | None = None  # the run that has started this one
     depth: int = 0  # of starts: 1 for the child of a run that somebody called
+    request: ActionRequest | None = None  # of an action with `raw=True`
     group: tuple[str, int] | None = None  # whose end it waited for: the id, and how many runs
 
     def due_in(self, seconds: float) -> Call:
@@ -88,12 +90,16 @@ class Call:
             values["trace"] = self.trace
         if self.parent is not None:
             values |= {"parent": self.parent, "depth": self.depth, "group": self.group}
+        if self.request is not None:
+            values["request"] = self.request.to_json()
         return strict_json.dumps(values, _DEPTH)
 
     @classmethod
     def from_json(cls, text: bytes) -> Call:
         """The reverse of `to_json`."""
         values = from_json(text)  # was strict when it was sealed
+        if "request" in values:
+            values["request"] = ActionRequest.from_json(values["request"])
         return cls(**{name: values[name] for name in cls.__slots__ if name in values})
 
 

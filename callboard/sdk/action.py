@@ -127,6 +127,7 @@ def action(
     owner_only: bool = False,
     anonymous: bool = False,
     internal: bool = False,
+    raw: bool = False,
     transaction: bool = False,
     timeout: float = 30.0,
     retry: Retry | None = None,
@@ -140,7 +141,8 @@ def action(name: Any = None, **options: Any) -> Any:
 
     Used bare or called. ``owner_only``: everyone but ``OWNER_USER_ID`` gets 403.
     ``anonymous``: no token is needed. ``internal``: for clients it does not exist; runs, schedules
-    and the application's own programs start it. ``transaction``: the handler's reads and writes
+    and the application's own programs start it. ``raw``: it takes any content type, and the handler
+    reads ``ctx.request``. ``transaction``: the handler's reads and writes
     are one MongoDB transaction, run exactly once. ``timeout`` (seconds): when it ends the handler
     is stopped. ``retry``: see `Retry`. ``queue``: the Celery queue. ``on_worker_lost``: what
     happens when a worker dies during the run: ``"rerun"`` or ``"fail"``. ``limit``: how many of its
@@ -172,6 +174,11 @@ def _build(handler: Any, name: str | None, options: Options) -> Action[Any]:
     where = _where(handler)
     is_async = _is_async(handler, where)
     params = _params(handler, where)
+    if options.raw is True and params is not None:
+        raise ConfigurationError(
+            f"{where}: {handler.__name__} must take (ctx) alone: with raw=True the body is "
+            f"ctx.request.body, and nothing validates it"
+        )
     name = _camel_case(handler.__name__) if name is None else name
     for fault in _faults(name, options):
         raise ConfigurationError(f"{where}: action {name!r}: {fault}")

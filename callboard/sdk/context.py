@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 import structlog
 from typing_extensions import TypeVar
 
+from callboard.errors import ConfigurationError
+from callboard.sdk.request import ActionRequest
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -169,6 +172,21 @@ class _Context(Generic[S]):
     _starts: Any = field(repr=False)  # starts runs for it
     _memory: Any = field(repr=False)  # keeps its steps, and waits
     _signal_url: Callable[[str, str], str] = field(repr=False)  # of a run and a name
+    _request: ActionRequest | None = field(default=None, repr=False)  # None: the action is not raw
+
+    @property
+    def request(self) -> ActionRequest:
+        """The request to an action with ``raw=True``: ``.headers`` (lower-case names, without
+        ``authorization`` and ``cookie``), ``.body`` (bytes, at most 1 MiB), such as a sender's
+        signature is made of, and ``.received_at`` (epoch seconds).
+
+        Empty where no request started the run. Raises `ConfigurationError` in other actions.
+        """
+        if self._request is None:
+            raise ConfigurationError(
+                f"Action {self.action!r} has no ctx.request: declare it with @action(raw=True)"
+            )
+        return self._request
 
     @property
     def log(self) -> Any:

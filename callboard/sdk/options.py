@@ -15,6 +15,11 @@ __all__ = ["DEFAULT_QUEUE", "MAX_TIMEOUT", "Options", "is_name"]
 DEFAULT_QUEUE = "callboard"
 MAX_TIMEOUT = 86_400.0  # seconds: a run must end before its seal expires
 
+_EXCLUDING = (
+    ("owner_only", "anonymous", ""),
+    ("internal", "anonymous", ": no client calls an internal action"),
+    ("raw", "internal", ": no request reaches an internal action"),
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
@@ -25,6 +30,7 @@ class Options:
     owner_only: bool = False
     anonymous: bool = False  # callable without a token
     internal: bool = False  # started by runs, schedules and the owner; no client knows it
+    raw: bool = False  # takes any content; the handler reads `ctx.request`
     transaction: bool = False
     timeout: float = 30.0  # seconds, hard
     retry: Retry | None = None
@@ -41,13 +47,12 @@ class Options:
         """What is wrong with the options, each with the value, as a sentence of a message."""
         if self.queue is not None and not is_name(self.queue):
             yield f"queue {self.queue!r} is not a letter, then letters, digits, _ or -"
-        for flag in ("owner_only", "anonymous", "internal", "transaction"):
+        for flag in ("owner_only", "anonymous", "internal", "raw", "transaction"):
             if not isinstance(getattr(self, flag), bool):
                 yield f"{flag} must be True or False, not {getattr(self, flag)!r}"
-        if self.owner_only and self.anonymous:
-            yield "owner_only and anonymous exclude each other"
-        if self.internal and self.anonymous:
-            yield "internal and anonymous exclude each other: no client calls an internal action"
+        for one, other, why in _EXCLUDING:
+            if getattr(self, one) and getattr(self, other):
+                yield f"{one} and {other} exclude each other{why}"
         if not _is_timeout(self.timeout):
             yield (
                 f"timeout must be more than 0 and at most {MAX_TIMEOUT:g} seconds, "

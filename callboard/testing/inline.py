@@ -28,6 +28,7 @@ from callboard.runs.signals import seal_signal
 from callboard.sdk.action import Action
 from callboard.sdk.context import ActionTools
 from callboard.sdk.names import signal_name
+from callboard.sdk.request import ActionRequest
 from callboard.sdk.results import ActionResult
 from callboard.settings import Settings
 from callboard.stack.folder import DataFolder
@@ -62,23 +63,30 @@ class InlineCall:
         *,
         as_user: str | None = "alice",
         claims: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> ActionResult[Any]:
         """Call an action, plain or async, and return its handler's result, as it looks after JSON.
 
         ``as_user``: the caller; None for an anonymous one. ``claims``: of its token, besides
-        ``sub``. A call that is refused raises what the API would answer: `Unauthorized`,
+        ``sub``. ``body`` and ``headers``: of the request to an action with ``raw=True``.
+
+        A call that is refused raises what the API would answer: `Unauthorized`,
         `Forbidden`, `UnknownAction`, `InvalidParams`. What the handler raises is raised here,
         after the retries (without their delays) that the action asks for. Of a run that waits the
         data is ``{"runId", "status": "waiting"}``: it goes on with `signal` or `advance`.
         """
         known = self.registry.permitted(action, as_user, self.settings.owner_user_id)
-        body = strict_json.loads(strict_json.dumps(dict(params or {})))
-        known.validate(body)
+        sent = strict_json.loads(strict_json.dumps(dict(params or {})))
+        known.validate(sent)
+        if not known.raw and (body is not None or headers is not None):
+            raise ValueError(f"body and headers: action {action!r} is not declared with raw=True")
         made = Call(
             caller=as_user,
             claims={"sub": as_user, **(claims or {})} if as_user is not None else {},
             jwt=as_user and self.token(as_user, **(claims or {})),
-            params=body,
+            params=sent,
+            request=ActionRequest.of((headers or {}).items(), body or b"") if known.raw else None,
         )
         return self._run(known, made, str(uuid.uuid4()))
 

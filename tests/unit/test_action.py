@@ -112,6 +112,8 @@ def test_a_handler_that_cannot_work_is_refused_at_start(handler: Any) -> None:
         ({"owner_only": True, "anonymous": True}, "exclude"),
         ({"internal": "yes"}, "internal must be True or False"),
         ({"internal": True, "anonymous": True}, "exclude"),
+        ({"raw": 1}, "raw must be True or False"),
+        ({"raw": True, "internal": True}, "exclude"),
         ({"on_worker_lost": "ignore"}, "ignore"),
         ({"time_out": 5}, r"no option 'time_out'\. Did you mean 'timeout'\?"),
         ({"handler": plain}, "no option 'handler'"),
@@ -217,3 +219,11 @@ def test_the_context_of_the_other_kind_is_refused_at_start(handler: Any, wanted:
         action(handler).check()
     action(waiting).check()
     place_order.check()
+
+
+def test_a_raw_action_takes_no_params() -> None:
+    def receive(ctx: ActionContext, params: dict[str, Any]) -> ActionResult:
+        return ok()
+
+    with pytest.raises(ConfigurationError, match=r"receive must take \(ctx\) alone"):
+        action(raw=True)(receive)

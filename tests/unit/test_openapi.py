@@ -109,6 +109,18 @@ def test_the_annotation_of_the_result_is_its_schema(operation):
     assert success["properties"]["data"] == {"$ref": "#/components/schemas/Summary"}
 
 
+def test_a_raw_action_takes_any_content():
+    def receive(ctx: ActionContext) -> ActionResult:
+        return ok()
+
+    document = build_document(Registry(actions={"receive": action(raw=True)(receive)}))
+    validate(document)
+    operation = document["paths"]["/api/actions/receive"]["post"]
+    assert "*/*" in operation["requestBody"]["content"]
+    assert "Takes any content." in operation["description"]
+    assert "receive: { params: unknown;" in typescript_client(document)
+
+
 def test_what_a_tool_answers_is_a_schema():
     def keep(ctx: ActionContext) -> ActionResult[Created]:
         return ctx.tools.create("items", {})

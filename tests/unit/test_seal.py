@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from callboard.errors import SealError
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
+from callboard.sdk.request import ActionRequest
 
 KEY, NEXT_KEY = "k" * 40, "n" * 40
 RUN, OTHER_RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -73,3 +74,19 @@ def test_a_call_survives_its_json_and_shows_no_credential() -> None:
     assert Call.from_json(call.to_json()) == call
     assert "secret" not in repr(call)
     assert abs(call.expires - time.time() - CALL_LIFETIME) < 5
+
+
+@given(
+    st.binary(max_size=2000),
+    st.dictionaries(
+        st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255))
+    ),
+)
+def test_so_does_the_request_of_one(body: bytes, headers: dict[str, str]) -> None:
+    given_headers = {name: value for name, value in headers.items() if name.isascii()}
+    request = ActionRequest.of(given_headers.items(), body)
+    call = Call(caller=None, request=request)
+    assert Call.from_json(call.to_json()) == call
+    assert request.body == body
+    assert Call(caller=None).to_json().find(b"request") == -1
+    assert "ActionRequest(received_at=" in repr(call)  # and no more of it

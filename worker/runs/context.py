@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext, AsyncActionContext
+from callboard.sdk.request import ActionRequest
 
 from ..tools.tools import AsyncTools, Tools
 from .memory import AsyncMemory, Memory
@@ -114,6 +115,7 @@ def _facts(
         "attempt": attempt.claim.attempt,
         "state": services.state,
         "_signal_url": services.signal_urls.url,
+        "_request": (call.request or ActionRequest()) if attempt.action.raw else None,
         "_joined": _joined(tools, attempt.action.name),
         "_database": _of_the_run(tools, database),
         "_progress": _of_the_run(tools, progress),

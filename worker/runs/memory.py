@@ -127,16 +127,16 @@ class _Memory:
         try:
             name, value = signal_name(name), strict_json.loads(value_text("signal", data))
         except InvalidData as error:
-            return fail(str(error))
+            return fail(str(error), error.code)
         action = (yield self._runs.actions([run_id])).get(run_id)
         may = self._reach.services.registry.actions.get(action)
         if may is None or may.transaction:
-            return fail(f"No run {run_id!r:.80} that can wait for a signal")
+            return fail(f"No run {run_id!r:.80} that can wait for a signal", "not_found")
         state = yield self._runs.signal(run_id, action, name, value)
         if state in ("kept", "known"):
             return ok({"accepted": state == "kept"})
         why = "has ended" if state == "ended" else "has got too many signals"
-        return fail(f"Run {run_id} {why}")
+        return fail(f"Run {run_id} {why}", "conflict")
 
     # How a step is done and kept
 

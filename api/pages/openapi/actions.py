@@ -107,10 +107,17 @@ def _operation(action: Action, params: Part, data: Part) -> Part:
         ],
         "requestBody": {
             "required": required,
-            "content": {"application/json": {"schema": params}},
+            "content": _content(action, params),
         },
         "responses": _responses(action, data),
     }
+
+
+def _content(action: Action, params: Part) -> Part:
+    """The types of content that it takes."""
+    if action.raw:
+        return {"application/json": {"schema": {}}, "*/*": {"schema": {}}}
+    return {"application/json": {"schema": params}}
 
 
 def _notes(action: Action) -> list[str]:
@@ -120,6 +127,8 @@ def _notes(action: Action) -> list[str]:
         notes.append("For the owner only.")
     if action.anonymous:
         notes.append("Needs no token.")
+    if action.raw:
+        notes.append("Takes any content.")
     if action.transaction:
         notes.append("Runs exactly once, in a transaction.")
     return [" ".join(notes)]
