@@ -21,13 +21,14 @@ from forked import exit_code
 from pymongo.database import Database
 from structlog.testing import capture_logs
 
-from callboard import ActionContext, ActionResult, AsyncActionContext, action, fail, ok
+from callboard import ActionContext, ActionResult, AsyncActionContext, Limit, action, fail, ok
 from callboard.connections.keys import Keys
 from callboard.connections.mongodb import TIMEOUT, AsyncStore, Store
 from callboard.errors import BadRequest
 from callboard.registry import Registry
 from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH
-from callboard.runs.outbox import OUTBOX
+from callboard.runs.outbox import OUTBOX, Row
+from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.runs.start import Start
@@ -120,7 +121,12 @@ async def after_async(ctx: AsyncActionContext) -> ActionResult:
     return ok([end["status"] async for end in ctx.results()])
 
 
-ALL = (parent, committing, in_part, parent_async, in_part_async, child, for_owner, after)
+@action(limit=Limit(concurrency=1, key=lambda params: params["tenant"]))
+def limited(ctx: ActionContext) -> ActionResult:
+    return ok()
+
+
+ALL = (parent, committing, in_part, parent_async, in_part_async, child, for_owner, after, limited)
 REGISTRY = Registry(actions={each.name: each for each in (*ALL, after_async)})
 
 
@@ -321,6 +327,7 @@ class TestOutsideATransaction:
             (("child", {"n": "x"}), "n: "),
             (("child", {"n": float("nan")}), "not JSON"),
             (("forOwner",), "owner only"),
+            (("limited", {"n": 1}), "'limited' has no key for this call: KeyError was raised"),
         ],
     )
     def test_what_is_wrong_is_a_failure(self, run, redis_client, name, start, told) -> None:
@@ -505,6 +512,34 @@ class TestInATransaction:
         script[:] = [lambda ctx: ctx.start("child", {"n": 3}, key="k")]
         run("inPart")
         assert "other params" in answers[2].error
+
+
+@pytest.mark.parametrize("name", ["parent", "parentAsync", "committing"])
+def test_what_is_over_a_limit_waits_for_a_slot(run, runs: Runs, name: str) -> None:
+    calls = [("limited", {"tenant": tenant}) for tenant in "aab"]
+    script.append(lambda ctx: ctx.start_all(calls, then=("limited", {"tenant": "b"})))
+    run(name)
+    [started] = answers
+    waiting = [read(runs, each).waiting_for for each in started.unwrap()["runIds"]]
+    assert waiting == [None, {"kind": "slot"}, None]
+    for run_id in started.unwrap()["runIds"]:
+        runs.cancel(run_id, "limited", Outcome.canceled(run_id))
+    assert read(runs, started.unwrap()["thenRunId"]).status == "queued"
+
+
+def test_a_row_whose_key_cannot_be_told_stays_and_holds_no_other_up(
+    services: Services, publisher: Publisher, runs: Runs, database: Database[Any]
+) -> None:
+    """It was promised, by a version whose key could be told: the next may have one again."""
+    made = [
+        Start(run_id=str(uuid4()), action=limited, call=Call(caller="alice", params=params))
+        for params in ({}, {"tenant": "a"})
+    ]
+    publisher._outbox.put([Row(start=start) for start in made])
+    publisher.turn()
+    assert ids(database) == [made[0].run_id]
+    assert runs.read(made[0].run_id) is None
+    assert read(runs, made[1].run_id).status == "queued"
 
 
 class TestGroups:
