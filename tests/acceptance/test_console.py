@@ -42,6 +42,28 @@ def test_a_run_shows_who_started_it_and_until_when_it_waits(app_stack, console):
     app_stack.cancel(child)
 
 
+def test_the_owner_sees_why_a_run_failed_and_what_it_started(app_stack, console):
+    run_id = app_stack.call("failLoudly").headers["Run-Id"]
+    page = console(app_stack, f"#/runs/{run_id}", as_user="owner")
+    expect(page.get_by_text("Traceback of attempt 1")).to_be_visible()
+    expect(page.get_by_text("printed line")).to_be_visible()
+    page.locator("section", has_text="Has started").get_by_role("link").click()
+    expect(page.get_by_role("definition").first).to_have_text("started")
+    page.get_by_role("link", name=run_id).click()
+    expect(page.get_by_role("definition").first).to_have_text("failLoudly")
+
+
+def test_the_owner_starts_internal_actions_and_nobody_else_sees_them(app_stack, console):
+    page = console(app_stack, as_user="owner")
+    page.get_by_role("link", name="allStarted").click()
+    page.get_by_label("Params").fill('{"by": "console"}')
+    run_action(page)
+    expect(page.locator(".badge.succeeded")).to_be_visible()
+    page = console(app_stack)
+    expect(page.get_by_role("link", name="failLoudly")).to_be_visible()
+    expect(page.get_by_role("link", name="allStarted")).to_have_count(0)
+
+
 def test_a_bad_token_is_told_and_not_kept(app_stack, open_page):
     page = open_page(app_stack.url)
     page.get_by_label("Token").fill("not-a-token")
@@ -186,6 +208,7 @@ def test_the_owner_looks_after_the_schedules(stack, console):
     page.get_by_role("button", name="Pause heartbeat").click()
     expect(heartbeat).to_contain_text("none while it is paused")
     page.get_by_role("button", name="Resume heartbeat").click()
+    expect(heartbeat).to_contain_text(re.compile(r"\(in .+\)"))  # it is shown anew
     page.get_by_role("button", name="Trigger heartbeat").click()
     expect(heartbeat.get_by_role("status")).to_contain_text("Started run")
     heartbeat.get_by_role("link", name="History").click()

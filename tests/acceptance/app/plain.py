@@ -91,6 +91,16 @@ def too_slow(ctx: ActionContext) -> ActionResult:
     return ok()
 
 
+@action
+def fail_loudly(ctx: ActionContext) -> ActionResult:
+    """Says much, and raises."""
+    ctx.log.info("about to fail", token=ctx.caller_jwt)
+    logging.getLogger("library").info("at level info")
+    print("printed line")  # noqa: T201 - what it is for
+    ctx.start("started", {"by": ctx.run_id}).unwrap()
+    raise ValueError(f"no stock for {ctx.caller_jwt}")
+
+
 class Login(BaseModel):
     user: str
     password: SecretStr

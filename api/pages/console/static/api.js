@@ -81,6 +81,12 @@ export async function start(action, body) {
   return runId;
 }
 
+/** Start an internal action, as the owner: the id of its run. */
+export async function startInternal(action, body) {
+  const path = `/api/internal/${encodeURIComponent(action)}`;
+  return (await ask(path, { method: "POST", body })).runId;
+}
+
 /** Follow a run: `tell` gets it at each change, the last time when it has ended. */
 export async function follow(runId, tell, signal) {
   const path = `/api/runs/${encodeURIComponent(runId)}`;

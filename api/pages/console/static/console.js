@@ -1,6 +1,6 @@
 // The console: signs in, and shows the view that the address names.
 
-import { actionView, actionsView } from "./actions.js";
+import { actionView, actionsView, internalView } from "./actions.js";
 import { ask, subjectOf, token } from "./api.js";
 import { forgetDocument } from "./application.js";
 import { problem, show } from "./elements.js";
@@ -10,6 +10,7 @@ import { historyView, schedulesView } from "./schedules.js";
 // "#/runs" -> a list, "#/runs/<id>" -> one of it
 const VIEWS = {
   actions: [actionsView, actionView],
+  internal: [actionsView, internalView],
   runs: [runsView, runView],
   schedules: [schedulesView, historyView],
 };
@@ -30,7 +31,7 @@ async function render() {
   show(find("#caller"), subjectOf(token.get()));
   const [part, name] = location.hash.replace(/^#\//, "").split("/");
   const [list, one] = VIEWS[part] ?? VIEWS.actions;
-  mark(VIEWS[part] ? part : "actions");
+  mark(VIEWS[part] && part !== "internal" ? part : "actions");
   const target = document.createElement("div");
   show(view, target);
   try {
