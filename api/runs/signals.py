@@ -48,7 +48,7 @@ _log = structlog.get_logger("callboard.api")
 
 @signals.post("/api/runs/<run_id>/signals/<name>")
 def send(run_id: str, name: str) -> Response:
-    """Send a signal: ``{"accepted"}``, which is false where one of this name came before."""
+    """Send a signal: ``{"accepted"}``, false where one of this name came before, or it is late."""
     request = this_request()
     if SIGNATURE not in request.args:
         return _answer(_send(run_id, name, request))
@@ -60,7 +60,7 @@ def send(run_id: str, name: str) -> Response:
         return _refusal(refusal)
     if accepted:
         return told("Sent", f"“{name}” is sent. You can close this page.", 200)
-    return told("Sent before", f"“{name}” had been sent before; nothing has changed.", 200)
+    return told("Nothing has changed", f"“{name}” was sent before, or it is too late.", 200)
 
 
 @signals.get("/api/runs/<run_id>/signals/<name>")

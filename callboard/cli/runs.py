@@ -38,6 +38,7 @@ from callboard.errors import ConfigurationError, Forbidden, Unauthorized
 
 __all__ = ["runs"]
 
+TOO_LATE = "nothing has changed: one came before, or it is too late"
 STOP_SECONDS = 7  # a handler that does not end by itself is stopped after 5
 COLUMNS = ("Run", "Action", "Status", "Age", "Caller", "Error")
 ERRORS = ("Last run", "Count", "Action", "Exception", "Error", "Age")
@@ -201,7 +202,7 @@ def signal(api: Callable[[], _Api], run_id: str, name: str, data: str, as_json: 
     if as_json:
         print_json({"accepted": accepted})
     else:
-        click.echo(f"{run_id} {name}: {'sent' if accepted else 'had been sent before'}")
+        click.echo(f"{run_id} {name}: {'sent' if accepted else TOO_LATE}")
 
 
 @runs.command()

@@ -216,9 +216,9 @@ class Client:
     def signal(self, run_id: str, name: str, data: Any = True) -> bool:
         """Tell a run what it waits for, or will wait for: any JSON.
 
-        False where a signal of this name came before, or an earlier try of this one: that one
-        counts, nothing changes. Raises `NotFound` where nothing can wait for it (any more),
-        `Unauthorized`, `ServiceUnavailable`, and else `RunRefused` with what the server said.
+        False where it changes nothing: a signal of this name, or an earlier try of this one, came
+        before, or the run has waited for it in vain. Raises `NotFound` where nothing can wait for
+        it (any more), `Unauthorized`, `ServiceUnavailable`, and else `RunRefused`.
         """
         path = f"/api/runs/{quote(run_id, safe='')}/signals/{quote(name, safe='')}"
         options: dict[str, Any] = {

@@ -1,5 +1,5 @@
 -- The first signal of a name counts. A run that waits for it is queued at once. Answers what came
--- of it: 'kept', 'known' (it was there before), 'full', 'newer', or 'ended' (also: no such run).
+-- of it: 'kept', 'known' (one came before, or the wait for it is over), 'full', 'newer', or 'ended' (also: no such run).
 local run, open, id, name, signal = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local r = record(run, 'status', 'waiting', 'signal:' .. name, 'signals', 'signals_bytes', 'v')

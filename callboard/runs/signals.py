@@ -1,7 +1,8 @@
 """Signals: what others tell a run. The first one of a name counts, later ones change nothing.
 
 A signal is a field ``signal:<name>`` of the run's record, sealed, from before the run waits for it
-until the record leaves. Its name is under the seal: whoever can write Redis cannot make one
+until the record leaves; empty, where a handler has waited for it in vain: it would come too late.
+Its name is under the seal: whoever can write Redis cannot make one
 signal of a run into another.
 """
 
@@ -20,8 +21,8 @@ MAX_SIGNALS_BYTES = 16 * 1024 * 1024  # that these have, sealed
 _DEPTH = strict_json.MAX_DEPTH + 1  # the value lies beside its name
 
 Sent = Literal["kept", "known", "full", "ended"]
-"""What came of a signal: the run keeps it, has kept another one of that name before, keeps too
-many, or has ended (or there is no such run)."""
+"""What came of a signal: the run keeps it; has kept another one of that name before, or waited for
+it in vain; keeps too many; has ended (or there is no such run)."""
 
 
 def seal_signal(sealer: Sealer, run_id: str, action: str, name: str, value: Any) -> bytes:

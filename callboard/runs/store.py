@@ -284,10 +284,10 @@ class Runs(Commands):
         return bool(self._call("park", *command))
 
     def signal_sent(self, run_id: str, name: str) -> bytes | None:
-        """The signal, sealed (`open_signal`); None as long as it has not come."""
+        """The signal, sealed (`open_signal`); None as long as it has not come, or never came."""
         with guarded():
             [found] = self._replies("hget", [run_id], f"signal:{name}")
-        return cast("bytes | None", found)
+        return cast("bytes | None", found or None)
 
     def now(self) -> int:
         """The broker's time, in epoch milliseconds: what decides when a run is due."""

@@ -268,7 +268,10 @@ class TestSignal:
         assert [body for *_, body in upstream.requests] == [True, {"by": "bob"}]
         upstream.body = self.ANSWER.replace(b"true}}", b"false}}")
         late = CliRunner().invoke(main, flags)
-        assert (late.exit_code, late.output) == (0, "run-1 approve: had been sent before\n")
+        assert (late.exit_code, late.output) == (
+            0,
+            "run-1 approve: nothing has changed: one came before, or it is too late\n",
+        )
         wrong = CliRunner().invoke(main, [*flags, "{by"])
         assert (wrong.exit_code, "not JSON" in wrong.output) == (2, True)
         upstream.status, upstream.body = 404, b'{"success": false, "error": "It has ended"}'

@@ -127,7 +127,15 @@ CASES = [
         keys=[RUN],
         arguments=["w:1", 2, "sealed", "go"],
         answer=[b"kept"],
-        left={"step:2": "sealed", "steps": "2", "steps_bytes": "10"},
+        left={"step:2": "sealed", "steps": "2", "steps_bytes": "10", "signal:go": ""},
+    ),
+    Case(
+        script="keep",  # the signal comes too late; sent again
+        record={**HELD, "signal:go": "", "step:1": "sealed", "steps": "1", "steps_bytes": "6"},
+        keys=[RUN],
+        arguments=["w:1", 1, "sealed", "go"],
+        answer=[b"kept"],
+        left={"step:1": "sealed", "steps": "1", "steps_bytes": "6", "signal:go": ""},
     ),
     Case(
         script="keep",
@@ -415,7 +423,9 @@ def test_a_script_by_itself(case: Case, redis_client: redis.Redis) -> None:
     )
     assert answer == case.answer
     found = {name: redis_client.hget(RUN, name) for name in case.left}
-    assert {name: value and value.decode() for name, value in found.items()} == case.left
+    assert {
+        name: None if value is None else value.decode() for name, value in found.items()
+    } == case.left
     if case.listed:
         name, entry = case.listed
         assert redis_client.lrange(name, 0, -1) == [entry]

@@ -107,7 +107,7 @@ class AsyncRuns(Commands):
         found: bytes | None = await self._packets.command(
             "HGET", self.keys.run(run_id), f"signal:{name}"
         )
-        return found
+        return found or None
 
     async def now(self) -> int:
         """As `Runs.now`."""

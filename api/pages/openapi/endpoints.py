@@ -178,7 +178,7 @@ _RUNS: Part = {
         "post": {
             **_operation(
                 "runs.signal", "Tell a run what it waits for",
-                _ok("Whether it counts: the first signal of a name does", {
+                _ok("Whether it counts: the first of a name does, unless it comes too late", {
                     "type": "object",
                     "properties": {"accepted": {"type": "boolean"}},
                     "required": ["accepted"],

@@ -203,8 +203,8 @@ export class Client {
   }
 
   /**
-   * Tell a run what it waits for, or will wait for: any JSON. False where a signal of this name
-   * came before: it counts, this one changes nothing.
+   * Tell a run what it waits for, or will wait for: any JSON. False where it changes nothing: a
+   * signal of this name came before, or the run has waited for it in vain.
    */
   async signal(
     runId: string,

@@ -58,7 +58,8 @@ function signalForm(run) {
     const path = `/api/runs/${run.runId}/signals/${encodeURIComponent(name)}`;
     try { // the text itself: a number of any size stays as it was written
       const { accepted } = await ask(path, { method: "POST", body: data.input.value.trim() });
-      show(place, element("p", {}, accepted ? "Sent." : "It had been sent before."));
+      show(place, element("p", {}, accepted ? "Sent."
+        : "Nothing has changed: one came before, or it is too late."));
     } catch (error) {
       show(place, problem(error));
     }
