@@ -19,12 +19,16 @@ from structlog.testing import capture_logs
 
 from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, fail, ok
 from callboard.connections.mongodb import Store
+from callboard.log.run_log import RunLog
 from callboard.registry import Registry
+from callboard.runs.commands import Claim
 from callboard.runs.kept import MAX_STEPS, steps_of_record
 from callboard.runs.outcome import Outcome
-from callboard.runs.seal import CALL_LIFETIME
+from callboard.runs.seal import CALL_LIFETIME, Call
 from callboard.settings import Settings
 from worker.archive.archiver import Archiver
+from worker.runs.attempt import Attempt
+from worker.runs.fire import take_fire
 from worker.services import Services
 
 DAY = 86_400
@@ -513,6 +517,15 @@ class TestWaits:
         assert workers.read(run_id).status == "queued"  # whoever claims it ends it
         workers.turn(run_id)
         assert workers.read(run_id).status == "canceled"
+
+    def test_a_scheduled_run_has_its_fire_for_as_long_as_it_waits(self, services: Services) -> None:
+        """Fires are forgotten after a month; a run may wait for longer."""
+        call = Call(caller="owner", scheduled=True, acceptance="a")
+        log = RunLog(services.redactor, None)
+        for waited in (0.0, 1.0):
+            claim = Claim(state="claimed", attempt=1, waited=waited)
+            attempt = Attempt(str(uuid4()), plain, "w:1", claim, call, time.monotonic() + 9, log)
+            assert take_fire(services, attempt) is bool(waited)
 
     def test_another_code(self, workers: Workers) -> None:
         """Names, not positions, find what is kept; what the new code has no more is ignored."""

@@ -12,7 +12,9 @@ from uuid import uuid4
 import pytest
 from forked import forked
 
+from callboard import ActionContext, ActionResult, action, ok
 from worker.lease.hands import ROWS, Hands
+from worker.lease.held import HeldRuns
 from worker.lease.table import ROW_WORDS
 
 RUN = str(uuid4())
@@ -52,6 +54,29 @@ def test_a_run_that_was_let_go_is_in_no_hand(hands: Hands) -> None:
     with child(hands, does) as pid:
         assert hands.all() == []
         assert hands.of(pid) is None
+
+
+def test_time_that_was_over_before_is_the_runs_and_not_the_next_ones(hands: Hands) -> None:
+    def does() -> None:
+        hands.take(RUN, "first")
+        hands.note_spent(20.0)
+
+    def then() -> None:
+        does()
+        hands.take(RUN, "first")
+
+    @action(name="first", timeout=30)
+    def first(ctx: ActionContext) -> ActionResult:
+        return ok()
+
+    for what, left in ((does, 10), (then, 30)):
+        held = HeldRuns(hands, [], {"first": first}, lambda pid, number: "", lease=5.0)
+        with child(hands, what):
+            [one] = held.all()
+            assert round(one.out_at - one.hand.since) == left
+            assert round(one.stop_at - one.out_at) == round(held._patience)
+            assert one.lapses_at - one.hand.since == 5.0
+            assert held.all() == [one]
 
 
 def test_the_same_run_taken_twice_is_two(hands: Hands) -> None:

@@ -177,9 +177,11 @@ class HeldRuns:
         """Its end is the sooner, the more of its time was over before: its child says so once it
         has claimed it."""
         spent = self._hands.spent(held.hand)
-        if spent == held.spent:
+        sooner = spent - held.spent
+        if not sooner:
             return held
-        return replace(held, spent=spent, stop_at=held.stop_at - spent + held.spent)
+        out_at, stop_at = held.out_at - sooner, held.stop_at - sooner
+        return replace(held, spent=spent, out_at=out_at, stop_at=stop_at)
 
     def _taken_out(self, held: Held) -> Held | None:
         """The run, unless it was taken out before."""

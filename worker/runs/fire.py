@@ -37,7 +37,7 @@ def _take(
     For an async handler, ``store`` is its event loop's, and so is ``observe``, `Runs.observe`.
     """
     acceptance = attempt.call.acceptance
-    if acceptance is None:
+    if acceptance is None or attempt.claim.waited:  # it has taken it before it waited
         return True
     clock, fires = _clock_and_fires(services, store)
     now = yield clock()

@@ -8,65 +8,42 @@ started again when it is over.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from callboard import strict_json
-from callboard.errors import BrokerUnavailable, ConfigurationError, InvalidData
-from callboard.runs.commands import ClaimLost, Wait
-from callboard.runs.kept import Kept, Kind, value_text
+from callboard.errors import InvalidData
+from callboard.runs.commands import Wait
+from callboard.runs.kept import Kept, value_text
 from callboard.runs.signals import open_signal
 from callboard.runs.waiting import LONGEST
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.names import signal_name, step_name
 from callboard.sdk.results import ActionResult, StopHandler, fail, ok
 
-from ..tools.ordinals import current_step, within_step
-from .attempt import Parked
-from .lifecycle import HandlerStopped
+from ..tools.ordinals import within_step
+from .kept_steps import KeptSteps
 from .step_arguments import checked_due, checked_milliseconds, checked_value
 
 if TYPE_CHECKING:
     from callboard.sdk.retry import Retry
 
-    from ..tools.tools import AsyncTools, Tools
+    from ..tools.tools import AsyncTools
     from .attempt import Attempt
     from .reach import Reach
 
 __all__ = ["AsyncMemory", "Memory"]
 
 SHORT_SECONDS = 0.005  # that a plain handler waits itself: while it does, nothing else can run
-BUSY_SECONDS = 0.02  # between two looks whether other tasks' steps are done
 _KEYS = UUID("8b1f0c52-6f0e-5b0a-8d6f-2b1f6a0f9c33")  # the namespace of steps' keys
 
-_UNITS = {"sleep": "sleeps", "signal": "waits"}
 
-
-class _Memory:
+class _Memory(KeptSteps):
     """That of one attempt."""
-
-    patience: float  # seconds of a wait that the handler goes through itself
-    pause: Callable[[float], Any]  # a step
-
-    def __init__(self, reach: Reach, attempt: Attempt, tools: Tools | AsyncTools) -> None:
-        self._reach = reach
-        self._attempt = attempt
-        self._tools = tools
-        self._parked: Wait | None = None
-        self._kept: dict[tuple[Kind, str], Kept] | None = None  # None: not looked at yet
-        self._used: set[tuple[Kind, str]] = set()  # of this attempt
-        self._numbers = itertools.count(attempt.claim.steps + 1)  # of what is kept next
-        self._busy = 0  # steps whose functions run now
-
-    def check(self) -> None:
-        """Raise `Parked` if the handler waits, whatever it has made of that."""
-        if self._parked is not None:
-            raise Parked(self._parked)
 
     def step_key(self, name: str) -> str:
         """A key of the step, equal at every attempt."""
@@ -158,94 +135,6 @@ class _Memory:
             yield self.pause(delay)
         raise AssertionError("unreachable")
 
-    def _keep(
-        self, kept: Kept, *, text: bytes | None = None, unless: str = ""
-    ) -> Steps[bytes | None]:
-        """Keep it, or answer the signal ``unless`` that has come. ``text``: of the value.
-
-        It is tried while the broker is away and there is time: what was done would be done again.
-        """
-        attempt, number = self._attempt, next(self._numbers)
-        content = kept.to_json(text)
-        while True:
-            try:
-                come = yield self._runs.keep(
-                    attempt.run_id, attempt.action.name, attempt.holder, number, content, unless
-                )
-                return cast("bytes | None", come)
-            except ClaimLost:
-                raise HandlerStopped from None
-            except BrokerUnavailable:
-                if time.monotonic() >= attempt.deadline:
-                    raise
-            yield self.pause(0.1)
-
-    def _begin(self, kind: Kind, name: str) -> Steps[Kept | None]:
-        """What is kept of it; raises where it may not be called."""
-        self.check()
-        self._refuse(kind, name)
-        self._used.add((kind, name))
-        if self._kept is None:
-            kept = yield from self._load()
-            self._kept = {(one.kind, one.name): one for one in kept}
-        return self._kept.get((kind, name))
-
-    def _load(self) -> Steps[list[Kept]]:
-        attempt, count = self._attempt, self._attempt.claim.steps
-        if not count:
-            return []
-        kept: list[Kept] = yield self._runs.steps(attempt.run_id, attempt.action.name, count)
-        return kept
-
-    def _refuse(self, kind: Kind, name: str) -> None:
-        """Raise where it may not be called: `ConfigurationError`."""
-        action, what = self._attempt.action, f"{kind} {name!r}"
-        if self._tools.ended:
-            raise RuntimeError("This context is that of a run that has ended")
-        if self._attempt.scope:
-            raise ConfigurationError(
-                f"Action {action.name!r}: {what} in a hook that is told of an end. What is kept "
-                "belongs to the handler."
-            )
-        if action.transaction or self._tools.in_transaction:
-            raise ConfigurationError(
-                f"Action {action.name!r}: {what} inside a transaction, which may be rolled back "
-                "and tried again, and must not wait. Call it before or after "
-                "`ctx.tools.transaction()`, in an action without transaction=True."
-            )
-        if kind in _UNITS and (step := current_step()):
-            raise ConfigurationError(
-                f"Action {action.name!r}: step {step!r} {_UNITS[kind]} ({name!r}). A step must not "
-                "wait: call it in the handler, between two steps."
-            )
-        if (kind, name) in self._used:
-            raise ConfigurationError(
-                f"Action {action.name!r}: {what} for the second time in one attempt. What is kept "
-                f"is found by its name: give each its own, such as {f'{name}-2'!r}."
-            )
-
-    @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
-
-    # How a handler waits
-
-    def _wait(self, wait: Wait, longest: float = float("inf")) -> Steps[None]:
-        """Go through the wait, or ``longest`` of it; one that is long ends the attempt, once no
-        step is in the middle of what it does."""
-        if wait.left < self.patience:
-            yield self.pause(min(wait.left, longest))
-            return
-        while self._busy:
-            yield self.pause(BUSY_SECONDS)
-        self.check()
-        self._parked = wait
-        raise Parked(wait)
-
     def _settled(self, name: str, come: bytes | None, started: int) -> Steps[Any]:
         """The signal that has come, or None: kept, so that it stays so."""
         ended = _milliseconds()
@@ -266,10 +155,6 @@ class _Memory:
     def _begun(self, name: str) -> Kept | None:
         """That the signal is waited for since then, and until when."""
         return (self._kept or {}).get(("wait", name))
-
-    @property
-    def _runs(self) -> Any:
-        return self._reach.runs
 
 
 class Memory(_Memory):

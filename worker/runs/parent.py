@@ -14,6 +14,7 @@ from callboard.runs.limits import require_key
 from callboard.runs.scripts import GROUP_SECONDS
 from callboard.runs.seal import Call
 from callboard.runs.start import Start, Terms
+from callboard.runs.waiting import LONGEST
 from callboard.sans_io import Steps
 
 from .arguments import checked_pair
@@ -71,7 +72,8 @@ class Parent:
 
     def _joining(self, group: str, size: int, action: str, params: Any) -> Start:
         start = self._start_of(then_id(group), action, params, Terms(join=group, size=size))
-        call = replace(start.call, group=(group, size), expires=start.call.expires + GROUP_SECONDS)
+        longest = GROUP_SECONDS + LONGEST  # a run of the group may wait as long
+        call = replace(start.call, group=(group, size), expires=start.call.expires + longest)
         return replace(start, call=call)
 
     def _start_of(
