@@ -21,6 +21,7 @@ from callboard.settings import Settings
 
 __all__ = [
     "TIMEOUT",
+    "AsyncLine",
     "Line",
     "connect",
     "connect_async",
@@ -80,6 +81,38 @@ class Line:
         """Close the connection; the next `send` opens a new one."""
         self._owed = 0
         self._connection.disconnect()
+
+
+class AsyncLine:
+    """A connection of one event loop's own, for one packet of commands at a time."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._pool: Any = client.connection_pool  # which closes the connection with all others
+        self._connection: Any = None
+
+    async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The replies to the commands, an exception for each that has failed.
+
+        Raises `redis.RedisError` or OSError: nothing is sent again, and how much was done, nobody
+        knows. The next packet goes over a new connection then.
+        """
+        if self._connection is None:
+            self._connection = await self._pool.get_connection()
+        try:
+            await self._connection.send_packed_command(b"".join(map(pack, commands)))
+            replies = [await self._reply() for _ in commands]
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        return replies
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except redis.ReadOnlyError:  # a replica by now: the address leads elsewhere
+            raise
+        except redis.ResponseError as error:
+            return error
 
 
 def exchange(client: redis.Redis, commands: Iterable[Sequence[Any]]) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis.asyncio
 
-from callboard.connections.redis import guarded
+from callboard.connections.redis import AsyncLine, guarded
 from callboard.runs.commands import Commands, Order
 
 __all__ = ["Packets"]
@@ -29,6 +29,7 @@ class Packets:
 
     def __init__(self, client: redis.asyncio.Redis, commands: Commands) -> None:
         self._redis = client
+        self._line = AsyncLine(client)
         self._commands = commands
         self._waiting: list[Sent] = []
         self._sender: asyncio.Task[None] | None = None
@@ -69,7 +70,7 @@ class Packets:
 
     async def _load(self) -> None:
         for text in self._commands.texts:
-            await self._call(["SCRIPT LOAD", text])
+            await self._call(["SCRIPT", "LOAD", text])
 
     async def _call(self, command: Sequence[Any]) -> Any:
         return await self._post(command)
@@ -91,13 +92,11 @@ class Packets:
             self._sender = None
 
     async def _exchange(self, packet: list[Sent]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command, _ in packet:
-            pipeline.execute_command(*command)
+        commands = [command for command, _ in packet]
         try:
-            replies = await pipeline.execute(raise_on_error=False)
-        except (redis.RedisError, OSError) as error:
-            replies = [error] * len(packet)
+            replies = await self._line.exchange(commands)
+        except (redis.RedisError, OSError):
+            replies = await self._exchanged_again(commands)
         for (_, answer), reply in zip(packet, replies, strict=True):
             if answer.done():
                 continue  # nobody waits for it any more
@@ -105,3 +104,14 @@ class Packets:
                 answer.set_exception(reply)
             else:
                 answer.set_result(reply)
+
+    async def _exchanged_again(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The line was dead, or led to a server that is a replica by now."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            return [error] * len(commands)
+        return replies
