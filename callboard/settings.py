@@ -262,7 +262,7 @@ class Settings(BaseSettings):
 
     # Limits and the edge
     max_queue: Annotated[int, Field(ge=1)] = _variable("CALLBOARD_MAX_QUEUE", 10_000)
-    """Messages in one queue; above it calls get 503."""
+    """Messages in one queue, and runs that wait for one limit and key; above it calls get 503."""
     rate_limit: Annotated[str, AfterValidator(_rate_limit)] | None = _variable(
         "CALLBOARD_RATE_LIMIT"
     )
