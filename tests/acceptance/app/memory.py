@@ -1,0 +1,28 @@
+"""A handler that remembers, in a process that dies."""
+
+import os
+import signal
+
+from callboard import ActionContext, ActionResult, action, ok
+
+
+@action
+def remembers(ctx: ActionContext) -> ActionResult:
+    """Its process dies once, at the point that ``die`` names; answers what was done outside."""
+
+    def point(name: str) -> None:
+        if ctx.attempt == 1 and ctx.params.get("die") == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def charge() -> str:
+        point("before")
+        ctx.db["ledger"].insert_one({"run": ctx.run_id, "key": ctx.step_key("charge")})
+        point("after the effect")
+        return "charged"
+
+    charged = ctx.step("charge", charge)
+    point("after the keeping")
+    ctx.sleep("a moment", 0.3)
+    rows = [row["key"] for row in ctx.db["ledger"].find({"run": ctx.run_id})]
+    point("after the wait")
+    return ok({"charged": charged, "times": len(rows), "keys": len(set(rows))})
