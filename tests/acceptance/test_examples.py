@@ -22,7 +22,7 @@ from callboard import Client
 from callboard.stack.ports import free_port
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"beside", "enqueue", "invitations", "invite", "typescript", "waiting"}
+TESTED = {"beside", "enqueue", "invitations", "invite", "order", "typescript", "waiting"}
 NAMED = ("REDIS_URL", "MONGODB_URI")  # the servers of these tests
 INVITED = {"attendeeIds": ["usr_1", "usr_2"]}
 
@@ -154,12 +154,13 @@ def test_waiting(tmp_path: Path) -> None:
             assert database["forecasts"].count_documents({}) == 300
 
 
-def test_invitations_its_own_tests(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "many"), [("invitations", 3), ("order", 4)])
+def test_its_own_tests(tmp_path: Path, name: str, many: int) -> None:
     project = tmp_path / "project"
-    shutil.copytree(EXAMPLES / "invitations", project)
+    shutil.copytree(EXAMPLES / name, project)
     variables = {name: value for name, value in os.environ.items() if name in NAMED}
     told = run(project, sys.executable, "-m", "pytest", "-q", environment=variables)
-    assert (told[0], "3 passed" in told[1]) == (0, True), told
+    assert (told[0], f"{many} passed" in told[1]) == (0, True), told
 
 
 def test_invitations(tmp_path: Path, eventually: Callable[..., None]) -> None:
