@@ -82,6 +82,8 @@ def test_one_refused_call_stops_no_other(batch: Batch, redis_client: redis.Redis
     assert found[1]["error"] == "Unknown action 'wrok'. Did you mean 'work'?"
     assert found[2]["error"].startswith("Unknown action 'hidden'")
     assert found[3]["issues"][0]["path"] == "name"
+    codes = ["unknown_action", "unknown_action", "invalid_params", *["bad_request"] * 10]
+    assert [answer.get("code") for answer in found] == [None, *codes, None]
     assert "'when'" in found[8]["error"]
     assert redis_client.llen(KEYS.queue("callboard")) == 2
 

@@ -353,3 +353,36 @@ class TestMetricsSetting:
         self, api: Api, settings: dict[str, str], status: int
     ) -> None:
         assert api(**settings).get("/metrics").status_code == status
+
+
+class TestCodes:
+    def test_a_call_that_no_run_comes_of_tells_why(
+        self, api: Api, as_user: Callable[..., Any]
+    ) -> None:
+        client = api(CALLBOARD_MAX_QUEUE="1")
+
+        def told(name: str = "work", body: str = "{}", **headers: str) -> tuple[int, str]:
+            given = as_user(**{"Content-Type": "application/json", **headers})
+            response = client.post(f"/api/actions/{name}", data=body, headers=given)
+            return response.status_code, response.get_json().get("code")
+
+        assert told(**{"Idempotency-Key": "k"}) == (202, None)
+        assert told(**{"Idempotency-Key": "k"}, body='{"a": 1}') == (422, "key_reused")
+        assert told() == (503, "queue_full")
+        assert told("strict") == (422, "invalid_params")
+        assert told("nope") == (404, "unknown_action")
+
+    def test_a_run_that_goes_on_or_is_canceled_has_one(
+        self, api: Api, as_user: Callable[..., Any]
+    ) -> None:
+        client = api()
+        waiting = client.post("/api/actions/work", headers=as_user(Prefer="wait=0"))
+        assert (waiting.status_code, waiting.get_json()["code"]) == (504, "wait_over")
+        run = f"/api/runs/{waiting.headers['Run-Id']}"
+        retried = client.post(f"{run}/retry", headers=as_user("owner"))
+        assert (retried.status_code, retried.get_json()["code"]) == (409, "conflict")
+        canceled = client.post(f"{run}/cancel", headers=as_user())
+        assert canceled.get_json()["data"]["result"]["code"] == "canceled"
+        assert client.get(run, headers=as_user("bob")).get_json()["code"] == "not_found"
+        refused = client.post(f"{run}/retry", headers=as_user())
+        assert (refused.status_code, refused.get_json()["code"]) == (403, "forbidden")

@@ -118,6 +118,7 @@ def test_a_raw_action_takes_any_content():
     operation = document["paths"]["/api/actions/receive"]["post"]
     assert "*/*" in operation["requestBody"]["content"]
     assert "Takes any content." in operation["description"]
+    assert "431" in operation["responses"]
     assert "receive: { params: unknown;" in typescript_client(document)
 
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from callboard.errors import SealError
 from callboard.runs.seal import CALL_LIFETIME, Call, Sealer
@@ -76,6 +76,7 @@ def test_a_call_survives_its_json_and_shows_no_credential() -> None:
     assert abs(call.expires - time.time() - CALL_LIFETIME) < 5
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=2000),
     st.dictionaries(

@@ -137,7 +137,7 @@ def _notes(action: Action) -> list[str]:
 def _responses(action: Action, data: Part) -> Part:
     run = {"Run-Id": ref("headers", "RunId")}
     replayed = {"Idempotent-Replayed": ref("headers", "IdempotentReplayed")}
-    refused = (403,) if action.owner_only else ()
+    refused = [*([403] if action.owner_only else []), *([431] if action.raw else [])]
     return {
         "200": responds(
             "The handler's result, a success or a failure",

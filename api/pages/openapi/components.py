@@ -320,6 +320,7 @@ _FAILURES: dict[int, tuple[str, str, dict[str, str]]] = {
     413: ("TooLarge", "The body is over 1 MiB", {}),
     415: ("NotJson", "The body is not sent as JSON", {}),
     422: ("Unprocessable", "Params that do not fit the model, or a used idempotency key", {}),
+    431: ("HeadersTooLarge", "The headers are over 16 KiB", {}),
     429: ("RateLimited", "Called too often", _RETRY_AFTER),
     500: ("RunFailed", "Callboard ended the run; the text says why", {}),
     503: ("Unavailable", "The queue is full, or a service is away: try again", _RETRY_AFTER),
