@@ -80,7 +80,10 @@ class Stack:
             text = connection.getresponse().read()
         finally:
             connection.close()
-        answer = json.loads(text)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict) or not answer.get("success"):
             raise ValueError(f"{self.name}, {job}: {text!r:.500}")
         return answer["data"]

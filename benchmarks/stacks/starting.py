@@ -101,7 +101,7 @@ TASKIQ = Stack(
     kind="peer",
     settings=(
         "2 processes, --no-parse, list queue, no results, a process for the parents; at once: "
-        "asyncio.gather over 16 connections"
+        "16 coroutines, a connection each"
     ),
     programs=_taskiq,
     jobs=("startEach", "startMany", "latency"),
