@@ -324,11 +324,12 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Whatever of these settings must not be shown: keys, tokens, addresses, passwords."""
+        """Whatever of these settings must not be shown: keys, tokens, and addresses' passwords."""
         values = [value for _, value in self if isinstance(value, SecretStr)]
         texts = [value.get_secret_value() for value in values]
         passwords = [part for text in texts for part in _PASSWORD.findall(text)]
-        return tuple({*texts, *self.secret_keys, *passwords, *map(unquote, passwords)})
+        keys = [text for text in texts if "://" not in text]
+        return tuple({*keys, *self.secret_keys, *passwords, *map(unquote, passwords)})
 
     @property
     def algorithms(self) -> tuple[str, ...]:

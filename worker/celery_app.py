@@ -61,7 +61,11 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     registry = registry or get_registry()
     check_indexes(registry.collections)
     services = Services(settings, registry, _tracing())
-    configure_logging(keep, run_adder(services.hands), development=settings.development)
+    configure_logging(
+        *(keep, run_adder(services.hands)),
+        development=settings.development,
+        redact=services.redactor,
+    )
     connect_logging()
     app = Application("callboard", amqp=Amqp, set_as_current=False)
     app.conf.update(_configuration(services))

@@ -39,10 +39,13 @@ QUIET = {
 LEVELS = ("debug", "info", "warning", "warn", "error", "exception", "critical", "fatal")
 
 
-def configure_logging(*first: Any, development: bool = False) -> None:
+def configure_logging(
+    *first: Any, development: bool = False, redact: Callable[[str], str] | None = None
+) -> None:
     """Set structlog up for this process; standard error is where logs go.
 
-    ``first``: processors that see each line before all others.
+    ``first``: processors that see each line before all others. ``redact``: takes secrets out of
+    each line as it is written.
     """
     stream = error_stream()
     readable = development or stream.isatty()
@@ -54,12 +57,22 @@ def configure_logging(*first: Any, development: bool = False) -> None:
     ]
     if not readable:
         processors.append(structlog.processors.format_exc_info)
+    last = _readable(stream) if readable else _json_line
     structlog.configure(
-        processors=[*processors, _readable(stream) if readable else _json_line],
+        processors=[*processors, last if redact is None else _redacted(last, redact)],
         wrapper_class=_BoundLogger,
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
+
+
+def _redacted(render: Processor, redact: Callable[[str], str]) -> Processor:
+    """The last processor, and then no secrets."""
+
+    def line(logger: Any, name: str, line: EventDict) -> str:
+        return redact(str(render(logger, name, line)))
+
+    return line
 
 
 def _json_line(_: Any, __: str, line: EventDict) -> str:

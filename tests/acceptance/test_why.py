@@ -34,6 +34,16 @@ def test_what_a_handler_said_and_raised(app_stack: Stack) -> None:
     assert "eyJ" not in json.dumps(seen)
 
 
+def test_async_runs_beside_each_other_have_their_own_lines(app_stack: Stack) -> None:
+    called = [app_stack.call("talkativeAsync", Prefer="respond-async") for _ in range(10)]
+    runs = [response.headers["Run-Id"] for response in called]
+    for run_id in runs:
+        app_stack.run(run_id)
+        lines = detail(app_stack, run_id)["log"]
+        assert [line["text"] for line in lines] == [run_id] * 5
+        assert [line["source"] for line in lines] == ["library"] * 4 + ["stdout"]
+
+
 def test_a_plain_handler_that_is_out_of_time_tells_where_it_was(app_stack: Stack) -> None:
     response = app_stack.call("tooSlow")
     [attempt] = detail(app_stack, response.headers["Run-Id"])["attempts"]
@@ -41,7 +51,11 @@ def test_a_plain_handler_that_is_out_of_time_tells_where_it_was(app_stack: Stack
     assert "time.sleep(30)" in attempt["traceback"]
 
 
-def test_what_a_handler_says_at_its_level_is_not_the_process_s_log(app_stack: Stack) -> None:
+def test_the_workers_log_has_its_own_level_and_no_token(app_stack: Stack) -> None:
     run_id = app_stack.call("failLoudly").headers["Run-Id"]
     assert detail(app_stack, run_id)["log"]
-    assert "at level info" not in app_stack.printed
+    lines = [line for line in app_stack.printed.splitlines() if line.startswith("worker")]
+    told = "\n".join(lines)
+    assert "at level info" not in told
+    assert "no stock for [redacted]" in told
+    assert "eyJ" not in told

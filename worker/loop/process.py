@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,13 +85,21 @@ def run_loop(
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
 
 
+class _HandlerThreads(ThreadPoolExecutor):
+    """Threads that work in the context of who asks: `run_in_executor` leaves that to them."""
+
+    def submit(self, function: Any, /, *args: Any, **options: Any) -> Any:
+        """As `ThreadPoolExecutor.submit`."""
+        return super().submit(copy_context().run, function, *args, **options)
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """Looks names up in threads of its own: handlers cannot use them up."""
 
     def __init__(self) -> None:
         super().__init__()
         self.set_task_factory(make_task)  # type: ignore[arg-type]  # it gives the loop first
-        self.set_default_executor(ThreadPoolExecutor(HANDLER_THREADS, "handler"))
+        self.set_default_executor(_HandlerThreads(HANDLER_THREADS, "handler"))
         self._names = ThreadPoolExecutor(8, "resolver")
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:

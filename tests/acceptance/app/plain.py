@@ -1,5 +1,6 @@
 """Ordinary handlers."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -8,7 +9,15 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from callboard import ActionContext, ActionResult, Retry, action, fail, ok
+from callboard import (
+    ActionContext,
+    ActionResult,
+    AsyncActionContext,
+    Retry,
+    action,
+    fail,
+    ok,
+)
 
 
 @action(anonymous=True)
@@ -99,6 +108,16 @@ def fail_loudly(ctx: ActionContext) -> ActionResult:
     print("printed line")  # noqa: T201 - what it is for
     ctx.start("started", {"by": ctx.run_id}).unwrap()
     raise ValueError(f"no stock for {ctx.caller_jwt}")
+
+
+@action
+async def talkative_async(ctx: AsyncActionContext) -> ActionResult:
+    """Says who it is, in threads of the loop, too."""
+    library, loop = logging.getLogger("library"), asyncio.get_running_loop()
+    await asyncio.gather(*[asyncio.to_thread(library.info, "%s", ctx.run_id) for _ in range(3)])
+    await loop.run_in_executor(None, library.warning, ctx.run_id)
+    print(ctx.run_id)  # noqa: T201 - what it is for
+    return ok()
 
 
 class Login(BaseModel):
