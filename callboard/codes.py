@@ -41,7 +41,7 @@ TOOL_CODES = {
     "not_found": "no such record",
     "invalid_data": "a name, a value or a filter that no tool accepts",
     "duplicate": "a unique index has the value already",
-    "too_large": "the record is over 16 MB",
+    "too_large": "the record is over 16 MB, or a query without a limit matches over 10,000",
     "refused": "the database refused the operation",
     "unauthorized": "an anonymous caller, where one is needed",
     "upstream_failed": "an integration answered no success, or not at all",

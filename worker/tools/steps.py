@@ -157,7 +157,8 @@ class ToolSteps:
         more = len(found) > size
         if more and limit is None:
             return fail(
-                f"More than {MAX_RECORDS} records match: pass limit, and after for each next page"
+                f"More than {MAX_RECORDS} records match: pass limit, and after for each next page",
+                "too_large",
             )
         page = [envelope(document) for document in found[:size]]
         cursor = order.cursor(found[size - 1]) if more else None
