@@ -26,3 +26,14 @@ def remembers(ctx: ActionContext) -> ActionResult:
     rows = [row["key"] for row in ctx.db["ledger"].find({"run": ctx.run_id})]
     point("after the wait")
     return ok({"charged": charged, "times": len(rows), "keys": len(set(rows))})
+
+
+@action
+def patient(ctx: ActionContext) -> ActionResult:
+    """Notes that it has begun, once, and waits for a signal."""
+
+    def begin() -> None:
+        ctx.db["begun"].insert_one({"run": ctx.run_id})
+
+    ctx.step("begin", begin)
+    return ok(ctx.wait_for_signal("go", timeout=86_400))
