@@ -102,8 +102,7 @@ function stepsOf({ steps }) {
   if (!steps.length) return null;
   const come = new Set(steps.filter(({ kind }) => kind === "signal").map(({ name }) => name));
   const rows = steps.filter(({ kind, name }) => kind !== "wait" || !come.has(name)).map(stepRow);
-  return element("section", {}, element("h3", {}, "Steps"),
-    table(["Step", "Kind", "Began", "Took"], rows));
+  return section("Steps", table(["Step", "Kind", "Began", "Took"], rows));
 }
 
 function stepRow({ kind, name, startedAt, completedAt }) {
