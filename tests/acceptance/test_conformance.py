@@ -102,6 +102,7 @@ def test_runs_and_schedules_that_exist_look_as_documented(stack, document, check
     assert answers.pop("POST /api/runs/{runId}/retry") == 409
     assert answers.pop("POST /api/runs/{runId}/reschedule") == 409
     assert answers.pop("POST /api/runs/{runId}/signals/{name}") == 404  # the run has ended
+    assert answers.pop("POST /api/internal/{name}") == 404  # there is no such action
     assert answers.pop("POST /api/schedules/{name}/trigger") == 202
     assert set(answers.values()) == {200}
 

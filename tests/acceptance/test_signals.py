@@ -81,6 +81,6 @@ def test_the_owner_sees_the_steps_in_the_console(
     expect(rows.nth(0)).to_contain_text("prepare")
     expect(rows.nth(1)).to_contain_text("waits for a signal")
     page.get_by_role("button", name="Send “approve”").click()
-    expect(page.locator(".badge")).to_have_text("succeeded")
+    expect(page.locator(".line .badge")).to_have_text("succeeded")
     expect(rows).to_have_count(2)
     expect(rows.nth(1)).not_to_contain_text("waits")
