@@ -21,19 +21,31 @@ FIRES = ("planned, local time", "by", "outcome", "started", "took", "attempts", 
 
 
 @click.group(invoke_without_command=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Of those that handlers have put.",
+)
+@click.option("--after", help="Those of these names behind this one.")
 @json_option
 @data_dir_option
 @click.pass_context
-def schedules(context: click.Context, /, as_json: bool, data_dir: Path) -> None:
+def schedules(
+    context: click.Context, /, limit: int, after: str | None, as_json: bool, data_dir: Path
+) -> None:
     """List the schedules with their next fire, or look at one and steer it."""
     adopt_running_stack(data_dir)
     if context.invoked_subcommand is not None:
         return
-    rows = _timetable().schedules()
+    rows, following = _timetable().schedules(after, limit)
     if as_json:
         print_json(rows)
     else:
         print_rows(COLUMNS, [_cells(row) for row in rows])
+    if following is not None:
+        click.echo(f"There are more: callboard schedules --after {following}", err=True)
 
 
 @schedules.command()

@@ -8,15 +8,13 @@ from typing import Any
 from callboard.clock import DatabaseClock
 from callboard.connections.mongodb import Store
 from callboard.connections.redis import connect
-from callboard.errors import NotFound
+from callboard.errors import NotFound, SealError
 from callboard.registry import get_registry
 from callboard.runs.seal import Sealer
 from callboard.runs.store import Runs
 from callboard.schedules.enqueue import Publisher
 from callboard.schedules.fires import Fire, Fires
-from callboard.schedules.state import Schedules, State
-from callboard.schedules.timing import fires_after
-from callboard.sdk.schedule import Schedule
+from callboard.schedules.known import Known, KnownSchedules
 from callboard.settings import get_settings
 
 __all__ = ["Timetable", "local"]
@@ -30,7 +28,8 @@ class Timetable:
     def __init__(self) -> None:
         self._registry = get_registry()
         self._store = Store.of(get_settings())
-        self._schedules = Schedules(self._store.database)
+        sealer = Sealer(get_settings().secret_keys)
+        self._known = KnownSchedules(self._registry, self._store.database, sealer)
         self._fires = Fires(self._store.database)
         self._now = DatabaseClock(self._store.database)
 
@@ -38,55 +37,59 @@ class Timetable:
         """Close the connections."""
         self._store.close()
 
-    def schedules(self) -> list[Row]:
-        """Every schedule: ``name, action, when, paused, next, zone, last``."""
-        states, now = self._schedules.states(), self._now()
-        declared = self._registry.schedules
-        return [_shown(schedule, states.get(schedule.name), now) for schedule in declared]
+    def schedules(self, after: str | None, limit: int) -> tuple[list[Row], str | None]:
+        """A page of schedules: ``name, action, when, paused, next, zone, last``; and behind which
+        the next one begins, if there is one."""
+        found, following = self._known.page(after, limit)
+        now = self._now()
+        return [_shown(known, now) for known in found], following
 
     def history(self, name: str, limit: int) -> list[Row]:
         """The last fires of a schedule, newest first: ``planned, by, outcome, started, seconds,
         attempts, runId``. Raises `NotFound` for an unknown one."""
         fires = self._fires.history(name, limit)
         if not fires:
-            self._declared(name)
+            self._get(name)
         return [_fire(fire) for fire in fires]
 
     def trigger(self, name: str) -> str:
         """Run the action now; the run id."""
-        schedule, settings = self._declared(name), get_settings()
+        known, settings = self._get(name), get_settings()
+        if known.stored and known.call is None:
+            raise SealError(f"No key of SECRET_KEY opens the schedule {name!r}")
         runs = Runs(connect(settings), Sealer(settings.secret_keys), settings.keys)
         publisher = Publisher(settings, self._registry, runs, self._fires)
-        return publisher.trigger(schedule, self._now())
+        return publisher.trigger(known.schedule, self._now(), known.call)
 
     def pause(self, name: str) -> None:
         """Fire no more until it is resumed."""
-        self._schedules.pause(self._declared(name), self._now())
+        self._get(name)
+        self._known.pause(name, self._now())
 
     def resume(self, name: str) -> str:
         """Fire again; the next fire, in local time."""
-        schedule, now = self._declared(name), self._now()
-        self._schedules.resume(schedule, now)
-        return local(next(fires_after(schedule, now)))
+        self._get(name)
+        now = self._now()
+        return local(self._known.resume(name, now).next_fire(now))
 
-    def _declared(self, name: str) -> Schedule:
-        for schedule in self._registry.schedules:
-            if schedule.name == name:
-                return schedule
-        known = ", ".join(schedule.name for schedule in self._registry.schedules) or "none"
-        raise NotFound(f"No schedule {name!r}; declared: {known}")
+    def _get(self, name: str) -> Known:
+        try:
+            return self._known.get(name)
+        except NotFound:
+            declared = ", ".join(schedule.name for schedule in self._registry.schedules) or "none"
+            raise NotFound(f"No schedule {name!r}; declared: {declared}") from None
 
 
-def _shown(schedule: Schedule, state: State | None, now: datetime) -> Row:
-    paused = state.paused if state else schedule.paused
+def _shown(known: Known, now: datetime) -> Row:
+    schedule = known.schedule
     return {
         "name": schedule.name,
         "action": schedule.action,
         "when": schedule.timing,
-        "paused": paused,
-        "next": None if paused else next(fires_after(schedule, now)),
+        "paused": known.paused,
+        "next": known.next_fire(now),
         "zone": schedule.timezone or "UTC",
-        "last": state.last_fire if state else None,
+        "last": known.last_fire,
     }
 
 

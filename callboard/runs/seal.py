@@ -44,7 +44,7 @@ _DEPTH = strict_json.MAX_DEPTH + 1  # the params lie in the call
 # fmt: off
 Kind = Literal[
     "call", "origin", "result", "error", "progress", "params", "step", "signal",
-    "report", "exception", "steps",
+    "report", "exception", "steps", "schedule",
 ]
 # fmt: on
 

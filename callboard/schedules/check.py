@@ -18,7 +18,7 @@ from callboard.sdk.action import Action
 from callboard.sdk.schedule import Schedule
 from callboard.sdk.unknown import unknown_action
 
-__all__ = ["check_schedules"]
+__all__ = ["check_schedules", "timing_mistakes"]
 
 MAX_MINUTES = 10_080  # a week
 CATCH_UP = ("none", "last", "all")
@@ -51,7 +51,7 @@ def check_schedules(
 def _mistakes(actions: Mapping[str, Action], entry: Schedule) -> Iterator[str]:
     if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name):
         yield "a name is a letter, then up to 63 letters, digits, _ or -"
-    yield from _timing_mistakes(entry)
+    yield from timing_mistakes(entry)
     yield from _action_mistakes(actions, entry)
     if not isinstance(entry.paused, bool):
         yield f"paused must be True or False, not {entry.paused!r}"
@@ -61,7 +61,8 @@ def _mistakes(actions: Mapping[str, Action], entry: Schedule) -> Iterator[str]:
         yield f"overlap must be one of {', '.join(OVERLAP)}, not {entry.overlap!r}"
 
 
-def _timing_mistakes(entry: Schedule) -> Iterator[str]:
+def timing_mistakes(entry: Schedule) -> Iterator[str]:
+    """What is wrong with when it fires."""
     if (entry.every_minutes is None) == (entry.cron is None):
         both = "neither" if entry.cron is None else "both"
         yield f"give either every_minutes, or cron and timezone ({both} given)"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from callboard.errors import BrokerUnavailable, DatabaseUnavailable, QueueFull
 from callboard.registry import Registry
@@ -14,7 +15,9 @@ from callboard.schedules.fires import Fire, Fires
 from callboard.sdk.schedule import Schedule
 from callboard.settings import Settings
 
-__all__ = ["Publisher"]
+__all__ = ["LOOK", "Publisher"]
+
+LOOK = timedelta(seconds=5)  # then a beat looks whether a stored schedule's fire was published
 
 
 class Publisher:
@@ -26,20 +29,20 @@ class Publisher:
         self._runs = runs
         self._fires = fires
 
-    def publish(self, schedule: Schedule, run_id: str, now: datetime) -> None:
+    def publish(
+        self, schedule: Schedule, run_id: str, now: datetime, call: Call | None = None
+    ) -> None:
         """Have the run of an open fire queued; doing it again changes nothing.
 
-        ``now``: the database's time.
+        ``now``: the database's time. ``call``: that of a stored schedule.
 
         Raises `QueueFull` and `BrokerUnavailable`: then any beat does it again.
         """
         self._runs.accept(
             run_id,
             self._registry.get(schedule.action),
-            Call(
-                caller=self._settings.owner_user_id,
-                params=dict(schedule.params),
-                scheduled=True,
+            replace(
+                call or self._owners(schedule),
                 expires=now.timestamp() + CALL_LIFETIME,
                 acceptance=uuid.uuid4().hex,
             ),
@@ -48,8 +51,14 @@ class Publisher:
         with contextlib.suppress(DatabaseUnavailable):  # not marked: published again, no harm
             self._fires.mark_published(run_id, now)
 
-    def trigger(self, schedule: Schedule, now: datetime) -> str:
+    def _owners(self, schedule: Schedule) -> Call:
+        owner = self._settings.owner_user_id
+        return Call(caller=owner, params=dict(schedule.params), scheduled=True)
+
+    def trigger(self, schedule: Schedule, now: datetime, call: Call | None = None) -> str:
         """Run the schedule's action now, paused or not, whatever else runs; the run id.
+
+        ``call``: that of a stored schedule.
 
         Raises `QueueFull`, `BrokerUnavailable`, `DatabaseUnavailable`: then it does not run.
         """
@@ -59,10 +68,12 @@ class Publisher:
             planned=now,
             created=now,
             manual=True,
+            action=schedule.action if call else None,
+            look_at=now + LOOK if call else None,
         )
         self._fires.insert(fire)
         try:
-            self.publish(schedule, fire.run_id, now)
+            self.publish(schedule, fire.run_id, now, call)
         except (QueueFull, BrokerUnavailable):
             self._fires.withdraw(fire.run_id)
             raise

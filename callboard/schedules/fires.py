@@ -9,26 +9,39 @@ record, so the loss of Redis repeats nothing. It is open until its run has ended
 Fields: ``_id`` (the run id), ``schedule``, ``manual``, ``plannedAt``, ``createdAt``,
 ``publishedAt``, ``acceptance`` (which run record may run it), ``startedAt``, ``completedAt``,
 ``outcome``, ``attempts``, and ``open`` (true, or absent). Kept 30 days, or 1,000 per schedule.
+Those of a stored schedule have ``action`` and ``lookAt`` as well: when a beat is to look at it.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pymongo.database import Database
+from pymongo.errors import BulkWriteError
 
 from callboard.connections.mongodb import AnyCollection, AnyDatabase, Document, guarded
 from callboard.sans_io import Steps, awaited, plain
 
-__all__ = ["FIRES", "KEPT_ROWS", "AsyncFires", "Fire", "FireOutcome", "Fires", "fire_id"]
+__all__ = [
+    "FIRES",
+    "KEPT_ROWS",
+    "AsyncFires",
+    "Fire",
+    "FireOutcome",
+    "Fires",
+    "fire_id",
+    "insert_new",
+]
 
 FIRES = "_fires"
 KEPT_SECONDS = 30 * 86_400
 KEPT_ROWS = 1_000  # per schedule
+SECONDS = 10.0  # that the database may take for a batch
+_DUPLICATE = 11000
 _IDS = uuid.UUID("f9b7c1de-4ce5-5f0b-a5a4-64a1b8a0c6c1")  # the namespace of fires' run ids
 
 FireOutcome = Literal["succeeded", "failed", "canceled", "lost", "missed", "skipped"]
@@ -54,6 +67,8 @@ class Fire:
     #: None: open. lost: its run left no trace; missed: no beat ran; skipped: the last run did
     outcome: FireOutcome | None = None
     attempts: int = 0
+    action: str | None = None  # of a stored schedule; None: the schedule is declared
+    look_at: datetime | None = None  # when a beat is to look at it, of a stored one
 
     @property
     def ran(self) -> bool:
@@ -68,6 +83,8 @@ class Fire:
             "completedAt": self.completed,
             "outcome": self.outcome,
             "open": self.outcome is None or None,
+            "action": self.action,
+            "lookAt": self.look_at if self.outcome is None else None,
         }
         return {
             "_id": self.run_id,
@@ -93,6 +110,8 @@ class Fire:
             completed=document.get("completedAt"),
             outcome=document.get("outcome"),
             attempts=document["attempts"],
+            action=document.get("action"),
+            look_at=document.get("lookAt"),
         )
 
 
@@ -176,6 +195,7 @@ class Fires(_Rows):
             rows.create_index("createdAt", expireAfterSeconds=KEPT_SECONDS)
             rows.create_index([("schedule", 1), ("plannedAt", -1)])
             rows.create_index("open", partialFilterExpression={"open": True})
+            rows.create_index("lookAt", partialFilterExpression={"open": True})
 
     def insert(self, fire: Fire) -> None:
         """Add one row."""
@@ -188,12 +208,39 @@ class Fires(_Rows):
             self._database()[FIRES].delete_one({"_id": run_id})
 
     def open(self) -> list[Fire]:
-        """Every open fire, in planned order."""
+        """Every open fire of a declared schedule, in planned order."""
+        declared = {"open": True, "action": None}
         with guarded():
             return [
                 Fire.of(document)
-                for document in self._database()[FIRES].find({"open": True}).sort("plannedAt", 1)
+                for document in self._database()[FIRES].find(declared).sort("plannedAt", 1)
             ]
+
+    def left(self, now: datetime, limit: int) -> list[Fire]:
+        """The open fires of stored schedules that are to be looked at."""
+        wanted = {"open": True, "lookAt": {"$lte": now}}
+        with guarded(SECONDS):
+            rows = self._database()[FIRES].find(wanted).limit(limit)
+            return [Fire.of(document) for document in rows]
+
+    def busy(self, schedules: Sequence[str]) -> set[str]:
+        """Those of the schedules that have an open fire."""
+        wanted = {"schedule": {"$in": list(schedules)}, "open": True}
+        with guarded(SECONDS):
+            rows = self._database()[FIRES].find(wanted, {"schedule": True})
+            return {document["schedule"] for document in rows}
+
+    def insert_new(self, fires: Sequence[Fire]) -> list[Fire]:
+        """Insert the rows of these; those that had none."""
+        with guarded(SECONDS):
+            return insert_new(self._database()[FIRES], fires)
+
+    def look_again(self, run_ids: Collection[str], moment: datetime) -> None:
+        """Look at these, which are open, no earlier."""
+        if run_ids:
+            change = {"$set": {"lookAt": moment}}
+            with guarded(SECONDS):
+                self._database()[FIRES].update_many({"_id": {"$in": list(run_ids)}}, change)
 
     def history(self, schedule: str, limit: int) -> list[Fire]:
         """The last fires of a schedule, newest first."""
@@ -206,12 +253,27 @@ class Fires(_Rows):
         with guarded():
             self._database()[FIRES].update_one({"_id": run_id}, {"$min": {"publishedAt": moment}})
 
-    def prune(self, schedule: str) -> None:
+    def prune(self, schedule: str, kept: int = KEPT_ROWS) -> None:
         """Delete what is beyond the newest rows that are kept."""
         with guarded():
             rows = self._database()[FIRES]
             newest = rows.find({"schedule": schedule}, {"plannedAt": True}).sort("plannedAt", -1)
-            oldest_kept = next(newest.skip(KEPT_ROWS - 1).limit(1), None)
+            oldest_kept = next(newest.skip(kept - 1).limit(1), None)
             if oldest_kept is not None:
                 beyond = {"plannedAt": {"$lt": oldest_kept["plannedAt"]}, "open": None}
                 rows.delete_many({"schedule": schedule, **beyond})
+
+
+def insert_new(collection: Any, fires: Sequence[Fire]) -> list[Fire]:
+    """Insert their rows into ``_fires``, in one command; those that had none."""
+    if not fires:
+        return []
+    taken: set[int] = set()
+    try:
+        collection.insert_many([fire.document() for fire in fires], ordered=False)
+    except BulkWriteError as error:
+        refused, late = error.details["writeErrors"], error.details.get("writeConcernErrors")
+        if late or any(row["code"] != _DUPLICATE for row in refused):
+            raise
+        taken = {row["index"] for row in refused}  # another beat was faster
+    return [fire for index, fire in enumerate(fires) if index not in taken]

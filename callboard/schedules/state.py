@@ -17,20 +17,19 @@ from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
 from callboard.connections.mongodb import guarded
-from callboard.schedules.fires import FIRES, Fire
+from callboard.schedules.fires import FIRES, Fire, insert_new
 from callboard.schedules.timing import fires_after
 from callboard.sdk.schedule import Schedule
 
-__all__ = ["SCHEDULES", "Schedules", "State"]
+__all__ = ["OPEN_PAUSE", "SCHEDULES", "Schedules", "State", "planned", "timing"]
 
 SCHEDULES = "_schedules"
 PLAN_SECONDS = 10.0  # a plan may hold a thousand rows
-_DUPLICATE = 11000
 
-_OPEN_PAUSE = {"$elemMatch": {"to": None}}
+OPEN_PAUSE = {"$elemMatch": {"to": None}}
 
 Document = dict[str, Any]
 
@@ -73,13 +72,16 @@ class State:
 class Schedules:
     """The states of one application. Every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, database: Callable[[], Database[Document]]) -> None:
+    def __init__(
+        self, database: Callable[[], Database[Document]], collection: str = SCHEDULES
+    ) -> None:
         self._database = database
+        self._collection = collection
 
     def states(self) -> dict[str, State]:
         """By name."""
         with guarded():
-            found = self._database()[SCHEDULES].find()
+            found = self._database()[self._collection].find()
             return {document["_id"]: State.of(document) for document in found}
 
     def adopt(self, schedules: Iterable[Schedule], now: datetime) -> None:
@@ -89,7 +91,7 @@ class Schedules:
         """
         declared = {schedule.name: schedule for schedule in schedules}
         with guarded():
-            states = self._database()[SCHEDULES]
+            states = self._database()[self._collection]
             states.delete_many({"_id": {"$nin": list(declared)}})
             known = {document["_id"]: document for document in states.find()}
         for name, schedule in declared.items():
@@ -106,17 +108,17 @@ class Schedules:
             "lastFire": None,
             "pauses": [{"from": now, "to": None}] if schedule.paused else [],
             "declaredPaused": schedule.paused,
-            **_timing(schedule, now),
+            **timing(schedule, now),
         }
         with guarded():
             try:
-                self._database()[SCHEDULES].insert_one(document)
+                self._database()[self._collection].insert_one(document)
             except DuplicateKeyError:
                 return
 
     def _update(self, schedule: Schedule, known: Document, now: datetime) -> None:
         if known["timing"] != schedule.timing:
-            changed = {"firstSeen": now, **_timing(schedule, now)}
+            changed = {"firstSeen": now, **timing(schedule, now)}
             self._set(schedule.name, {"timing": known["timing"]}, changed)
         if known["declaredPaused"] != schedule.paused:
             self._set(schedule.name, {}, {"declaredPaused": schedule.paused})
@@ -124,14 +126,14 @@ class Schedules:
 
     def _set(self, name: str, wanted: Document, values: Document) -> None:
         with guarded():
-            self._database()[SCHEDULES].update_one({"_id": name, **wanted}, {"$set": values})
+            self._database()[self._collection].update_one({"_id": name, **wanted}, {"$set": values})
 
     def pause(self, schedule: Schedule, now: datetime) -> None:
         """Fire no more until `resume`; a paused schedule stays so."""
         self.remember(schedule, now)
         with guarded():
-            self._database()[SCHEDULES].update_one(
-                {"_id": schedule.name, "pauses": {"$not": _OPEN_PAUSE}},
+            self._database()[self._collection].update_one(
+                {"_id": schedule.name, "pauses": {"$not": OPEN_PAUSE}},
                 {"$push": {"pauses": {"from": now, "to": None}}},
             )
 
@@ -139,8 +141,8 @@ class Schedules:
         """Fire again from now on; what was planned for the pause stays out."""
         self.remember(schedule, now)
         with guarded():
-            self._database()[SCHEDULES].update_one(
-                {"_id": schedule.name, "pauses": _OPEN_PAUSE}, {"$set": {"pauses.$.to": now}}
+            self._database()[self._collection].update_one(
+                {"_id": schedule.name, "pauses": OPEN_PAUSE}, {"$set": {"pauses.$.to": now}}
             )
 
     def plan(
@@ -155,13 +157,13 @@ class Schedules:
         with guarded(PLAN_SECONDS):
             database = self._database()
             unchanged = {"_id": schedule.name, "through": state.through}
-            if database[SCHEDULES].find_one(unchanged, {"_id": True}) is None:
+            if database[self._collection].find_one(unchanged, {"_id": True}) is None:
                 return []  # another beat was faster
             ids = [fire.run_id for fire in fires]
             there = database[FIRES].find({"_id": {"$in": ids}}, {"_id": True})
             known = {document["_id"] for document in there}
-            new = self._inserted([fire for fire in fires if fire.run_id not in known])
-            database[SCHEDULES].update_one(unchanged, _planned(schedule, fires, now))
+            new = insert_new(database[FIRES], [fire for fire in fires if fire.run_id not in known])
+            database[self._collection].update_one(unchanged, planned(schedule, fires, now))
         return new
 
     def go_back(self, schedule: Schedule, state: State, now: datetime) -> None:
@@ -180,27 +182,13 @@ class Schedules:
                 "lastFire": last and last["plannedAt"],
             }
             earlier = {"pauses.$[].from": now, "pauses.$[].to": now}
-            database[SCHEDULES].update_one(
+            database[self._collection].update_one(
                 {"_id": schedule.name, "through": state.through}, {"$set": values, "$min": earlier}
             )
 
-    def _inserted(self, fires: Sequence[Fire]) -> list[Fire]:
-        """Insert their rows, in one command; those that had none."""
-        if not fires:
-            return []
-        taken: set[int] = set()
-        try:
-            rows = [fire.document() for fire in fires]
-            self._database()[FIRES].insert_many(rows, ordered=False)
-        except BulkWriteError as error:
-            refused, late = error.details["writeErrors"], error.details.get("writeConcernErrors")
-            if late or any(row["code"] != _DUPLICATE for row in refused):
-                raise
-            taken = {row["index"] for row in refused}  # another beat was faster
-        return [fire for index, fire in enumerate(fires) if index not in taken]
 
-
-def _timing(schedule: Schedule, now: datetime) -> Document:
+def timing(schedule: Schedule, now: datetime) -> Document:
+    """What a state says of a schedule that fires from ``now`` on."""
     return {"timing": schedule.timing, **_planned_up_to(schedule, now)}
 
 
@@ -208,7 +196,7 @@ def _planned_up_to(schedule: Schedule, moment: datetime) -> Document:
     return {"through": moment, "nextFire": next(fires_after(schedule, moment))}
 
 
-def _planned(schedule: Schedule, fires: Sequence[Fire], now: datetime) -> Document:
+def planned(schedule: Schedule, fires: Sequence[Fire], now: datetime) -> Document:
     """The change of a state whose fires up to ``now`` are planned."""
     values = _planned_up_to(schedule, now)
     if fires:

@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.request import ActionRequest
+from callboard.sdk.timetable import ActionSchedules, AsyncActionSchedules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -264,6 +265,11 @@ class ActionContext(_Context[S]):
         )
         return answer
 
+    @property
+    def schedules(self) -> ActionSchedules:
+        """Schedules that the application keeps for itself: ``put``, ``remove`` and ``get``."""
+        return ActionSchedules(self._starts.timetable())
+
     def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
     ) -> ActionResult[StartedAll]:
@@ -360,6 +366,11 @@ class AsyncActionContext(_Context[S]):
             action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
         )
         return answer
+
+    @property
+    def schedules(self) -> AsyncActionSchedules:
+        """Schedules that the application keeps for itself: `ActionContext.schedules`."""
+        return AsyncActionSchedules(self._starts.timetable())
 
     async def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None

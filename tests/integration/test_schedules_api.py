@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from api.app import create_app
 from callboard import Schedule
 from callboard.cli import main
 from callboard.registry import Registry, get_registry
+from callboard.runs.seal import Call, Sealer
+from callboard.schedules.stored import STORED, StoredSchedules
 
 EACH_MINUTE = Schedule("s", "work", every_minutes=1, params={"deep": 3})
 DIGEST = Schedule("d", "work", cron="0 9 * * *", timezone="America/New_York", paused=True)
@@ -117,6 +120,71 @@ class TestHttp:
         response = ask("GET")
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "2"
+
+
+class TestStored:
+    """Those that handlers have put, by the same routes and commands."""
+
+    @pytest.fixture
+    def stored(self, app: ScheduledApp) -> StoredSchedules:
+        stored = StoredSchedules(app.store.database, Sealer(app.settings.secret_keys))
+        for number in range(3):
+            schedule = Schedule(f"user|{number}", "work", every_minutes=60)
+            stored.put(schedule, Call(caller="alice", params={"deep": number}), app.clock(), None)
+        return stored
+
+    def test_they_come_in_pages_behind_the_declared_ones(
+        self, ask: Ask, stored: StoredSchedules
+    ) -> None:
+        first = ask("GET", "?limit=2").json["data"]
+        assert [row["name"] for row in first["schedules"]] == ["s", "d", "user|0", "user|1"]
+        assert (first["schedules"][2]["caller"], first["schedules"][3]["params"]) == (
+            "alice", {"deep": 1},
+        )  # fmt: skip
+        last = ask("GET", f"?limit=2&after={first['after']}").json["data"]
+        assert [row["name"] for row in last["schedules"]] == ["user|2"]
+        assert last["after"] is None
+        assert ask("GET", "?limit=0").status_code == 400
+
+    def test_they_are_paused_resumed_and_triggered(
+        self, ask: Ask, app: ScheduledApp, stored: StoredSchedules
+    ) -> None:
+        beat = app.beat()
+        paused = ask("POST", "/user|1/pause").json["data"]
+        assert (paused["paused"], paused["nextFire"]) == (True, None)
+        app.clock.advance(minutes=60)
+        beat.turn()
+        assert len(app.work()) == 2
+        assert ask("POST", "/user|1/resume").json["data"]["nextFire"] is not None
+        run_id = ask("POST", "/user|1/trigger").json["data"]["runId"]
+        record = app.services().runs.read(run_id)
+        assert record is not None
+        assert (record.caller, record.call and record.call.params) == ("alice", {"deep": 1})
+        assert app.work() == [run_id]
+        [fire] = ask("GET", "/user|1/history").json["data"]["fires"]
+        assert (fire["outcome"], fire["manual"]) == ("succeeded", True)
+
+    def test_one_that_no_key_opens_is_told_as_such(
+        self, ask: Ask, app: ScheduledApp, stored: StoredSchedules
+    ) -> None:
+        rows = app.store.database()[STORED]
+        rows.update_one({"_id": "user|0"}, {"$set": {"call": b"spoiled"}})
+        row = ask("GET").json["data"]["schedules"][2]
+        assert (row["name"], row["params"], row["caller"]) == ("user|0", None, None)
+        refused = ask("POST", "/user|0/trigger")
+        assert refused.status_code == 410
+        assert "user|0" in refused.json["error"]
+        assert app.queued() == []
+
+    def test_the_command_has_pages_too(self, app: ScheduledApp, stored: StoredSchedules) -> None:
+        get_registry.cache_clear()
+        run = CliRunner().invoke
+        shown = run(main, ["schedules", "--limit", "2"], catch_exceptions=False)
+        assert "user|1" in shown.output
+        assert "callboard schedules --after user|1" in shown.output
+        get_registry.cache_clear()
+        shown = run(main, ["schedules", "--after", "user|1", "--json"], catch_exceptions=False)
+        assert [row["name"] for row in json.loads(shown.output)] == ["user|2"]
 
 
 class TestCommand:

@@ -45,7 +45,7 @@ def _take(
     if fire is None:
         _log.warning("a fire that had its run already", run_id=attempt.run_id)
         return False
-    if fire.started is None and not fire.manual:
+    if fire.started is None and not fire.manual and fire.action is None:
         late = (now - fire.planned) // timedelta(milliseconds=1)
         with contextlib.suppress(BrokerUnavailable):  # the run matters more
             yield (observe or services.runs.observe)("late", fire.schedule, max(late, 0))

@@ -13,6 +13,7 @@ from callboard.clock import AsyncDatabaseClock, DatabaseClock
 from callboard.runs.ends import AsyncPastEnds, PastEnds
 from callboard.runs.outbox import AsyncOutbox, Outbox
 from callboard.runs.start import Start
+from callboard.schedules.stored import AsyncStoredSchedules, StoredSchedules
 
 if TYPE_CHECKING:
     from callboard.connections.mongodb import AsyncStore
@@ -61,6 +62,12 @@ class Reach:
     def outbox(self) -> Any:
         """The rows that commit with a transaction, or are due later."""
         return self._kind(Outbox, AsyncOutbox)(self._database, self.services.sealer)
+
+    @property
+    def stored(self) -> Any:
+        """The schedules that handlers have put."""
+        kind = self._kind(StoredSchedules, AsyncStoredSchedules)
+        return kind(self._database, self.services.sealer)
 
     @property
     def clock(self) -> Any:

@@ -39,6 +39,7 @@ from .arguments import checked_delay, checked_key, checked_moment, checked_pairs
 from .parent import Parent
 from .reach import Reach
 from .results import AsyncResults, Results
+from .timetable import AsyncTimetable, Timetable
 
 if TYPE_CHECKING:
     from ..tools.tools import AsyncTools, Tools
@@ -220,6 +221,10 @@ class Starts(_Starts):
     start_all = plain(_Starts._start_all)
     _publish = plain(_Starts._published)
 
+    def timetable(self) -> Timetable:
+        """Schedules that start runs."""
+        return Timetable(self._reach, self._attempt, self._tools)
+
     def results(self) -> Iterator[dict[str, Any]]:
         """The ends of the group's runs."""
         return Results(self._reach, self._attempt).results()
@@ -231,6 +236,10 @@ class AsyncStarts(_Starts):
     start = awaited(_Starts._start)
     start_all = awaited(_Starts._start_all)
     _publish = awaited(_Starts._published)
+
+    def timetable(self) -> AsyncTimetable:
+        """Schedules that start runs."""
+        return AsyncTimetable(self._reach, self._attempt, self._tools)
 
     def results(self) -> AsyncIterator[dict[str, Any]]:
         """The ends of the group's runs."""

@@ -38,6 +38,7 @@ from callboard.times import from_milliseconds
 
 from ..services import Services
 from .planning import plan_fires
+from .stored import StoredFires
 
 __all__ = ["Beat"]
 
@@ -74,6 +75,7 @@ class Beat:
         self._schedules = Schedules(database)
         self._history = History(database, services.sealer)
         self._publisher = Publisher(services.settings, services.registry, self._runs, self._fires)
+        self._stored = StoredFires(services, self._runs, self._fires, self._settled)
         self._planned: set[str] = set()  # run ids that this beat planned, and is to publish
         self._following: dict[str, tuple[datetime, datetime]] = {}  # by name: planned up to, next
         self._prepared = False
@@ -110,6 +112,7 @@ class Beat:
         self._watch.note(self._now.ahead)
         if not self._prepared:
             self._fires.prepare()
+            self._stored.prepare()
             self._schedules.adopt(self._declared.values(), now)
             self._prepared = True
         going = [fire for fire in map(self._settled, self._fires.open()) if fire is not None]
@@ -117,9 +120,11 @@ class Beat:
         states = self._states(now)
         planned = self._plan(states, {fire.schedule for fire in going}, now)
         waiting = self._publish([*going, *planned], now)
+        stored = self._stored.turn(now)
         if waiting:
             return BACKLOG_SECONDS
-        soonest = min((following for _, following in self._following.values()), default=None)
+        following = [soonest for _, soonest in self._following.values()]
+        soonest = min([*following, stored] if stored else following, default=None)
         until = (soonest - now).total_seconds() if soonest else TURN_SECONDS
         return min(max(until, 0.05), TURN_SECONDS)
 
@@ -161,8 +166,8 @@ class Beat:
 
     def _longest(self, fire: Fire) -> timedelta:
         schedule = self._declared.get(fire.schedule)
-        seconds = self._registry.get(schedule.action).timeout if schedule else 0.0
-        return timedelta(seconds=seconds)
+        action = self._registry.actions.get(schedule.action if schedule else fire.action or "")
+        return timedelta(seconds=action.timeout if action else 0.0)
 
     # Plan
 

@@ -201,7 +201,11 @@ _SCHEMAS: Part = {
         everyMinutes=nullable({"type": "integer", "minimum": 1}),
         cron=nullable(_TEXT),
         timezone=nullable({**_TEXT, "examples": ["America/New_York"]}),
-        params={"type": "object"},
+        params=nullable({"type": "object"}),
+        caller={
+            **nullable(_TEXT),
+            "description": "As whom it runs, of one that a handler has put.",
+        },
         catchUp={"type": "string", "enum": ["none", "last", "all"]},
         overlap={"type": "string", "enum": ["skip", "allow"]},
         paused={"type": "boolean"},
@@ -301,7 +305,7 @@ _PARAMETERS: Part = {
         "name": "name",
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$"},
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.:@|+=~-]{0,254}$"},
     },
 }
 

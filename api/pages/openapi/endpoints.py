@@ -236,8 +236,14 @@ _SCHEDULES: Part = {
     "/api/schedules": {
         "get": _operation(
             "schedules.list", "Every schedule, with its last and its next fire",
-            _ok("The schedules", _rows("schedules", "Schedule")), 401, 403, 429, 503,
-            tag="schedules",
+            _ok("All that are declared, and a page of those that handlers have put; `after` is the "
+                "next page's cursor, or null",
+                _rows("schedules", "Schedule", after=nullable({"type": "string"}))),
+            400, 401, 403, 429, 503,
+            tag="schedules", parameters=(
+                _limit(1000, 100),
+                _query("after", "The `after` of the page before.", {"type": "string"}),
+            ),
         )
     },
     "/api/schedules/{name}/history": {
