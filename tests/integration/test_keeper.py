@@ -467,6 +467,21 @@ class TestStopping:
         assert record is not None
         assert (record.status, record.lost) == ("queued", 1)
 
+    @pytest.mark.parametrize("anothers", [False, True])
+    def test_the_transaction_of_a_dead_child_is_ended_until_the_database_has_done_it(
+        self, worker: Worker, eventually: Eventually, anothers: bool
+    ) -> None:
+        """Others wait for its records; who claims the run next asks the database only once."""
+        child, session = worker.child(), str(uuid4())
+        assert worker.runs.note_session(child.run_id, child.holder, session)
+        os.kill(child.pid, signal.SIGKILL)
+        eventually(lambda: child.is_dead)
+        if anothers:
+            worker.redis.hset(f"callboard:run:{child.run_id}", "holder", "another:1:1")
+        worker.stopping.child_died(child.pid)
+        wanted = [one.session for one in worker.sessions._wanted]
+        assert wanted == ([] if anothers else [session])
+
     def test_a_handler_that_must_not_start_twice_ends_with_its_child(self, worker: Worker) -> None:
         child = worker.child(once)
         [held] = worker.held.all()

@@ -96,12 +96,13 @@ class Stopping:
             self._runs.requeue(held.run_id, held.holder)
 
     def _lose(self, held: Held) -> None:
+        session = self._runs.session(held.run_id)  # before another claims the run and has its own
         lost, over = self._runs.lose(held.run_id, held.holder)
         if lost < 0:
             return  # it had ended, or is another's
         _log.warning("worker process lost", **held.names, pid=held.pid, lost=lost)
+        self._sessions.end(filter(None, [session]), 0.0)  # whoever claims it tries this only once
         if over:
-            self._end_sessions([held], 0.0)
             self._end(held, Outcome.lost(held.run_id))
 
     def _stop(self, held: Held) -> None:
