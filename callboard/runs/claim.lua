@@ -40,7 +40,7 @@ if version >= MEMORY_FORMAT then
     redis.call('HDEL', run, 'parked')
   elseif not resent then -- another attempt, with all its time
     spent = 0
-    redis.call('HDEL', run, 'spent')
+    if m[2] then redis.call('HDEL', run, 'spent') end
   end
   memory = {number(m[1], 0), spent, waited}
 end

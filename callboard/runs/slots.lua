@@ -75,8 +75,7 @@ local function slots_of(push)
     look_again(name, t, t)
   end
   function slots.leave(name, id, t)
-    redis.pcall('ZREM', SLOTS .. name, id)
-    redis.pcall('ZREM', LINE .. name, id)
+    if size('ZREM', SLOTS .. name, id) == 0 then redis.pcall('ZREM', LINE .. name, id) end
     slots.admit(name, t)
   end
   -- Its handler starts: every start counts for the rate, and the queue is free for the next.
