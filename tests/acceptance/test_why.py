@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -59,3 +62,27 @@ def test_the_workers_log_has_its_own_level_and_no_token(app_stack: Stack) -> Non
     assert "at level info" not in told
     assert "no stock for [redacted]" in told
     assert "eyJ" not in told
+
+
+def test_the_commands_show_it_and_start_what_is_internal(app_stack: Stack) -> None:
+    run_id = app_stack.call("failLoudly").headers["Run-Id"]
+    shown = command(app_stack, "show", run_id)
+    for part in ("Attempt", "ValueError: no stock for [redacted]", "Traceback of attempt 1"):
+        assert part in shown
+    assert "printed line" in shown
+    found = json.loads(command(app_stack, "errors", "--action", "failLoudly", "--json"))
+    assert {row["exception"] for row in found["errors"]} == {"ValueError"}
+    assert "failLoudly" in command(app_stack, "errors")
+    result = json.loads(command(app_stack, "start", "started", '{"by": "command"}'))
+    assert result["data"] == "command"
+
+
+def command(stack: Stack, *arguments: str) -> str:
+    """What `callboard runs` prints."""
+    line = [sys.executable, "-m", "callboard.cli", "runs", "--data-dir", str(stack.data_dir)]
+    wide = {**os.environ, "COLUMNS": "300"}
+    done = subprocess.run(
+        [*line, *arguments], capture_output=True, text=True, timeout=120, check=False, env=wide
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
