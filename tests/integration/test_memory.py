@@ -98,7 +98,7 @@ async def free_async(ctx: AsyncActionContext) -> ActionResult:
     return await bodies[0](ctx)
 
 
-@action(timeout=5, on_worker_lost="fail")
+@action(timeout=300, on_worker_lost="fail")
 def once(ctx: ActionContext) -> ActionResult:
     return bodies[0](ctx)
 
@@ -480,7 +480,7 @@ class TestWaits:
         run_id = workers.start("once")
         workers.finish(run_id)
         assert spent[0] == 0.0
-        assert 0.05 <= spent[1] < spent[2] < 5
+        assert 0.05 <= spent[1] < spent[2] < 300
         assert fields_number(redis_client, run_id, "waited") >= 0
 
     def test_the_archiver_takes_no_steps_along(
