@@ -17,7 +17,16 @@ from faces import LoopThread
 from killed_runs import KEYS, Workers
 from structlog.testing import capture_logs
 
-from callboard import ActionContext, ActionResult, AsyncActionContext, Retry, action, fail, ok
+from callboard import (
+    ActionContext,
+    ActionResult,
+    AsyncActionContext,
+    Limit,
+    Retry,
+    action,
+    fail,
+    ok,
+)
 from callboard.connections.mongodb import Store
 from callboard.log.run_log import RunLog
 from callboard.registry import Registry
@@ -103,8 +112,13 @@ def once(ctx: ActionContext) -> ActionResult:
     return bodies[0](ctx)
 
 
+@action(limit=Limit(concurrency=1))
+def limited(ctx: ActionContext) -> ActionResult:
+    return follow(ctx)
+
+
 bodies: list[Any] = []
-ALL = (plain, in_loop, committing, free, free_async, once)
+ALL = (plain, in_loop, committing, free, free_async, once, limited)
 REGISTRY = Registry(actions={each.name: each for each in ALL})
 BOTH = pytest.mark.parametrize("name", ["plain", "async"])
 
@@ -494,6 +508,16 @@ class TestWaits:
         archiver._ended.pass_on()
         archiver.turn()
         assert history.find(run_id).status == "succeeded"
+
+    def test_it_holds_no_slot_of_a_limit(self, workers: Workers) -> None:
+        program.extend([("step", "a"), ("sleep", "s", 60)])
+        for _ in range(2):
+            run_id = workers.start("limited")
+            workers.turn(run_id)
+            assert workers.read(run_id).waiting_for == {
+                "kind": "time", "name": "s", "until": workers.read(run_id).due,
+            }  # fmt: skip
+        assert workers.result(run_id)[1] is None
 
     def test_canceled_while_it_waits(self, workers: Workers, redis_client: redis.Redis) -> None:
         program.extend([("step", "a"), ("sleep", "s", 60)])
