@@ -24,6 +24,15 @@ def shown(stack: Stack, run_id: str) -> dict:
     return httpx.get(f"{stack.url}/api/runs/{run_id}", headers=headers, timeout=60).json()["data"]
 
 
+def run_page(open_page: Callable[..., Page], stack: Stack, run_id: str, as_user: str) -> Page:
+    """The run in the console, after a sign-in, which shows it once: what is typed then stays."""
+    page = open_page(f"{stack.url}/#/runs/{run_id}")
+    page.get_by_label("Token").fill(stack.token(as_user))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("navigation")).to_be_visible()
+    return page
+
+
 @BOTH
 def test_a_link_sends_what_a_run_waits_for_once(app_stack: Stack, action: str) -> None:
     run_id, link = waiting(app_stack, action)
@@ -57,8 +66,7 @@ def test_the_console_says_what_a_run_waits_for_and_sends_it(
     app_stack: Stack, open_page: Callable[..., Page]
 ) -> None:
     run_id, _ = waiting(app_stack, "asyncApproval")
-    page = open_page(f"{app_stack.url}/#token={app_stack.token()}")
-    page.goto(f"{app_stack.url}/#/runs/{run_id}")
+    page = run_page(open_page, app_stack, run_id, "alice")
     expect(page.get_by_role("list", name="Timeline")).to_contain_text("Waits for signal “approve”")
     page.get_by_label("Data").fill("{by")
     page.get_by_role("button", name="Send “approve”").click()
@@ -73,8 +81,7 @@ def test_the_owner_sees_the_steps_in_the_console(
     app_stack: Stack, open_page: Callable[..., Page]
 ) -> None:
     run_id, _ = waiting(app_stack, "approval")
-    page = open_page(f"{app_stack.url}/#token={app_stack.token('owner')}")
-    page.goto(f"{app_stack.url}/#/runs/{run_id}")
+    page = run_page(open_page, app_stack, run_id, "owner")
     steps = page.locator("section", has=page.get_by_role("heading", name="Steps"))
     rows = steps.locator("tbody tr")
     expect(rows).to_have_count(2)
