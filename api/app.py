@@ -30,6 +30,7 @@ from .pages.console import console
 from .pages.documentation import docs, openapi
 from .pages.signal import signal_page
 from .prefix import plain_prefix
+from .runs.bulk import bulk
 from .runs.detail import run_detail
 from .runs.errors import run_errors
 from .runs.listing import run_list
@@ -113,7 +114,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app.extensions["callboard"] = Services.build(settings, registry, _runs_class(app))
     errors.install(app)
     for blueprint in (
-        *(calls, batch, runs, run_detail, run_errors, run_list, signals, signal_page),
+        *(calls, batch, runs, bulk, run_detail, run_errors, run_list, signals, signal_page),
         *(internal, schedules, health, openapi, docs, console),
     ):
         app.register_blueprint(blueprint)

@@ -21,6 +21,7 @@ STATUS: dict[type[errors.CallboardError], int] = {
     errors.Forbidden: 403,
     errors.UnknownAction: 404,
     errors.NotFound: 404,
+    errors.NotReplayable: 409,
     errors.NotRetryable: 409,
     errors.NotWaiting: 409,
     errors.TooManySignals: 409,

@@ -11,10 +11,9 @@ from callboard.errors import CallboardError
 from callboard.sdk.action import Action
 from callboard.sdk.unknown import unknown_action
 
-from .call.calls import identify, read_object
+from .call.calls import identify, read_object, started
 from .call.later import place, start_of
 from .errors import envelope
-from .prefix import run_location
 from .services import current_services, this_request
 
 __all__ = ["internal"]
@@ -44,9 +43,7 @@ def start(name: str) -> Response:
     [accepted] = place(services, [start_of(action, identity, params, 0.0, None)])
     if isinstance(accepted, CallboardError):
         raise accepted
-    run_id = accepted.run_id
-    body = {"success": True, "data": {"runId": run_id, "status": services.status_of(run_id)}}
-    return envelope(body, 202, Location=run_location(run_id), Run_Id=run_id)
+    return started(services, accepted.run_id)
 
 
 def _actions() -> dict[str, Action]:

@@ -12,6 +12,7 @@ CallboardError
 │   ├── InvalidParams       the params do not fit the action's model
 │   ├── KeyReused           an idempotency key was used with another body
 │   ├── NotRetryable        the run did not end in a way that is worth another try
+│   ├── NotReplayable       what the run was called with cannot be had, or called, any more
 │   ├── NotWaiting          the run does not wait for its time (any more)
 │   ├── TooManySignals      the run keeps as many signals as a run may
 │   ├── RateLimited
@@ -118,6 +119,12 @@ class KeyReused(RunRefused):
 
 class NotRetryable(RunRefused):
     """The run cannot be started again."""
+
+    code = "conflict"
+
+
+class NotReplayable(RunRefused):
+    """What the run was called with cannot be had, or cannot be called, any more."""
 
     code = "conflict"
 

@@ -43,6 +43,7 @@ __all__ = [
     "read_body",
     "read_json",
     "read_object",
+    "started",
 ]
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -261,6 +262,13 @@ def ended(outcome: Outcome) -> Response:
     if outcome.http_status == 503:
         response.headers["Retry-After"] = "2"
     return response
+
+
+def started(services: Services, run_id: str) -> Response:
+    """The response to the owner who has started a run, and does not wait for it: 202."""
+    data = {"runId": run_id, "status": services.status_of(run_id)}
+    location = run_location(run_id)
+    return envelope({"success": True, "data": data}, 202, Location=location, Run_Id=run_id)
 
 
 def _not_ended(run_id: str, status: str, preferences: Preferences) -> Response:

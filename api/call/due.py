@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from callboard.errors import BadRequest
 from callboard.runs.waiting import LONGEST
 
-__all__ = ["Due", "due_of", "read_due", "seconds_of"]
+__all__ = ["Due", "due_of", "moment_of", "read_due", "seconds_of"]
 
 _DAYS = LONGEST // 86_400
 _SECONDS = re.compile(r"[0-9]{1,8}(\.[0-9]{1,9})?")
@@ -49,7 +49,7 @@ def read_due(delay: str | None, at: str | None) -> Due:
         return Due(name="Run-Delay", delay=_header_seconds(delay or ""))
     if delay is not None:
         raise BadRequest("Run-Delay and Run-At exclude each other: send one of them")
-    return Due(name="Run-At", at=_moment("Run-At", at))
+    return Due(name="Run-At", at=moment_of("Run-At", at))
 
 
 def due_of(delay: object, at: object) -> Due:
@@ -58,7 +58,7 @@ def due_of(delay: object, at: object) -> Due:
         raise BadRequest('Send either {"delay": seconds} or {"at": "<ISO 8601 with offset>"}')
     if at is None:
         return Due(name="delay", delay=seconds_of(delay))
-    return Due(name="at", at=_moment("at", at))
+    return Due(name="at", at=moment_of("at", at))
 
 
 def seconds_of(delay: object) -> float:
@@ -80,7 +80,8 @@ def _no_seconds(name: str, value: object) -> BadRequest:
     )
 
 
-def _moment(name: str, text: object) -> datetime:
+def moment_of(name: str, text: object) -> datetime:
+    """An ISO 8601 time with its offset, in UTC; raises `BadRequest`."""
     try:
         if not isinstance(text, str) or len(text) > _LONGEST_TIME:
             raise ValueError

@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from callboard import strict_json
 from callboard.runs.attempts import PastAttempt, attempts_of
 from callboard.runs.history import PastRun
 from callboard.runs.listing import RunFilter
@@ -17,6 +16,7 @@ from callboard.runs.step_times import StepTime, open_steps, step_fields
 from ..call.calls import identify
 from ..errors import envelope
 from ..services import Services, current_services
+from .again import params_of
 from .view import listed, moment, shown
 
 __all__ = ["run_detail"]
@@ -37,25 +37,13 @@ def detail(run_id: str) -> Response:
     data = {
         **shown(run),
         "parent": run.parent,
-        "params": _params(services, run),
+        "params": params_of(services, run),
         "attempts": [_attempt(run, attempt) for attempt in attempts],
         "log": [line for attempt in attempts for line in _lines(attempt)],
         "steps": [_step(step) for step in steps],
         "children": {"runs": [listed(child) for child in children], "after": after},
     }
     return envelope({"success": True, "data": data}, 200)
-
-
-def _params(services: Services, run: RunRecord | PastRun) -> Any:
-    """None where they are no longer kept: a record loses them once the history has the run."""
-    if isinstance(run, RunRecord):
-        if run.call is not None:
-            return dict(run.call.params)
-        past = services.history.find(run.id)
-        if past is None:
-            return None
-        run = past
-    return strict_json.loads(run.params) if run.params else None
 
 
 def _told(

@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, request
 
+from callboard import strict_json
 from callboard.clock import DatabaseClock
-from callboard.errors import BadRequest, NotRetryable, NotWaiting, ServiceUnavailable
+from callboard.errors import BadRequest, CallboardError, NotWaiting, ServiceUnavailable
 from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord
-from callboard.runs.seal import CALL_LIFETIME, Call
-from callboard.sdk.action import Action
 
-from ..call.calls import identify, read_object
+from ..call.calls import identify, read_object, started
 from ..call.due import Due, due_of
+from ..call.later import place
 from ..call.limits import network
 from ..errors import envelope
 from ..identity.tokens import Identity
 from ..numbers import whole_seconds
 from ..services import current_services, this_request
+from .again import not_so_ended, replayed, retry as start_again
 from .view import shown
 from .watching import Watching
 
@@ -63,11 +63,32 @@ def retry(run_id: str) -> Response:
     identity = identify()
     services = current_services()
     services.require_owner(identity)
-    record, call = _kept(services.visible_run(run_id, identity))
-    call = _call_again(services.registry.get(record.action), call)
-    if not services.runs.retry(record, call):  # it was started again meanwhile
-        raise _not_so_ended(services.visible_run(run_id, identity))
+    if not start_again(services, services.visible_run(run_id, identity)):
+        raise not_so_ended(services.visible_run(run_id, identity))
     return _answer(services.visible_run(run_id, identity))
+
+
+@runs.post("/api/runs/<run_id>/replay")
+def replay(run_id: str) -> Response:
+    """Start a new run of the same call, or with other ``{"params"}``: 202; owner only."""
+    identity = identify()
+    services = current_services()
+    services.require_owner(identity)
+    run = services.visible_run(run_id, identity)
+    params = _read_params(read_object(this_request(), strict_json.MAX_DEPTH + 1))
+    services.limit_rate(identity, "calls")
+    [accepted] = place(services, [replayed(services, run, params)])
+    if isinstance(accepted, CallboardError):
+        raise accepted
+    return started(services, accepted.run_id)
+
+
+def _read_params(body: dict[str, Any]) -> dict[str, Any] | None:
+    if unknown := body.keys() - {"params"}:
+        raise BadRequest(f"The body takes params, not {min(unknown)[:40]!r}")
+    if not isinstance(params := body.get("params", {}), dict):
+        raise BadRequest("params must be a JSON object, such as {}")
+    return params if "params" in body else None
 
 
 @runs.post("/api/runs/<run_id>/reschedule")
@@ -96,37 +117,6 @@ def _read_due(body: dict[str, Any]) -> Due:
 def _not_waiting(run: RunRecord | PastRun) -> NotWaiting:
     waits = "waits for other runs" if run.status == "waiting" else f"is {run.status}"
     return NotWaiting(f"The run {waits}: only one that waits for its time is given another")
-
-
-def _kept(run: RunRecord | PastRun) -> tuple[RunRecord, Call]:
-    """What may start again of a run that ended so; else raises `NotRetryable`.
-
-    Its end is judged first, wherever the run is kept: the answer is the same before and after
-    the archiver has been there. (In the history, no `outcome`: its key has left SECRET_KEY.)
-    """
-    if run.status != "failed" or (run.outcome and not run.outcome.retryable):
-        raise _not_so_ended(run)
-    if not isinstance(run, RunRecord) or run.call is None:
-        raise NotRetryable("What the run was called with is no longer kept; call the action again")
-    return run, run.call
-
-
-def _not_so_ended(run: RunRecord | PastRun) -> NotRetryable:
-    return NotRetryable(f"A run that is {run.status} starts again only after `Worker lost`")
-
-
-def _call_again(action: Action, call: Call) -> Call:
-    """The call, good for another day.
-
-    Not that of a transaction: after the second day its marker is gone, and with it the proof
-    of what was committed.
-    """
-    now = time.time()
-    if not action.transaction:
-        return replace(call, expires=now + CALL_LIFETIME)
-    if call.expires < now:
-        raise NotRetryable("A transaction can be retried for a day only; call the action again")
-    return call
 
 
 @runs.get("/api/runs/<run_id>/events")

@@ -1,5 +1,5 @@
 """`callboard runs`: the list of runs; following one, canceling it, telling it what it waits for,
-starting a lost one again."""
+starting a lost one, or any call, again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import click
 
+from callboard.cli.bulk import bulk_options, bulk_order, print_done
 from callboard.cli.call import DEFAULT_URL, json_of
 from callboard.cli.detail import detail_lines
 from callboard.cli.development import (
@@ -53,9 +54,9 @@ class _Api:
     client: Client
     flags: str
 
-    def ask(self, method: str, path: str, **params: str) -> Any:
+    def ask(self, method: str, path: str, *, body: Any = None, **params: str) -> Any:
         """The data of the answer; a failure ends the command with its text."""
-        reply = self.client.request(method, path, params=params)
+        reply = self.client.request(method, path, json=body, params=params)
         if not reply.envelope["success"]:
             raise click.ClickException(f"{reply.status}: {reply.envelope['error']}")
         return reply.envelope["data"]
@@ -180,14 +181,17 @@ def follow(api: Callable[[], _Api], run_id: str) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="[ID]", required=False)
+@bulk_options
 @json_option
 @click.pass_obj
-def cancel(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
-    """Cancel a run: a queued one never starts, a running one is stopped."""
+def cancel(api: Callable[[], _Api], /, run_id: str | None, as_json: bool, **chosen: Any) -> None:
+    """Cancel a run, or all that the options find: a queued one never starts, a running one is
+    stopped."""
     made = api()
-    made.ask("POST", f"{_path(run_id)}/cancel")
-    _print_state(made.ask("GET", _path(run_id), wait=str(STOP_SECONDS)), as_json)
+    if not _done_to_all(made, "cancel", run_id, chosen, as_json):
+        made.ask("POST", f"{_path(run_id)}/cancel")
+        _print_state(made.ask("GET", _path(run_id), wait=str(STOP_SECONDS)), as_json)
 
 
 @runs.command()
@@ -206,16 +210,57 @@ def signal(api: Callable[[], _Api], run_id: str, name: str, data: str, as_json: 
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="[ID]", required=False)
+@bulk_options
 @json_option
 @click.pass_obj
-def retry(api: Callable[[], _Api], run_id: str, as_json: bool) -> None:
-    """Start a run that ended `Worker lost` again, under its own id."""
-    _print_state(api().ask("POST", f"{_path(run_id)}/retry"), as_json)
+def retry(api: Callable[[], _Api], /, run_id: str | None, as_json: bool, **chosen: Any) -> None:
+    """Start a run that ended `Worker lost` again under its id, or all that the options find."""
+    made = api()
+    if not _done_to_all(made, "retry", run_id, chosen, as_json):
+        _print_state(made.ask("POST", f"{_path(run_id)}/retry"), as_json)
 
 
-def _path(run_id: str) -> str:
-    return f"/api/runs/{quote(run_id, safe='')}"
+@runs.command()
+@click.argument("run_id", metavar="[ID]", required=False)
+@click.option("--params", metavar="'{json}'", help="Instead of those of the old run.")
+@bulk_options
+@json_option
+@click.pass_obj
+def replay(
+    api: Callable[[], _Api],
+    /,
+    run_id: str | None,
+    params: str | None,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Start a new run of the same call, as its caller; or of all that the options find."""
+    body, made = {} if params is None else {"params": json_of(params, "params")}, api()
+    if params is not None and run_id is None:
+        raise click.UsageError("--params is for one run: give its ID.")
+    if not _done_to_all(made, "replay", run_id, chosen, as_json):
+        told = made.ask("POST", f"{_path(run_id)}/replay", body=body)
+        if as_json:
+            print_json(told)
+        else:
+            click.echo(f"{told['runId']}: {told['status']}")
+
+
+def _done_to_all(
+    api: _Api, do: str, run_id: str | None, chosen: dict[str, Any], as_json: bool
+) -> bool:
+    """Whether the command was for many runs; then it is done."""
+    order = bulk_order(do, run_id, chosen)
+    if order is None:
+        return False
+    told = api.ask("POST", "/api/runs/bulk", body=order)
+    print_json(told) if as_json else print_done(order, told)
+    return True
+
+
+def _path(run_id: str | None) -> str:
+    return f"/api/runs/{quote(run_id or '', safe='')}"
 
 
 def _print_state(run: dict[str, Any], as_json: bool) -> None:

@@ -191,12 +191,12 @@ class History:
         return {name: value for name, value in known.items() if value}
 
     def _params(self, run_id: str, action: str, sealed: bytes | None) -> Document:
-        """The field ``params``, if they are to be kept and there are any."""
+        """The field ``params``, if they are to be kept: empty where there are none."""
         if not self._keep_params or not sealed:
             return {}
         params = Call.from_json(self._sealer.open("call", run_id, action, sealed)).params
         text = strict_json.dumps(params)
-        return {"params": self._sealer.seal("params", run_id, action, text)} if params else {}
+        return {"params": self._sealer.seal("params", run_id, action, text) if params else b""}
 
     def drop_params(self, since: datetime, until: datetime) -> None:
         """Forget what the runs that were enqueued then were called with.
@@ -272,10 +272,13 @@ class History:
             error=None if error is None else _of(str, error),
             outcome=Outcome.from_bytes(opened) if opened else None,
             progress=self._opened("progress", run_id, action, document.get("progress")),
-            params=self._opened("params", run_id, action, document.get("params")),
+            params=self._opened_params(run_id, action, document.get("params")),
             kept={name.encode(): bytes(text) for name, text in document.get("kept", {}).items()},
             steps=reopen_steps(self._sealer, run_id, action, document.get("steps")),
         )
+
+    def _opened_params(self, run_id: str, action: str, sealed: bytes | None) -> bytes | None:
+        return b"{}" if sealed == b"" else self._opened("params", run_id, action, sealed)
 
     def _outcome(self, run_id: str, action: str, sealed: bytes) -> Outcome:
         return Outcome.from_bytes(self._sealer.open("result", run_id, action, sealed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .components import data_envelope, failures, nullable, ref, responds
-from .owners import INTERNAL_ACTIONS, RUN_DETAIL, RUN_ERRORS
+from .owners import BULK, BULK_DONE, INTERNAL_ACTIONS, REPLAY, RUN_DETAIL, RUN_ERRORS
 
 __all__ = ["ENDPOINTS", "TAGS"]
 
@@ -202,6 +202,34 @@ _RUNS: Part = {
             _A_RUN, 401, 403, 404, 409, 429, 503,
             tag="runs", parameters=(_RUN_ID,), description="For the owner only.",
         )
+    },
+    "/api/runs/{runId}/replay": {
+        "post": {
+            **_operation(
+                "runs.replay", "Start a new run of the same call, or with other params",
+                {"202": responds(
+                    "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
+                    {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
+                )},
+                400, 401, 403, 404, 409, 413, 415, 422, 429, 503,
+                tag="runs", parameters=(_RUN_ID,),
+                description="For the owner only. The new run's caller is that of the old one; the "
+                "token and the claims are not kept. 409 where what it was called with is not, "
+                "either: then give it `params`.",
+            ),
+            "requestBody": {**_body(REPLAY), "required": False},
+        }
+    },
+    "/api/runs/bulk": {
+        "post": {
+            **_operation(
+                "runs.bulk", "Cancel, retry or replay all runs that a filter finds",
+                _ok("How many there were, and to how many it was done", BULK_DONE),
+                400, 401, 403, 413, 415, 429, 503,
+                tag="runs", description="For the owner only. It works for up to 20 s.",
+            ),
+            "requestBody": _body(BULK),
+        }
     },
 }  # fmt: skip
 

@@ -1,5 +1,5 @@
 """The schemas of what is told the owner: ``/api/runs/{runId}/detail``, ``/api/runs/errors``,
-``/api/internal``."""
+``/api/runs/{runId}/replay``, ``/api/runs/bulk``, ``/api/internal``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .components import nullable, ref
 
-__all__ = ["INTERNAL_ACTIONS", "RUN_DETAIL", "RUN_ERRORS"]
+__all__ = ["BULK", "BULK_DONE", "INTERNAL_ACTIONS", "REPLAY", "RUN_DETAIL", "RUN_ERRORS"]
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
@@ -109,4 +109,43 @@ INTERNAL_ACTIONS: dict[str, Any] = {
         ),
     },
     "required": ["actions"],
+}
+
+REPLAY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"params": {"type": "object", "description": "Instead of those of the old run."}},
+    "additionalProperties": False,
+}
+
+BULK: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "do": {"type": "string", "enum": ["cancel", "retry", "replay"]},
+        "filter": {
+            "type": "object",
+            "properties": {
+                "action": _TEXT,
+                "status": ref("schemas", "RunStatus"),
+                "caller": _TEXT,
+                "since": {**_TIME, "description": "Enqueued then or later."},
+                "until": {**_TIME, "description": "Enqueued then or earlier."},
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
+        "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10_000},
+        "dryRun": {"type": "boolean", "default": False, "description": "Count them only."},
+    },
+    "required": ["do", "filter"],
+    "additionalProperties": False,
+}
+
+BULK_DONE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "matched": {**_COUNT, "description": "Runs of the filter that it can be done to."},
+        "done": _COUNT,
+        "complete": {"type": "boolean", "description": "false: there are more."},
+    },
+    "required": ["matched", "done", "complete"],
 }
