@@ -170,8 +170,8 @@ class _Context(Generic[S]):
     state: S = field(repr=False)  # what the `hooks.process` of this process has yielded, or None
     #: runs the handler of an action, called as a function, in the transaction that is open
     _joined: Callable[[str, Callable[[], Any]], Any] = field(repr=False)
-    _starts: Any = field(repr=False)  # starts runs for it
-    _memory: Any = field(repr=False)  # keeps its steps, and waits
+    #: starts runs for it, keeps its steps, and waits: each made when it is used
+    _further: Any = field(repr=False)
     _signal_url: Callable[[str, str], str] = field(repr=False)  # of a run and a name
     _request: ActionRequest | None = field(default=None, repr=False)  # None: the action is not raw
 
@@ -200,7 +200,7 @@ class _Context(Generic[S]):
         """A key for this step, equal at every attempt: what a third party knows a repeated request
         by. A worker that dies between a step's effect and the keeping of its value does it again.
         """
-        key: str = self._memory.step_key(name)
+        key: str = self._further.memory.step_key(name)
         return key
 
     def signal_url(self, name: str) -> str:
@@ -260,7 +260,7 @@ class ActionContext(_Context[S]):
         for 24 hours, whoever starts it. It has this run's caller; ``as_owner``: the owner. What the
         API would refuse is a failure.
         """
-        answer: ActionResult[Started] = self._starts.start(
+        answer: ActionResult[Started] = self._further.starts.start(
             action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
         )
         return answer
@@ -268,7 +268,7 @@ class ActionContext(_Context[S]):
     @property
     def schedules(self) -> ActionSchedules:
         """Schedules that the application keeps for itself: ``put``, ``remove`` and ``get``."""
-        return ActionSchedules(self._starts.timetable())
+        return ActionSchedules(self._further.starts.timetable())
 
     def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
@@ -277,7 +277,7 @@ class ActionContext(_Context[S]):
 
         ``then``: one more, that starts once when all have ended, whatever their ends.
         """
-        answer: ActionResult[StartedAll] = self._starts.start_all(calls, then)
+        answer: ActionResult[StartedAll] = self._further.starts.start_all(calls, then)
         return answer
 
     def step(
@@ -290,7 +290,7 @@ class ActionContext(_Context[S]):
         `InvalidData` for a value that is no JSON, and `ConfigurationError` for two steps of one
         name, or within a transaction. A run keeps 1,000 steps of 16 MiB together.
         """
-        value: T = self._memory.step(name, function, args, retry)
+        value: T = self._further.memory.step(name, function, args, retry)
         return value
 
     def sleep(
@@ -302,7 +302,7 @@ class ActionContext(_Context[S]):
         started again and finds its steps and sleeps done. What the handler catches with
         ``except Exception`` is not touched by that, its ``finally`` blocks run.
         """
-        self._memory.sleep(name, seconds, until)
+        self._further.memory.sleep(name, seconds, until)
 
     def wait_for_signal(self, name: str, timeout: float | None = None) -> Any:
         """What is sent to this run under this name: JSON; None after ``timeout`` seconds.
@@ -310,13 +310,13 @@ class ActionContext(_Context[S]):
         It may have been sent before. Without a timeout it waits for 366 days. The attempt ends
         meanwhile as with `sleep`. The first signal of a name counts, for ever.
         """
-        return self._memory.wait_for_signal(name, timeout)
+        return self._further.memory.wait_for_signal(name, timeout)
 
     def signal(self, run_id: str, name: str, data: Any = True) -> ActionResult[dict[str, Any]]:
         """Send another run a signal, now: ``{"accepted"}``, false if it got one of this name
         before. Without ``data`` it is true: null would look like the end of a timeout. A run that
         has ended, or cannot wait, is a failure."""
-        answer: ActionResult[dict[str, Any]] = self._memory.signal(run_id, name, data)
+        answer: ActionResult[dict[str, Any]] = self._further.memory.signal(run_id, name, data)
         return answer
 
     def results(self) -> Iterator[dict[str, Any]]:
@@ -325,7 +325,7 @@ class ActionContext(_Context[S]):
         In the order in which they were given: ``{"runId", "action", "status", "result"}``, as
         ``GET /api/runs/<id>`` has them. They are read page by page.
         """
-        ends: Iterator[dict[str, Any]] = self._starts.results()
+        ends: Iterator[dict[str, Any]] = self._further.starts.results()
         return ends
 
 
@@ -362,7 +362,7 @@ class AsyncActionContext(_Context[S]):
         as_owner: bool = False,
     ) -> ActionResult[Started]:
         """Start a run of another action: `ActionContext.start`."""
-        answer: ActionResult[Started] = await self._starts.start(
+        answer: ActionResult[Started] = await self._further.starts.start(
             action, params, {"delay": delay, "at": at, "key": key, "as_owner": as_owner}
         )
         return answer
@@ -370,13 +370,13 @@ class AsyncActionContext(_Context[S]):
     @property
     def schedules(self) -> AsyncActionSchedules:
         """Schedules that the application keeps for itself: `ActionContext.schedules`."""
-        return AsyncActionSchedules(self._starts.timetable())
+        return AsyncActionSchedules(self._further.starts.timetable())
 
     async def start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None = None
     ) -> ActionResult[StartedAll]:
         """Start many runs, and one after them: `ActionContext.start_all`."""
-        answer: ActionResult[StartedAll] = await self._starts.start_all(calls, then)
+        answer: ActionResult[StartedAll] = await self._further.starts.start_all(calls, then)
         return answer
 
     async def step(
@@ -386,29 +386,29 @@ class AsyncActionContext(_Context[S]):
 
         A plain one that blocks belongs in ``asyncio.to_thread``.
         """
-        return await self._memory.step(name, function, args, retry)
+        return await self._further.memory.step(name, function, args, retry)
 
     async def sleep(
         self, name: str, seconds: float | None = None, *, until: datetime | None = None
     ) -> None:
         """Go on later: `ActionContext.sleep`. Less than CALLBOARD_PARK_AFTER (2 s) is waited for
         here; a longer sleep ends the attempt."""
-        await self._memory.sleep(name, seconds, until)
+        await self._further.memory.sleep(name, seconds, until)
 
     async def wait_for_signal(self, name: str, timeout: float | None = None) -> Any:
         """What is sent to this run: `ActionContext.wait_for_signal`."""
-        return await self._memory.wait_for_signal(name, timeout)
+        return await self._further.memory.wait_for_signal(name, timeout)
 
     async def signal(
         self, run_id: str, name: str, data: Any = True
     ) -> ActionResult[dict[str, Any]]:
         """Send another run a signal: `ActionContext.signal`."""
-        answer: ActionResult[dict[str, Any]] = await self._memory.signal(run_id, name, data)
+        answer: ActionResult[dict[str, Any]] = await self._further.memory.signal(run_id, name, data)
         return answer
 
     def results(self) -> AsyncIterator[dict[str, Any]]:
         """The ends of the runs that this one has waited for: `ActionContext.results`."""
-        ends: AsyncIterator[dict[str, Any]] = self._starts.results()
+        ends: AsyncIterator[dict[str, Any]] = self._further.starts.results()
         return ends
 
     async def result(self, run_id: str, timeout: float | None = None) -> ActionResult[Any]:
@@ -417,5 +417,5 @@ class AsyncActionContext(_Context[S]):
         Of a run that this one has started, or of the same caller. ``timeout``: seconds, then it is
         a failure; None: as long as this run has time.
         """
-        result: ActionResult[Any] = await self._starts.result(run_id, timeout)
+        result: ActionResult[Any] = await self._further.starts.result(run_id, timeout)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from callboard.errors import ConfigurationError
@@ -49,10 +50,9 @@ def build_context(
     outbound, progress = Outbound(services, attempt), _progress(services, attempt)
     database = services.store.database
     tools = Tools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    reach = Reach(services)
-    starts, memory = Starts(reach, attempt, tools), Memory(reach, attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
-    return ActionContext(**facts, tools=tools, _starts=starts, _memory=memory), tools
+    further = _Further(services, attempt, tools)
+    return ActionContext(**facts, tools=tools, _further=further), tools
 
 
 def build_async_context(
@@ -67,10 +67,45 @@ def build_async_context(
     outbound, progress = AsyncOutbound(services, attempt), _async_progress(services, attempt, runs)
     database = store.database
     tools = AsyncTools(**_of_tools(attempt, database, outbound, progress, on_session, transaction))
-    reach = Reach(services, runs, store)
-    starts, memory = AsyncStarts(reach, attempt, tools), AsyncMemory(reach, attempt, tools)
     facts = _facts(services, attempt, tools, database, outbound, progress)
-    return AsyncActionContext(**facts, tools=tools, _starts=starts, _memory=memory), tools
+    further = _AsyncFurther(services, attempt, tools, runs, store)
+    return AsyncActionContext(**facts, tools=tools, _further=further), tools
+
+
+class _Further:
+    """What a handler starts runs with, and remembers with: made when it does, which most do not."""
+
+    _starts: Callable[..., Any] = Starts
+    _memory: Callable[..., Any] = Memory
+
+    def __init__(self, services: Services, attempt: Attempt, tools: Any, *loops: Any) -> None:
+        """``loops``: the run records and the store of an event loop."""
+        self._made_with = services, attempt, tools, loops
+
+    @cached_property
+    def _parts(self) -> tuple[Reach, Attempt, Any]:
+        services, attempt, tools, loops = self._made_with
+        return Reach(services, *loops), attempt, tools
+
+    @cached_property
+    def starts(self) -> Any:
+        """Starts runs."""
+        return type(self)._starts(*self._parts)
+
+    @cached_property
+    def memory(self) -> Any:
+        """Keeps steps, and waits."""
+        return type(self)._memory(*self._parts)
+
+    def check(self) -> None:
+        """Raise `Parked` if the handler waits, whatever it has made of that."""
+        if "memory" in self.__dict__:
+            self.memory.check()
+
+
+class _AsyncFurther(_Further):
+    _starts = AsyncStarts
+    _memory = AsyncMemory
 
 
 def _of_tools(

@@ -136,7 +136,7 @@ def _once(
     except (Exception, BaseExceptionGroup) as error:
         if tools.lost:
             raise tools.lost from None
-        context._memory.check()  # a group may hold that the handler waits
+        context._further.check()  # a group may hold that the handler waits
         if (stopped := stopped_in_a_group(error)) is None:
             raise
         result = stopped.result
@@ -144,7 +144,7 @@ def _once(
         yield tools.end()
     if tools.lost:
         raise tools.lost
-    context._memory.check()
+    context._further.check()
     outcome = Outcome.of(result, attempt.run_id)
     if outcome.http_status != 200:  # known before a transaction commits
         raise RunEnded(outcome)
