@@ -72,6 +72,13 @@ def _limit(most: int, default: int) -> Part:
 _RUN_ID = ref("parameters", "RunId")
 _SCHEDULE = ref("parameters", "ScheduleName")
 _A_RUN = _ok("The run", ref("schemas", "Run"))
+_ACCEPTED: Part = {
+    "202": responds(
+        "Accepted",
+        data_envelope(ref("schemas", "AcceptedRun")),
+        {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
+    )
+}
 
 _EVENT: Part = {
     "type": "object",
@@ -207,10 +214,7 @@ _RUNS: Part = {
         "post": {
             **_operation(
                 "runs.replay", "Start a new run of the same call, or with other params",
-                {"202": responds(
-                    "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
-                    {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
-                )},
+                _ACCEPTED,
                 400, 401, 403, 404, 409, 413, 415, 422, 429, 503,
                 tag="runs", parameters=(_RUN_ID,),
                 description="For the owner only. The new run's caller is that of the old one; the "
@@ -284,10 +288,7 @@ _SCHEDULES: Part = {
     "/api/schedules/{name}/trigger": {
         "post": _operation(
             "schedules.trigger", "Run the schedule's action now",
-            {"202": responds(
-                "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
-                {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
-            )},
+            _ACCEPTED,
             401, 403, 404, 429, 503, tag="schedules", parameters=(_SCHEDULE,),
         )
     },
@@ -317,10 +318,7 @@ _INTERNAL: Part = {
         "post": {
             **_operation(
                 "internal.start", "Start one of them",
-                {"202": responds(
-                    "Accepted", data_envelope(ref("schemas", "AcceptedRun")),
-                    {"Run-Id": ref("headers", "RunId"), "Location": ref("headers", "Location")},
-                )},
+                _ACCEPTED,
                 400, 401, 403, 404, 413, 415, 422, 429, 503,
                 tag="actions", parameters=(ref("parameters", "InternalName"),),
                 description="For the owner only, who is its caller.",
