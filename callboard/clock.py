@@ -12,10 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis
 import structlog
+from pymongo.errors import AutoReconnect
 
 from callboard.connections import mongodb, redis as broker
 from callboard.connections.mongodb import AnyDatabase
@@ -61,14 +62,21 @@ class _DatabaseClock:
 
     def _ask(self) -> Steps[datetime]:
         """The time; half of what the answer took is added. Raises `DatabaseUnavailable`."""
-        asked = time.monotonic()
         with mongodb.guarded():
-            answer = yield self._database().client.admin.command("hello")
+            asked = time.monotonic()
+            try:
+                answer = yield self._hello()
+            except AutoReconnect:  # over a connection that was closed: PyMongo repeats no command
+                asked = time.monotonic()
+                answer = yield self._hello()
         told: datetime = answer["localTime"]
         took = timedelta(seconds=time.monotonic() - asked)
         moment = told.replace(tzinfo=UTC) + took / 2
         self.ahead = self._local() - moment.timestamp()
         return moment
+
+    def _hello(self) -> Any:
+        return self._database().client.admin.command("hello")
 
 
 class DatabaseClock(_DatabaseClock):

@@ -6,12 +6,17 @@ machine's own is handed in where `DatabaseClock` asks for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -23,8 +28,9 @@ from scheduled_app import MINUTE, ScheduledApp
 from callboard import Schedule, clock
 from callboard.cli.doctor import _clocks, doctor
 from callboard.clock import ClockWatch, DatabaseClock, ahead_of_broker, deviation
-from callboard.connections import heartbeat
+from callboard.connections import heartbeat, mongodb
 from callboard.connections.keys import Keys
+from callboard.connections.mongodb import Client
 from callboard.errors import ServiceUnavailable
 from callboard.schedules.fires import Fire, fire_id
 from worker.lease.heartbeat import Heartbeat
@@ -48,6 +54,56 @@ def beat_with(app: ScheduledApp, seconds: float, *schedules: Schedule) -> Beat:
     return Beat(app.services(*schedules), f"off-{seconds:g}", now=now)
 
 
+class CutProxy:
+    """A way to the database that can be cut: the connection that was used last ends."""
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        self._behind = parts.hostname, parts.port
+        self._open: list[socket.socket] = []
+        self._last: socket.socket | None = None  # which a client has sent something over
+        self._server = socket.create_server(("127.0.0.1", 0))
+        user = parts.netloc.rpartition("@")[0]
+        host, port = self._server.getsockname()
+        self.uri = parts._replace(netloc=f"{user}@{host}:{port}".removeprefix("@")).geturl()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> CutProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End it; its client learns that when it uses it next."""
+        assert self._last is not None
+        self._last.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                ahead = self._server.accept()[0]
+                behind = socket.create_connection(self._behind)
+                self._open += (ahead, behind)
+                for pair in ((ahead, behind, ahead), (behind, ahead, None)):
+                    threading.Thread(target=self._pipe, args=pair, daemon=True).start()
+
+    def _pipe(
+        self, source: socket.socket, target: socket.socket, client: socket.socket | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                self._last = client or self._last
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+
 class TestDatabaseClock:
     @pytest.mark.parametrize("seconds", [0.0, 7200.0, -7200.0, 86_400 * 400.0])
     def test_it_tells_the_databases_time_whatever_this_machines_clock_says(
@@ -56,6 +112,18 @@ class TestDatabaseClock:
         asked = DatabaseClock(app.store.database, local=shifted(seconds))
         assert abs((asked() - datetime.now(UTC)).total_seconds()) < BUSY
         assert asked.ahead == pytest.approx(seconds, abs=BUSY)
+
+    def test_a_connection_that_was_cut_is_no_failure(
+        self, mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        patient = partial(mongodb.guarded, 30.0)  # a busy machine may need longer
+        monkeypatch.setattr("callboard.clock.mongodb.guarded", patient)
+        with CutProxy(mongodb_uri) as proxy, Client(proxy.uri, lambda client: None) as client:
+            asked = DatabaseClock(lambda: client["any"])
+            for _ in range(2):
+                asked()
+                proxy.cut()
+                assert abs((asked() - datetime.now(UTC)).total_seconds()) < BUSY
 
     def test_so_does_the_brokers(self, redis_client: redis.Redis) -> None:
         assert ahead_of_broker(redis_client, shifted(-60)) == pytest.approx(-60, abs=BUSY)

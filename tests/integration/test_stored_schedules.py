@@ -332,7 +332,9 @@ class TestHandlers:
         assert ask("get", "d").unwrap()["params"] == {"deep": 4}
         daily = {"cron": "0 9 * * *", "timezone": "Europe/Berlin", "params": {"deep": 4}}
         ask("put", "d", "digest", **daily).unwrap()
-        assert rows.find_one()["through"] > before["through"]
+        changed = rows.find_one()
+        assert changed["timing"] != before["timing"]
+        assert changed["nextFire"] != before["nextFire"]
         assert rows.count_documents({}) == 1
         assert ask("get", "d").unwrap()["cron"] == "0 9 * * *"
 
