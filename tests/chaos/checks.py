@@ -51,8 +51,10 @@ def check_records(client: redis.Redis, calls: Sequence[Call]) -> Iterator[Findin
     """Every run that was accepted has ended, and the record says what the caller was told."""
     ends: dict[str, str] = {}
     for key in client.scan_iter("callboard:run:*", count=1000):
-        status = client.hget(key, "status") or b"none"
-        ends[key.decode().rpartition(":")[2]] = status.decode()
+        status = client.hget(key, "status")
+        if status is None and not client.exists(key):
+            continue  # a run that had ended long ago has expired since its key was found
+        ends[key.decode().rpartition(":")[2]] = (status or b"none").decode()
     for run_id, status in ends.items():
         if status not in ("succeeded", "failed", "canceled"):
             yield lost(f"run {run_id} is {status}")
