@@ -7,12 +7,11 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from callboard.errors import CallboardError
 from callboard.sdk.action import Action
 from callboard.sdk.unknown import unknown_action
 
 from .call.calls import identify, read_object, started
-from .call.later import place, start_of
+from .call.later import place_one, start_of
 from .errors import envelope
 from .services import current_services, this_request
 
@@ -40,9 +39,7 @@ def start(name: str) -> Response:
     params = read_object(this_request())
     services.limit_rate(identity, "calls")
     action.validate(params)
-    [accepted] = place(services, [start_of(action, identity, params, 0.0, None)])
-    if isinstance(accepted, CallboardError):
-        raise accepted
+    accepted = place_one(services, start_of(action, identity, params, 0.0, None))
     return started(services, accepted.run_id)
 
 

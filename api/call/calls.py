@@ -13,7 +13,7 @@ from werkzeug.sansio.utils import get_content_length
 
 from callboard import strict_json
 from callboard.clock import DatabaseClock
-from callboard.errors import BadRequest, CallboardError, SealError
+from callboard.errors import BadRequest, SealError
 from callboard.runs.history import PastRun
 from callboard.runs.idempotency import scoped
 from callboard.runs.outcome import Outcome
@@ -29,7 +29,7 @@ from ..prefix import run_location
 from ..services import Services, current_services, this_request
 from ..telemetry import audit
 from .due import Due, read_due
-from .later import place, start_of
+from .later import place_one, start_of
 from .preferences import Preferences, read_preferences
 from .received import digested, received
 
@@ -223,9 +223,7 @@ def _run_later(
     if seconds < 0 and not (idempotency and services.runs.keyed(idempotency[0])):
         raise due.past()  # but a call that is sent again joins its run, however late
     start = start_of(action, identity, params, max(seconds, 0.0), idempotency, raw)
-    [accepted] = place(services, [start])
-    if isinstance(accepted, CallboardError):
-        raise accepted
+    accepted = place_one(services, start)
     run_id, status, outcome = accepted.run_id, "waiting" if start.terms.delay else "queued", None
     if action.limit and not start.terms.delay:
         status = services.status_of(run_id)

@@ -25,7 +25,7 @@ from callboard.sdk.request import ActionRequest
 from ..identity.tokens import Identity
 from ..services import Services
 
-__all__ = ["Answer", "place", "start_of"]
+__all__ = ["Answer", "place", "place_one", "start_of"]
 
 Answer = Accepted | CallboardError
 
@@ -55,6 +55,14 @@ def start_of(
         terms=Terms(delay=round(seconds * 1000)),
         idempotency=idempotency,
     )
+
+
+def place_one(services: Services, start: Start) -> Accepted:
+    """`place` for one; raises what it is refused with."""
+    [answer] = place(services, [start])
+    if isinstance(answer, CallboardError):
+        raise answer
+    return answer
 
 
 def place(services: Services, starts: Sequence[Start]) -> list[Answer]:

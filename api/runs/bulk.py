@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import structlog
 from flask import Blueprint, Response
@@ -15,7 +15,7 @@ from callboard.errors import BadRequest, NotRetryable, RunRefused, SealError
 from callboard.runs.history import PastRun
 from callboard.runs.listing import RunFilter
 from callboard.runs.live import Position
-from callboard.runs.record import RunRecord, Status
+from callboard.runs.record import RunRecord
 from callboard.runs.store import Accepted
 from callboard.subject import check_subject
 
@@ -25,6 +25,7 @@ from ..call.later import place
 from ..errors import envelope
 from ..services import Services, current_services, this_request
 from .again import replayed, retry
+from .filters import checked_action, checked_status
 
 __all__ = ["MAX_RUNS", "bulk"]
 
@@ -175,14 +176,13 @@ def _read(body: Mapping[str, Any]) -> _Order:
 
 
 def _filter(chosen: Mapping[str, Any]) -> RunFilter:
-    action, status, caller = (chosen.get(name) for name in ("action", "status", "caller"))
-    if action is not None and not isinstance(action, str):
-        raise BadRequest(f"action: the name of an action, not {action!r:.40}")
-    if status is not None and status not in get_args(Status):
-        raise BadRequest(f"status: one of {', '.join(get_args(Status))}, not {status!r:.40}")
-    if caller is not None:
+    if (caller := chosen.get("caller")) is not None:
         _require_subject(caller)
-    return RunFilter(caller=caller, action=action, status=status)
+    return RunFilter(
+        caller=caller,
+        action=checked_action(chosen.get("action")),
+        status=checked_status(chosen.get("status")),
+    )
 
 
 def _require_subject(caller: object) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from callboard.errors import BadRequest
 from callboard.runs.failures import FailureGroup, failures
 
 from ..call.calls import identify
 from ..errors import envelope
 from ..numbers import whole_number
 from ..services import current_services
+from .filters import checked_action
 from .view import moment
 
 __all__ = ["run_errors"]
@@ -36,9 +35,7 @@ def errors() -> Response:
     services = current_services()
     services.require_owner(identify())
     hours = whole_number("hours", request.args.get("hours"), HOURS, MOST_HOURS)
-    action = request.args.get("action")
-    if action is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", action):
-        raise BadRequest(f"action: {action[:64]!r} is not the name of an action")
+    action = checked_action(request.args.get("action"))
     since = round((time.time() - hours * 3600) * 1000)
     groups, complete = failures(services.run_list, since=since, action=action)
     shown = [_shown(group) for group in groups[:GROUPS]]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import get_args
-
 from flask import Blueprint, Response, request
 
 from callboard.errors import BadRequest, Unauthorized
 from callboard.runs.listing import RunFilter
-from callboard.runs.record import Status
 
 from ..call.calls import identify
 from ..errors import envelope
 from ..numbers import whole_number
 from ..services import current_services, is_run_id
+from .filters import checked_action, checked_status
 from .view import listed
 
 __all__ = ["run_list"]
@@ -44,14 +41,11 @@ def page() -> Response:
 
 
 def _filter(caller: str | None) -> RunFilter:
-    action, status = request.args.get("action"), request.args.get("status")
+    action = checked_action(request.args.get("action"))
+    status = checked_status(request.args.get("status"))
     parent = request.args.get("parent")
     if parent is not None and not is_run_id(parent):
         raise BadRequest(f"parent: {parent[:64]!r} is not the id of a run")
-    if action is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", action):
-        raise BadRequest(f"action: {action[:64]!r} is not the name of an action")
-    if status is not None and status not in get_args(Status):
-        raise BadRequest(f"status: one of {', '.join(get_args(Status))}, not {status[:40]!r}")
     lost = request.args.get("lost", "false")
     if lost not in ("true", "false"):
         raise BadRequest(f"lost: true or false, not {lost[:40]!r}")

@@ -12,13 +12,13 @@ from flask import Blueprint, Response, request
 
 from callboard import strict_json
 from callboard.clock import DatabaseClock
-from callboard.errors import BadRequest, CallboardError, NotWaiting, ServiceUnavailable
+from callboard.errors import BadRequest, NotWaiting, ServiceUnavailable
 from callboard.runs.history import PastRun
 from callboard.runs.record import RunRecord
 
 from ..call.calls import identify, read_object, started
 from ..call.due import Due, due_of
-from ..call.later import place
+from ..call.later import place_one
 from ..call.limits import network
 from ..errors import envelope
 from ..identity.tokens import Identity
@@ -77,9 +77,7 @@ def replay(run_id: str) -> Response:
     run = services.visible_run(run_id, identity)
     params = _read_params(read_object(this_request(), strict_json.MAX_DEPTH + 1))
     services.limit_rate(identity, "calls")
-    [accepted] = place(services, [replayed(services, run, params)])
-    if isinstance(accepted, CallboardError):
-        raise accepted
+    accepted = place_one(services, replayed(services, run, params))
     return started(services, accepted.run_id)
 
 
