@@ -18,17 +18,14 @@ Fields: ``_id`` (the run id), ``action``, ``call`` (sealed), ``due`` (absent: at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.database import Database
 
 from callboard.connections.mongodb import (
-    AnyCollection,
-    AnyDatabase,
     AnySession,
     Document,
     guarded,
@@ -36,6 +33,7 @@ from callboard.connections.mongodb import (
 from callboard.errors import SealError
 from callboard.runs.history import RUNS
 from callboard.runs.record import readable
+from callboard.runs.rows import PlainRows, Rows
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.start import Start, Terms
 from callboard.sans_io import Steps, awaited, plain
@@ -106,16 +104,11 @@ class Row:
             )
 
 
-class _Rows:
+class _Rows(Rows):
     """The rows, for plain and for async callers. Every method raises `DatabaseUnavailable`."""
 
-    def __init__(self, database: Callable[[], AnyDatabase], sealer: Sealer) -> None:
-        self._of = database
-        self._sealer = sealer
-
-    @property
-    def _rows(self) -> AnyCollection:
-        return self._of()[OUTBOX]
+    collection = OUTBOX
+    seconds = SECONDS
 
     def _put(self, rows: Sequence[Row], session: AnySession = None) -> Steps[None]:
         """Have these rows; one that is there already stays. ``session``: of a transaction, whose
@@ -176,7 +169,7 @@ class AsyncOutbox(_Rows):
     has = awaited(_Rows._has)
 
 
-class Outbox(_Rows):
+class Outbox(_Rows, PlainRows):
     """The rows of one application."""
 
     put = plain(_Rows._put)
@@ -185,36 +178,21 @@ class Outbox(_Rows):
     ended = plain(_Rows._ended)
     has = plain(_Rows._has)
 
-    def __init__(self, database: Callable[[], Database[Document]], sealer: Sealer) -> None:
-        super().__init__(database, sealer)
-        self._database = database
-
     def prepare(self) -> None:
         """Make the index; harmless if it is there."""
         with guarded(SECONDS):
-            self._database()[OUTBOX].create_index("next")
+            self._plain.create_index("next")
 
     def waiting(self, now: datetime, limit: int) -> list[Document]:
         """The rows whose time to be looked at has come, the earliest first."""
         with guarded(SECONDS):
-            rows = self._database()[OUTBOX].find({"next": {"$lte": now}})
+            rows = self._plain.find({"next": {"$lte": now}})
             return rows.sort("next", 1).limit(limit).to_list()
-
-    def after(self, run_id: str, limit: int) -> list[Document]:
-        """Rows in the order of their ids, after this one ("": from the first)."""
-        with guarded(SECONDS):
-            rows = self._database()[OUTBOX].find({"_id": {"$gt": run_id}})
-            return rows.sort("_id", 1).limit(limit).to_list()
-
-    def find(self, run_id: str) -> Document | None:
-        """The row of this run."""
-        with guarded():
-            return self._database()[OUTBOX].find_one({"_id": run_id})
 
     def reschedule(self, row: Row, *, add: bool) -> None:
         """Another time for its run; ``add``: also where there is no row yet."""
         with guarded(SECONDS):
-            self._database()[OUTBOX].update_one(
+            self._plain.update_one(
                 {"_id": row.start.run_id}, {"$set": row.document(self._sealer)}, upsert=add
             )
 

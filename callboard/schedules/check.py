@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -55,10 +55,15 @@ def _mistakes(actions: Mapping[str, Action], entry: Schedule) -> Iterator[str]:
     yield from _action_mistakes(actions, entry)
     if not isinstance(entry.paused, bool):
         yield f"paused must be True or False, not {entry.paused!r}"
-    if entry.catch_up not in CATCH_UP:
-        yield f"catch_up must be one of {', '.join(CATCH_UP)}, not {entry.catch_up!r}"
+    yield from option_mistakes(entry)
+
+
+def option_mistakes(entry: Schedule, catch_up: Sequence[str] = CATCH_UP) -> Iterator[str]:
+    """What is wrong with its options; ``catch_up``: what that may be."""
+    if entry.catch_up not in catch_up:
+        yield f"catch_up must be one of {', '.join(catch_up)}, not {entry.catch_up!r:.80}"
     if entry.overlap not in OVERLAP:
-        yield f"overlap must be one of {', '.join(OVERLAP)}, not {entry.overlap!r}"
+        yield f"overlap must be one of {', '.join(OVERLAP)}, not {entry.overlap!r:.80}"
 
 
 def timing_mistakes(entry: Schedule) -> Iterator[str]:

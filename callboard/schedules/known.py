@@ -57,7 +57,7 @@ class KnownSchedules:
     def page(self, after: str | None, limit: int) -> tuple[list[Known], str | None]:
         """Stored ones in the order of their names, after this one, and behind which the next page
         begins. The first page (None) has all declared ones in front."""
-        rows = self._stored.page(after or "", limit + 1)
+        rows = self._stored.after(after or "", limit + 1)
         known = [self._of(row) for row in rows[:limit]]
         following = rows[limit - 1]["_id"] if len(rows) > limit else None
         return (self.declared() if after is None else []) + known, following

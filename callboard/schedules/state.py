@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -24,12 +25,20 @@ from callboard.schedules.fires import FIRES, Fire, insert_new
 from callboard.schedules.timing import fires_after
 from callboard.sdk.schedule import Schedule
 
-__all__ = ["OPEN_PAUSE", "SCHEDULES", "Schedules", "State", "planned", "timing"]
+__all__ = [
+    "SCHEDULES",
+    "Schedules",
+    "State",
+    "begin_pause",
+    "end_pause",
+    "planned",
+    "timing",
+]
 
 SCHEDULES = "_schedules"
 PLAN_SECONDS = 10.0  # a plan may hold a thousand rows
 
-OPEN_PAUSE = {"$elemMatch": {"to": None}}
+_OPEN_PAUSE = {"$elemMatch": {"to": None}}
 
 Document = dict[str, Any]
 
@@ -131,19 +140,12 @@ class Schedules:
     def pause(self, schedule: Schedule, now: datetime) -> None:
         """Fire no more until `resume`; a paused schedule stays so."""
         self.remember(schedule, now)
-        with guarded():
-            self._database()[self._collection].update_one(
-                {"_id": schedule.name, "pauses": {"$not": OPEN_PAUSE}},
-                {"$push": {"pauses": {"from": now, "to": None}}},
-            )
+        begin_pause(self._database()[self._collection], schedule.name, now)
 
     def resume(self, schedule: Schedule, now: datetime) -> None:
         """Fire again from now on; what was planned for the pause stays out."""
         self.remember(schedule, now)
-        with guarded():
-            self._database()[self._collection].update_one(
-                {"_id": schedule.name, "pauses": OPEN_PAUSE}, {"$set": {"pauses.$.to": now}}
-            )
+        end_pause(self._database()[self._collection], schedule.name, now)
 
     def plan(
         self, schedule: Schedule, state: State, fires: Sequence[Fire], now: datetime
@@ -185,6 +187,21 @@ class Schedules:
             database[self._collection].update_one(
                 {"_id": schedule.name, "through": state.through}, {"$set": values, "$min": earlier}
             )
+
+
+def begin_pause(states: Collection[Document], name: str, now: datetime) -> None:
+    """The schedule fires no more until `end_pause`; a paused one stays so."""
+    with guarded():
+        states.update_one(
+            {"_id": name, "pauses": {"$not": _OPEN_PAUSE}},
+            {"$push": {"pauses": {"from": now, "to": None}}},
+        )
+
+
+def end_pause(states: Collection[Document], name: str, now: datetime) -> None:
+    """It fires again from now on; what was planned for the pause stays out."""
+    with guarded():
+        states.update_one({"_id": name, "pauses": _OPEN_PAUSE}, {"$set": {"pauses.$.to": now}})
 
 
 def timing(schedule: Schedule, now: datetime) -> Document:

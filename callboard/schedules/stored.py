@@ -12,27 +12,25 @@ or ``cron`` and ``timezone``, ``catchUp``, ``overlap``, and where it stands, as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.database import Database
 
 from callboard.connections.mongodb import (
-    AnyCollection,
-    AnyDatabase,
     AnySession,
     Document,
     guarded,
 )
 from callboard.errors import SealError
 from callboard.runs.record import readable
+from callboard.runs.rows import PlainRows, Rows
 from callboard.runs.seal import Call, Sealer
 from callboard.sans_io import Steps, awaited, plain
 from callboard.schedules.fires import Fire
-from callboard.schedules.state import OPEN_PAUSE, State, planned, timing
+from callboard.schedules.state import State, begin_pause, end_pause, planned, timing
 from callboard.sdk.schedule import Schedule
 
 __all__ = [
@@ -91,16 +89,11 @@ def _definition(schedule: Schedule, call: Call, sealer: Sealer) -> Document:
     }
 
 
-class _Rows:
+class _Rows(Rows):
     """What handlers do with them, plain and async ones; what the database raises is theirs."""
 
-    def __init__(self, database: Callable[[], AnyDatabase], sealer: Sealer) -> None:
-        self._of = database
-        self._sealer = sealer
-
-    @property
-    def _rows(self) -> AnyCollection:
-        return self._of()[STORED]
+    collection = STORED
+    seconds = SECONDS
 
     def _put(
         self, schedule: Schedule, call: Call, now: datetime, session: AnySession
@@ -150,57 +143,42 @@ class AsyncStoredSchedules(_Rows):
     get = awaited(_Rows._get)
 
 
-class StoredSchedules(_Rows):
+class StoredSchedules(_Rows, PlainRows):
     """Those of one application. What is not a handler's raises `DatabaseUnavailable`."""
 
     put = plain(_Rows._put)
     remove = plain(_Rows._remove)
     get = plain(_Rows._get)
 
-    def __init__(self, database: Callable[[], Database[Document]], sealer: Sealer) -> None:
-        super().__init__(database, sealer)
-        self._database = database
-
     def prepare(self) -> None:
         """Make the index; harmless if it is there."""
         with guarded(SECONDS):
-            self._database()[STORED].create_index("nextFire")
+            self._plain.create_index("nextFire")
 
     def due(self, now: datetime, limit: int) -> list[Document]:
         """Those whose next fire has come, in the order of the index."""
         with guarded(SECONDS):
-            rows = self._database()[STORED].find({"nextFire": {"$lte": now}})
+            rows = self._plain.find({"nextFire": {"$lte": now}})
             return rows.limit(limit).to_list()
 
     def ahead(self, moment: datetime, limit: int) -> list[Document]:
         """Those that are planned further than ``moment``: a clock was ahead. Looks at all."""
         with guarded(SECONDS):
-            rows = self._database()[STORED].find({"through": {"$gt": moment}})
+            rows = self._plain.find({"through": {"$gt": moment}})
             return rows.limit(limit).to_list()
 
     def next_fire(self, now: datetime, until: datetime) -> datetime | None:
         """The next one until then, which should be soon; None where there is none."""
         soon = {"nextFire": {"$gt": now, "$lte": until}}
         with guarded():
-            first = self._database()[STORED].find_one(soon, {"nextFire": 1})
+            first = self._plain.find_one(soon, {"nextFire": 1})
         return first["nextFire"] if first else None
 
     def named(self, names: Iterable[str]) -> dict[str, Document]:
         """Those of these names."""
         with guarded(SECONDS):
-            rows = self._database()[STORED].find({"_id": {"$in": list(names)}})
+            rows = self._plain.find({"_id": {"$in": list(names)}})
             return {row["_id"]: row for row in rows}
-
-    def page(self, after: str, limit: int) -> list[Document]:
-        """In the order of their names, after this one ("": from the first)."""
-        with guarded(SECONDS):
-            rows = self._database()[STORED].find({"_id": {"$gt": after}})
-            return rows.sort("_id", 1).limit(limit).to_list()
-
-    def find(self, name: str) -> Document | None:
-        """The one of this name."""
-        with guarded():
-            return self._database()[STORED].find_one({"_id": name})
 
     def opened(self, document: Mapping[str, Any]) -> Stored | None:
         """None for one that no key opens."""
@@ -231,20 +209,13 @@ class StoredSchedules(_Rows):
 
     def pause(self, name: str, now: datetime) -> None:
         """Fire no more until `resume`; a paused one stays so."""
-        with guarded():
-            self._database()[STORED].update_one(
-                {"_id": name, "pauses": {"$not": OPEN_PAUSE}},
-                {"$push": {"pauses": {"from": now, "to": None}}},
-            )
+        begin_pause(self._plain, name, now)
 
     def resume(self, name: str, now: datetime) -> None:
         """Fire again from now on; what was planned for the pause stays out."""
-        with guarded():
-            self._database()[STORED].update_one(
-                {"_id": name, "pauses": OPEN_PAUSE}, {"$set": {"pauses.$.to": now}}
-            )
+        end_pause(self._plain, name, now)
 
     def _write(self, changes: Sequence[UpdateOne]) -> None:
         if changes:
             with guarded(SECONDS):
-                self._database()[STORED].bulk_write(list(changes), ordered=False)
+                self._plain.bulk_write(list(changes), ordered=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.errors import BadRequest, RunRefused, SealError
 from callboard.runs.seal import Call
 from callboard.sans_io import Steps, awaited, plain
-from callboard.schedules.check import timing_mistakes
+from callboard.schedules.check import option_mistakes, timing_mistakes
 from callboard.schedules.stored import Stored, is_stored_name
 from callboard.schedules.timing import fires_after
 from callboard.sdk.results import ActionResult, fail, ok
@@ -32,7 +32,6 @@ __all__ = ["AsyncTimetable", "Timetable"]
 
 MAX_CALL_BYTES = 64 * 1024  # of params and claims, as JSON
 CATCH_UP = ("none", "last")
-OVERLAP = ("skip", "allow")
 
 Answer = ActionResult[dict[str, Any]]
 
@@ -80,14 +79,8 @@ class _Timetable:
         if start.call.caller is None:
             raise BadRequest("schedules.put: this run has no caller to run as: pass as_owner=True")
         schedule = Schedule(name, start.action.name, params=start.call.params, **timing)
-        for mistake in timing_mistakes(schedule):
+        for mistake in (*timing_mistakes(schedule), *option_mistakes(schedule, CATCH_UP)):
             raise BadRequest(f"schedules.put {name!r}: {mistake}")
-        for option, known in (("catch_up", CATCH_UP), ("overlap", OVERLAP)):
-            if (given := timing[option]) not in known:
-                raise BadRequest(
-                    f"schedules.put {name!r}: {option} must be one of {', '.join(known)}, "
-                    f"not {given!r:.80}"
-                )
         call = replace(start.call, jwt=None, parent=None, depth=0)
         if len(call.to_json()) > MAX_CALL_BYTES:
             raise BadRequest(
