@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.machine import Machine
 from benchmarks.plot import plot
 from benchmarks.results import Measurement, Results
+from benchmarks.rounds import in_turn
 from benchmarks.servers import running_database
 from benchmarks.stacks import STACKS, Stack
 from benchmarks.table import report
@@ -66,14 +67,10 @@ def _options() -> argparse.Namespace:
 
 def _measurements(stacks: Sequence[Stack], plan: Plan, rounds: int) -> Iterator[Measurement]:
     with running_database() as database:
-        for number in range(1, rounds + 1):
-            first = (number - 1) % len(stacks)
-            for stack in [*stacks[first:], *stacks[:first]]:
-                print(f"round {number} of {rounds}: {stack.name} ", end="", flush=True)
-                for measurement in take_turn(stack, database, plan, number):
-                    print(f" {measurement.load.calls_per_second:.0f}", end="", flush=True)
-                    yield measurement
-                print()
+        for number, stack in in_turn(stacks, rounds):
+            for measurement in take_turn(stack, database, plan, number + 1):
+                print(f" {measurement.load.calls_per_second:.0f}", end="", flush=True)
+                yield measurement
 
 
 def _write(folder: Path, results: Results, machine: Machine, text: str) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from benchmarks.comparison import Row, comparison
 from benchmarks.goals import Goal
 from benchmarks.machine import Machine
+from benchmarks.rounds import in_turn
 from benchmarks.servers import Database, running_database
 from benchmarks.sites import running_site, wait_until
 from benchmarks.stacks import Site, Stack
@@ -72,14 +73,10 @@ def main() -> None:
 def _measured(stacks: Sequence[Stack], rounds: int) -> Found:
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     with running_database() as database:
-        for number in range(rounds):
-            first = number % len(stacks)
-            for stack in [*stacks[first:], *stacks[:first]]:
-                print(f"round {number + 1} of {rounds}: {stack.name}", end="", flush=True)
-                for key, seconds in _turn(stack, database):
-                    found[stack.key, key] += seconds
-                    print(f", {key} {statistics.median(seconds):.4f} s", end="", flush=True)
-                print()
+        for _, stack in in_turn(stacks, rounds):
+            for key, seconds in _turn(stack, database):
+                found[stack.key, key] += seconds
+                print(f", {key} {statistics.median(seconds):.4f} s", end="", flush=True)
     return found
 
 

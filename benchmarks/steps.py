@@ -22,6 +22,7 @@ from benchmarks.goals import Goal
 from benchmarks.jobs import DONE
 from benchmarks.load import Load, LoadResult
 from benchmarks.machine import Machine
+from benchmarks.rounds import in_turn
 from benchmarks.servers import Database, Watched, running_database
 from benchmarks.sites import running_site, wait_until
 from benchmarks.stacks import Site, Stack
@@ -60,14 +61,10 @@ def main() -> None:
 def _measured(stacks: Sequence[Stack], rounds: int, seconds: float) -> Found:
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     with running_database() as database:
-        for number in range(rounds):
-            first = number % len(stacks)
-            for stack in [*stacks[first:], *stacks[:first]]:
-                print(f"round {number + 1} of {rounds}: {stack.name}", end="", flush=True)
-                for title, value in _turn(stack, database, seconds):
-                    found[stack.name, title].append(value)
-                    print(f", {value:.4g}", end="", flush=True)
-                print()
+        for _, stack in in_turn(stacks, rounds):
+            for title, value in _turn(stack, database, seconds):
+                found[stack.name, title].append(value)
+                print(f", {value:.4g}", end="", flush=True)
     return found
 
 
