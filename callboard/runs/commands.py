@@ -136,7 +136,7 @@ class Commands:
         idempotency: tuple[str, str] | None = None,
         reply: str = "",
         terms: Terms | None = None,
-    ) -> tuple[list[str], list[Any]]:
+    ) -> Order:
         """The keys and arguments of the script ``accept``.
 
         ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
@@ -161,9 +161,7 @@ class Commands:
             arguments += limit_arguments(self.sealer, action, call, action.limit)
         return keys, arguments
 
-    def starting(
-        self, start: Start, max_queue: int, result_ttl: int
-    ) -> tuple[list[str], list[Any]]:
+    def starting(self, start: Start, max_queue: int, result_ttl: int) -> Order:
         """`acceptance` of a start."""
         return self.acceptance(
             start.run_id, start.action, start.call,
@@ -217,9 +215,7 @@ class Commands:
         wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
         return message.compose(action.message_queue, wakeup, self.sealer.sign(*wakeup))
 
-    def claiming(
-        self, run_id: str, action: str, holder: str, lease: float
-    ) -> tuple[list[str], list[Any]]:
+    def claiming(self, run_id: str, action: str, holder: str, lease: float) -> Order:
         """The keys and arguments of the script ``claim``."""
         return self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
 
@@ -242,9 +238,7 @@ class Commands:
             waited=waited / 1000,
         )
 
-    def ending(
-        self, run_id: str, action: str, holder: str, outcome: Outcome
-    ) -> tuple[list[str], list[Any]]:
+    def ending(self, run_id: str, action: str, holder: str, outcome: Outcome) -> Order:
         """The keys and arguments of the script ``finish``."""
         result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
@@ -259,29 +253,21 @@ class Commands:
         error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
         return result, self.sealer.seal("error", run_id, action, error)
 
-    def requeuing(
-        self, run_id: str, holder: str, delay: float, report: Sealed | None
-    ) -> tuple[list[str], list[Any]]:
+    def requeuing(self, run_id: str, holder: str, delay: float, report: Sealed | None) -> Order:
         """The keys and arguments of the script ``requeue``; ``report``: of the attempt."""
         again = [run_id, holder, int(delay * 1000), *(report or ())]
         return self._run_and_open(run_id), again
 
-    def noting(
-        self, run_id: str, holder: str, field: str, value: str | bytes
-    ) -> tuple[list[str], list[Any]]:
+    def noting(self, run_id: str, holder: str, field: str, value: str | bytes) -> Order:
         """The keys and arguments of the script ``note``."""
         return [self.keys.run(run_id)], [run_id, holder, field, value]
 
-    def progressing(
-        self, run_id: str, action: str, holder: str, progress: bytes
-    ) -> tuple[list[str], list[Any]]:
+    def progressing(self, run_id: str, action: str, holder: str, progress: bytes) -> Order:
         """`noting` for progress."""
         sealed = self.sealer.seal("progress", run_id, action, progress)
         return self.noting(run_id, holder, "progress", sealed)
 
-    def signaling(
-        self, run_id: str, action: str, name: str, value: Any
-    ) -> tuple[list[str], list[Any]]:
+    def signaling(self, run_id: str, action: str, name: str, value: Any) -> Order:
         """The keys and arguments of the script ``signal``; ``value``: any JSON."""
         sealed = seal_signal(self.sealer, run_id, action, name, value)
         return self._run_and_open(run_id), [run_id, name, sealed, MAX_SIGNALS, MAX_SIGNALS_BYTES]
@@ -294,7 +280,7 @@ class Commands:
 
     def keeping(
         self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
-    ) -> tuple[list[str], list[Any]]:
+    ) -> Order:
         """The keys and arguments of the script ``keep``.
 
         ``number``: of the step, from 1. ``content``: `Kept.to_json`. ``unless``: a signal; if it
@@ -326,7 +312,7 @@ class Commands:
         wait: Wait,
         spent: float,
         report: Sealed | None = None,
-    ) -> tuple[list[str], list[Any]]:
+    ) -> Order:
         """The keys and arguments of the script ``park``.
 
         ``call``: the run's, with the later expiry. ``spent``: seconds of the attempt's time.
