@@ -10,7 +10,7 @@ class Invite(BaseModel):
     attendeeId: str
 
 
-@action
+@action(transaction=True)  # two invitations at the same moment keep both attendees
 def invite_attendee(ctx: ActionContext, params: Invite) -> ActionResult:
     """Add an attendee to an event, once."""
     event = ctx.tools.get("events", params.eventId)
