@@ -12,6 +12,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from opentelemetry.trace import SpanKind
 
+from callboard.runs.commands import Order
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
 from callboard.sdk.action import Action
@@ -63,9 +64,7 @@ def _end(_: BaseException | None) -> None:
 class TracedRuns(Runs):
     """Run records whose calls carry the trace that they belong to, under the seal."""
 
-    def acceptance(
-        self, run_id: str, action: Action, call: Call, **options: Any
-    ) -> tuple[list[str], list[Any]]:
+    def acceptance(self, run_id: str, action: Action, call: Call, **options: Any) -> Order:
         """As `Runs.acceptance`, with a span around it."""
         facts = {"callboard.action": action.name, "callboard.run_id": run_id}
         with _tracer.span(f"enqueue {action.name}", SpanKind.PRODUCER, facts):
