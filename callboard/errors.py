@@ -33,7 +33,12 @@ CallboardError
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Sequence
+
+EXITS = (SystemExit, GeneratorExit, CancelledError)
+"""What plain code of the application's raises to end more than itself: for whoever calls it in the
+middle of other work it is an error as any other."""
 
 
 class CallboardError(Exception):

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from callboard.log.printed import error_stream
-from callboard.log.values import plain, to_json
+from callboard.log.values import cut, plain, to_json
 
 __all__ = [
     "LineLogger",
@@ -84,7 +85,7 @@ def _readable(stream: TextIO) -> Processor:
     """The last processor for people."""
     render = structlog.dev.ConsoleRenderer(
         colors=stream.isatty(),
-        exception_formatter=structlog.dev.plain_traceback,  # rich ones show local variables
+        exception_formatter=_bounded_traceback,
     )
 
     def line(logger: Any, name: str, line: EventDict) -> Any:
@@ -96,6 +97,13 @@ def _readable(stream: TextIO) -> Processor:
         return render(logger, name, shown)
 
     return line
+
+
+def _bounded_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Plain, because rich ones show local variables; its beginning and its end."""
+    made = StringIO()
+    structlog.dev.plain_traceback(made, exc_info)
+    stream.write(cut(made.getvalue()))
 
 
 class _Interpolated(structlog.make_filtering_bound_logger("INFO")):  # type: ignore[misc]

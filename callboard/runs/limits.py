@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from callboard.errors import LimitKeyFailed
+from callboard.errors import EXITS, LimitKeyFailed
 from callboard.runs.live import caller_tag
 from callboard.runs.seal import Call, Sealer
 from callboard.sdk.action import Action
@@ -54,7 +54,7 @@ def _text(action: Action, call: Call, key: Callable[[Any], str]) -> str:
     """What the application's function says."""
     try:
         text = key(action.validate(call.params))
-    except Exception as error:  # noqa: BLE001 - whatever the application's function raises
+    except (Exception, *EXITS) as error:  # noqa: BLE001 - whatever the application's function raises
         _log.error("the key of a limit failed", action=action.name, exc_info=error)
         raise _failed(action, f"{type(error).__name__} was raised") from None
     if not isinstance(text, str) or len(text) > MAX_KEY_LENGTH:

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from callboard import strict_json
-from callboard.errors import ConfigurationError, InvalidParams
+from callboard.errors import EXITS, ConfigurationError, InvalidParams
 
 __all__ = ["MAX_ISSUES", "MAX_ISSUES_BYTES", "Params", "annotated_with", "resolved_annotation"]
 
@@ -98,6 +98,8 @@ class Params:
         except ValidationError as error:
             _let_others_go_on(text)
             refused = _refused(error)
+        except EXITS as error:
+            raise RuntimeError(f"a validator raised {type(error).__name__}") from error
         raise refused
 
     def display(self, params: Mapping[str, Any]) -> str:

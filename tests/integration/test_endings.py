@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from scheduled_app import STARTED, ScheduledApp, work
 
-from callboard import ActionContext, ActionResult, action as declared
+from callboard import ActionContext, ActionResult, action as declared, ok
 from callboard.runs.outcome import WORKER_LOST, Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.scripts import MAX_LOST
@@ -107,6 +107,35 @@ def test_whatever_a_handler_raises_ends_its_run(
     options: dict[str, Any] = {"max_queue": 100, "result_ttl": 60}
     run_id = services.runs.accept(str(uuid4()), raises, call, **options).run_id
     execute(services, raises, run_id, tuple)
+    assert record(app, run_id).error == "Action failed"
+
+
+class Wordless(Exception):
+    """Its text raises."""
+
+    raised: type[BaseException] = GeneratorExit
+
+    def __str__(self) -> str:
+        raise self.raised
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit])
+@pytest.mark.parametrize("place", ["error", "key"])
+def test_whatever_the_text_of_an_object_raises_ends_its_run(
+    app: ScheduledApp, place: str, error: type[BaseException]
+) -> None:
+    wordless = type("Wordless", (Wordless,), {"raised": error})()
+
+    @declared("work")
+    def hands_it_over(ctx: ActionContext) -> ActionResult:
+        if place == "error":
+            raise wordless
+        return ok({wordless: 1})
+
+    services, call = app.services(), Call(caller="alice")
+    options: dict[str, Any] = {"max_queue": 100, "result_ttl": 60}
+    run_id = services.runs.accept(str(uuid4()), hands_it_over, call, **options).run_id
+    execute(services, hands_it_over, run_id, tuple)
     assert record(app, run_id).error == "Action failed"
 
 

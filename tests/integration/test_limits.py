@@ -192,6 +192,17 @@ class TestConcurrency:
         accepted = [answer for answer in answers if isinstance(answer, Accepted)]
         assert [worker.status(one.run_id) for one in accepted] == ["queued", "waiting"]
 
+    @pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+    def test_a_key_that_would_end_the_process_refuses_the_call(
+        self, make: Make, error: type[BaseException]
+    ) -> None:
+        def key(params: Any) -> str:
+            raise error
+
+        worker = make(concurrency=1, key=key)
+        with pytest.raises(LimitKeyFailed, match=f"{error.__name__} was raised"):
+            worker.accept(params={"tenant": "a"})
+
     def test_a_line_is_as_long_as_a_queue_may_be(self, make: Make) -> None:
         worker = make(concurrency=1, key="caller")
         ids = [worker.accept(max_queue=3) for _ in range(4)]

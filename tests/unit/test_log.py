@@ -154,6 +154,18 @@ def test_no_call_of_a_librarys_logger_fails(begin, development, log):
     assert development or lines(stderr)[0]["level"] == "error"
 
 
+def test_a_traceback_has_bounds(begin, development):
+    stderr = begin(development=development)
+    wide, deep = ValueError("x" * 10**7), ValueError("the first")
+    for number in range(2_000):
+        deep = ExceptionGroup(str(number), [deep])
+    for error in (wide, deep):
+        structlog.get_logger().error("raised", exc_info=error)
+        logging.getLogger("library").error("raised", exc_info=error)
+    assert "raised" in stderr.getvalue()
+    assert len(stderr.getvalue()) < 4 * LINE
+
+
 def test_what_does_not_fit_its_text_is_behind_it(begin):
     stderr = begin()
     logging.getLogger("library").error("bad %d", "word")

@@ -1,5 +1,6 @@
 """Params: every annotation that pydantic validates as an object is validated, from the JSON."""
 
+import asyncio
 import datetime
 import decimal
 import enum
@@ -265,3 +266,15 @@ def test_the_first_issues_are_told_and_how_many_there_are() -> None:
         typed(Strict).validate({"items": ["x"] * 2})
     assert "issues" not in str(caught.value)
     assert [issue["path"] for issue in caught.value.issues] == ["items.0", "items.1"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_a_validator_ends_nothing_but_its_own_call(error: type[BaseException]) -> None:
+    class Ends(BaseModel):
+        @model_validator(mode="before")
+        @classmethod
+        def end(cls, _: Any) -> Any:
+            raise error
+
+    with pytest.raises(RuntimeError, match=f"a validator raised {error.__name__}"):
+        typed(Ends).validate({})

@@ -11,6 +11,7 @@ import pytest
 
 from callboard import ok
 from callboard.sdk.action import action
+from worker.loop.process import HandlerThreads
 from worker.loop.running import CLIENTS, Running, current, make_task
 from worker.runs.lifecycle import HandedBack, HandlerStopped, TimedOut
 
@@ -62,6 +63,17 @@ def test_what_it_raises_is_raised(
 
     async def run() -> None:
         with pytest.raises(error):
+            await running.handle(handler())
+
+    in_loop(run())
+
+
+def test_a_generators_exit_of_the_handlers_is_an_error(running: Running, in_loop: Any) -> None:
+    async def handler() -> None:
+        raise GeneratorExit
+
+    async def run() -> None:
+        with pytest.raises(RuntimeError, match="raised GeneratorExit"):
             await running.handle(handler())
 
     in_loop(run())
@@ -148,5 +160,20 @@ def test_what_a_database_client_does_for_itself_is_of_no_run(
         await asyncio.sleep(0)
         assert [question.cancelling() for question in questions] == [0, 0]
         assert not any(task.done() for task in (*kept, *questions))
+
+    in_loop(run())
+
+
+@pytest.mark.parametrize(
+    ("raises", "error"),
+    [(lambda: next(iter(())), RuntimeError), (lambda: {}["none"], KeyError)],
+)
+def test_what_a_thread_raises_is_raised(
+    in_loop: Any, raises: Callable[[], object], error: type[Exception]
+) -> None:
+    async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(HandlerThreads(1, "handler"))
+        with pytest.raises(error):
+            await asyncio.wait_for(asyncio.to_thread(raises), 10.0)
 
     in_loop(run())

@@ -43,7 +43,7 @@ from .watch import Watch
 if TYPE_CHECKING:
     from ..services import Services
 
-__all__ = ["run_loop"]
+__all__ = ["HandlerThreads", "run_loop"]
 
 HANDLER_THREADS = 64  # of `asyncio.to_thread`; those of ours are others
 LOOK_SECONDS = 0.1
@@ -85,12 +85,20 @@ def run_loop(
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
 
 
-class _HandlerThreads(ThreadPoolExecutor):
+class HandlerThreads(ThreadPoolExecutor):
     """Threads that work in the context of who asks: `run_in_executor` leaves that to them."""
 
     def submit(self, function: Any, /, *args: Any, **options: Any) -> Any:
         """As `ThreadPoolExecutor.submit`."""
-        return super().submit(copy_context().run, function, *args, **options)
+        return super().submit(copy_context().run, _without_stop, function, *args, **options)
+
+
+def _without_stop(function: Any, /, *args: Any, **options: Any) -> Any:
+    """What it answers; a StopIteration, which a future of asyncio's does not take, as an error."""
+    try:
+        return function(*args, **options)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -99,7 +107,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.set_task_factory(make_task)  # type: ignore[arg-type]  # it gives the loop first
-        self.set_default_executor(_HandlerThreads(HANDLER_THREADS, "handler"))
+        self.set_default_executor(HandlerThreads(HANDLER_THREADS, "handler"))
         self._names = ThreadPoolExecutor(8, "resolver")
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:

@@ -67,6 +67,10 @@ class Running:
             if self._why is None:
                 raise  # it has canceled itself
             raise self._why().with_traceback(error.__traceback__) from None  # says where it was
+        except GeneratorExit as error:
+            if not task.done():
+                raise  # this coroutine is closed
+            raise RuntimeError("the application's code raised GeneratorExit") from error
         finally:
             await self._end_tasks()
 

@@ -60,6 +60,8 @@ class _Plain:
     def handle(self, attempt: Attempt) -> Outcome:
         try:
             return self._services.isolation.run(_stoppably, self._services, attempt)
+        except GeneratorExit as error:  # `live` would take it for its own end
+            raise RuntimeError("the application's code raised GeneratorExit") from error
         finally:
             leave_alone()
 

@@ -66,7 +66,7 @@ def traceback_of(error: Any) -> str:
         return "".join(["Stopped here:\n", *traceback.format_tb(frames, limit=-FRAMES)]).rstrip()
     try:
         made = traceback.format_exception(type(error), error, frames, limit=-FRAMES)
-    except Exception:  # noqa: BLE001 - of a hostile exception
+    except BaseException:  # noqa: BLE001 - of a hostile exception
         made = [*traceback.format_tb(frames, limit=-FRAMES), _type(error)]
     return "".join(part[:LOOKED_AT] for part in made).rstrip()
 
@@ -88,7 +88,7 @@ def _error(why: object) -> str:
         return why
     try:
         text = str(why)[:LOOKED_AT]
-    except Exception:  # noqa: BLE001 - a hostile __str__
+    except BaseException:  # noqa: BLE001 - a hostile __str__
         text = "without a text"
     return f"{_type(why)}: {text}" if text else _type(why)
 
