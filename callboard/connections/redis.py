@@ -21,21 +21,21 @@ from callboard.settings import Settings
 
 __all__ = [
     "TIMEOUT",
-    "AsyncLine",
-    "Line",
+    "AsyncPipelinedConnection",
+    "PipelinedConnection",
     "connect",
     "connect_async",
     "evicts",
     "exchange",
     "guarded",
     "is_spoiled",
+    "log_spoiled",
     "of_type",
     "pack",
-    "tell_spoiled",
 ]
 
 WRONG_TYPE = "WRONGTYPE"  # how Redis begins its error
-TELL_SECONDS = 60.0
+LOG_AGAIN_SECONDS = 60.0
 PACKET = 50  # commands that `exchange` sends at once
 TIMEOUT = 1.5  # seconds for one command: a call must be refused within 2 s
 
@@ -46,9 +46,9 @@ def pack(command: Sequence[Any]) -> bytes:
     return packed
 
 
-class Line:
+class PipelinedConnection:
     """A connection of one thread's own, for commands that are sent together and whose replies
-    are wanted one by one: the last of them may wait."""
+    are read one by one: the last of them may wait."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._connection: Any = client.connection_pool.make_connection()  # connects on first use
@@ -83,7 +83,7 @@ class Line:
         self._connection.disconnect()
 
 
-class AsyncLine:
+class AsyncPipelinedConnection:
     """A connection of one event loop's own, for one packet of commands at a time."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -197,7 +197,7 @@ class guarded:  # noqa: N801 - reads as a context manager; as a generator it tak
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, redis.RedisError | OSError):
             if is_spoiled(error):
-                tell_spoiled(self._what)
+                log_spoiled(self._what)
             raise BrokerUnavailable(
                 f"The broker is not available ({type(error).__name__}). Try again shortly."
             ) from error
@@ -208,14 +208,14 @@ def is_spoiled(error: Exception) -> bool:
     return WRONG_TYPE in str(error)
 
 
-_told: dict[str, float] = {}  # what was told -> until when not again, in time.monotonic seconds
+_logged_until: dict[str, float] = {}  # key -> until when not again, in time.monotonic seconds
 
 
-def tell_spoiled(what: str) -> None:
+def log_spoiled(what: str) -> None:
     """Log it, once a minute at most: it fails with each call."""
-    if time.monotonic() < _told.get(what, 0.0):
+    if time.monotonic() < _logged_until.get(what, 0.0):
         return
-    _told[what] = time.monotonic() + TELL_SECONDS
+    _logged_until[what] = time.monotonic() + LOG_AGAIN_SECONDS
     structlog.get_logger("callboard.broker").error(
         "a key in Redis is of another type than Callboard gave it",
         used_by=what,

@@ -13,7 +13,7 @@ from typing import Any, cast
 import redis
 
 from callboard.connections.keys import Keys
-from callboard.connections.redis import Line, exchange, guarded, of_type
+from callboard.connections.redis import PipelinedConnection, exchange, guarded, of_type
 from callboard.errors import RunRefused, SealError
 from callboard.runs.commands import (
     IDEMPOTENCY_MS,
@@ -49,11 +49,11 @@ class Runs(Commands):
     def __init__(self, client: redis.Redis, sealer: Sealer, keys: Keys) -> None:
         super().__init__(sealer, keys)
         self._redis = client
-        self._line = Line(client)
+        self._pipelined = PipelinedConnection(client)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
-        self._line.close()
+        self._pipelined.close()
         self._redis.close()
 
     def accept(self, run_id: str, action: Action, call: Call, **options: Any) -> Accepted:
@@ -96,7 +96,7 @@ class Runs(Commands):
     def claim(self, run_id: str, action: str, holder: str, lease: float) -> Claim:
         """Take the run for ``lease`` seconds, if the record allows it."""
         return self.claimed(
-            self._call_on_line("claim", *self.claiming(run_id, action, holder, lease))
+            self._call_pipelined("claim", *self.claiming(run_id, action, holder, lease))
         )
 
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
@@ -120,9 +120,9 @@ class Runs(Commands):
         finish = self.command("finish", keys, arguments)
         with guarded("finish"):
             try:
-                done = self._line.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
+                done = self._pipelined.send(finish, ["BRPOP", *queues, WAIT_SECONDS])
             except redis.exceptions.NoScriptError:  # of a server that was started since
-                taken = self._line.receive()
+                taken = self._pipelined.receive()
                 return bool(self._call("finish", keys, arguments)), lambda: taken and taken[1]
         return bool(done), self._take
 
@@ -132,7 +132,7 @@ class Runs(Commands):
         ``queues``: the keys of their lists (`Keys.queue`).
         """
         with guarded(" ".join(queues)):
-            taken = self._line.send(["BRPOP", *queues, WAIT_SECONDS])
+            taken = self._pipelined.send(["BRPOP", *queues, WAIT_SECONDS])
         return lambda: taken and taken[1]
 
     def put_back(self, queue: str, message: bytes) -> None:
@@ -145,7 +145,7 @@ class Runs(Commands):
 
     def _take(self) -> bytes | None:
         with guarded("the queues"):
-            taken: list[bytes] | None = self._line.receive()
+            taken: list[bytes] | None = self._pipelined.receive()
         return taken[1] if taken else None
 
     def requeue(
@@ -261,7 +261,7 @@ class Runs(Commands):
     ) -> bytes | None:
         """Keep a step of the handler: see `keeping` and `is_kept`."""
         keys, arguments = self.keeping(run_id, action, holder, number, content, unless)
-        return self.is_kept(self._call_on_line("keep", keys, arguments))
+        return self.is_kept(self._call_pipelined("keep", keys, arguments))
 
     def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
         """The first so many steps of the run, in their order; raises `SealError`."""
@@ -401,9 +401,9 @@ class Runs(Commands):
     def _exchange(self, script: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
         return exchange(self._redis, (self.command(script, *order) for order in orders()))
 
-    def _call_on_line(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def _call_pipelined(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """`_call`, over the thread's own connection."""
         try:
-            return self._line.send(self.command(script, keys, arguments))
+            return self._pipelined.send(self.command(script, keys, arguments))
         except (redis.RedisError, OSError):  # as it is now: closed, or without the script
             return self._call(script, keys, arguments)

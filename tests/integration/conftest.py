@@ -111,7 +111,7 @@ def tools(make_tools: Callable[..., Any]) -> Any:
 def runs(redis_client: redis.Redis) -> Iterator[Runs]:
     runs = Runs(redis_client, SEALER, KEYS)
     yield runs
-    runs._line.close()
+    runs._pipelined.close()
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def services(client: FlaskClient) -> Iterator[Services]:
     """What the API of ``client`` stands on."""
     found: Services = client.application.extensions["callboard"]
     yield found
-    found.runs._line.close()
+    found.runs._pipelined.close()
 
 
 def echo(endpoint: str, data: Any = None) -> ActionResult:

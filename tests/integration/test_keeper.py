@@ -175,7 +175,7 @@ class Worker:
             if not child.is_dead:
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
-        self.runs._line.close()
+        self.runs._pipelined.close()
         self.runs._redis.connection_pool.disconnect()
         self.redis.connection_pool.disconnect()
 

@@ -111,7 +111,7 @@ class TestList:
         redis_client: redis.Redis,
     ) -> None:
         rotated = Runs(redis_client, Sealer(("n" * 40, "k" * 40)), Keys())
-        with closing(rotated._line):
+        with closing(rotated._pipelined):
             expected = [queue(of) for of in (runs, rotated, runs, runs, rotated, rotated, runs)]
             queue(rotated, caller="bob")
         client = api(SECRET_KEY="n" * 40 + "," + "k" * 40)

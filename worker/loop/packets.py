@@ -14,7 +14,7 @@ from typing import Any
 
 import redis.asyncio
 
-from callboard.connections.redis import AsyncLine, guarded
+from callboard.connections.redis import AsyncPipelinedConnection, guarded
 from callboard.runs.commands import Commands, Order
 
 __all__ = ["Packets"]
@@ -29,7 +29,7 @@ class Packets:
 
     def __init__(self, client: redis.asyncio.Redis, commands: Commands) -> None:
         self._redis = client
-        self._line = AsyncLine(client)
+        self._connection = AsyncPipelinedConnection(client)
         self._commands = commands
         self._waiting: list[Sent] = []
         self._sender: asyncio.Task[None] | None = None
@@ -94,7 +94,7 @@ class Packets:
     async def _exchange(self, packet: list[Sent]) -> None:
         commands = [command for command, _ in packet]
         try:
-            replies = await self._line.exchange(commands)
+            replies = await self._connection.exchange(commands)
         except (redis.RedisError, OSError):
             replies = await self._exchanged_again(commands)
         for (_, answer), reply in zip(packet, replies, strict=True):
@@ -106,7 +106,7 @@ class Packets:
                 answer.set_result(reply)
 
     async def _exchanged_again(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The line was dead, or led to a server that is a replica by now."""
+        """The connection was dead, or led to a server that is a replica by now."""
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)

@@ -24,7 +24,7 @@ from celery.app.amqp import AMQP
 from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis, virtual
 
-from callboard.connections.redis import is_spoiled, tell_spoiled
+from callboard.connections.redis import is_spoiled, log_spoiled
 from callboard.runs import message
 
 if TYPE_CHECKING:
@@ -92,18 +92,18 @@ class Channel(kombu_redis.Channel):
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """Note a binding, where its table is none the log says so: no run needs it."""
-        with self._told_if_spoiled(exchange):
+        with self._logged_if_spoiled(exchange):
             super()._queue_bind(exchange, routing_key, pattern, queue)
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
         """The bindings of an exchange; none where their table is none."""
-        with self._told_if_spoiled(exchange):
+        with self._logged_if_spoiled(exchange):
             table: list[tuple[str, ...]] = super().get_table(exchange)
             return table
         return []
 
     @contextmanager
-    def _told_if_spoiled(self, exchange: str) -> Iterator[None]:
+    def _logged_if_spoiled(self, exchange: str) -> Iterator[None]:
         """Pass over a key of another type: raised, it would be taken for a lost connection, which
         Celery opens anew several times a second."""
         try:
@@ -111,15 +111,15 @@ class Channel(kombu_redis.Channel):
         except redis.ResponseError as error:
             if not is_spoiled(error):
                 raise
-            tell_spoiled(self.global_keyprefix + self.keyprefix_queue % exchange)
+            log_spoiled(self.global_keyprefix + self.keyprefix_queue % exchange)
 
     def _handle_message(self, client: Any, response: Any) -> Any:
-        told = super()._handle_message(client, response)
-        data = told["data"]
-        if isinstance(data, bytes) and CONTROL in told["channel"] and not is_question(data):
+        read = super()._handle_message(client, response)
+        data = read["data"]
+        if isinstance(data, bytes) and CONTROL in read["channel"] and not is_question(data):
             self.gate.services.refuse("remote control that is not a question", None, None)
-            told["data"] = None  # which kombu passes over
-        return told
+            read["data"] = None  # which kombu passes over
+        return read
 
 
 class Transport(kombu_redis.Transport):
