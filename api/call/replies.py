@@ -76,7 +76,7 @@ class Replies:
         self._waiting.hung_up(threads)
 
     def close(self) -> None:
-        """End the multiplexer; whoever still waits is told nothing more."""
+        """End the multiplexer; whoever still waits hears nothing more."""
         if self._multiplexer:
             self._multiplexer.close()
 
@@ -89,27 +89,27 @@ class Replies:
                     self._redis,
                     self.channel,
                     scripts=[scripts(self._runs.keys)["accept"]],
-                    on_message=self._hand_out,
-                    on_turn=self._catch_up,
-                    on_open=self._look_again,
+                    on_message=self._dispatch,
+                    on_interval=self._catch_up,
+                    on_open=self._notify_watchers,
                 )
             return self._multiplexer
 
     # Called by the multiplexer's reader
 
-    def _hand_out(self, message: bytes) -> None:
+    def _dispatch(self, message: bytes) -> None:
         run_id = message[:RUN_ID_LENGTH].decode(errors="replace")
-        self._waiting.tell(run_id, message[RUN_ID_LENGTH:])
+        self._waiting.notify(run_id, message[RUN_ID_LENGTH:])
 
-    def _look_again(self) -> None:
-        """Nobody was told of what changed before."""
+    def _notify_watchers(self) -> None:
+        """What changed before was published to nobody."""
         for waiter in self._waiting.all():
             if isinstance(waiter, Watcher):
-                waiter.tell(None)
+                waiter.notify(None)
 
     def _catch_up(self) -> None:
-        """Look up what a lost publish would have told."""
+        """Look up what a lost publish would have brought."""
         waiting = list(self._waiting.by_run)
         for start in range(0, len(waiting), 500):
             for run_id, sealed in self._runs.results(waiting[start : start + 500]).items():
-                self._waiting.tell(run_id, sealed)
+                self._waiting.notify(run_id, sealed)

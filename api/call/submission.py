@@ -16,7 +16,7 @@ from callboard.errors import SealError
 from callboard.runs.outcome import Outcome
 from callboard.runs.store import Accepted, Runs
 
-from .multiplexer import Multiplexer, Order
+from .multiplexer import Multiplexer, PendingCommand
 from .waiting import HungUp, Waiter, Waiting
 
 __all__ = ["Submission"]
@@ -26,8 +26,8 @@ class Submission(Waiter):
     """A run that the broker is asked to accept as the ``with`` block begins."""
 
     __slots__ = (
-        *("_action", "_answer", "_answer_by", "_command", "_is_awaited", "_is_turned_away"),
-        *("_multiplexer", "_order", "_outcome", "_runs"),
+        *("_action", "_answer", "_answer_by", "_command", "_is_awaited", "_is_rejected"),
+        *("_multiplexer", "_outcome", "_pending", "_runs"),
     )
 
     def __init__(
@@ -44,17 +44,17 @@ class Submission(Waiter):
         self._command = command  # of the script `accept`
         self._runs = runs
         self._multiplexer = multiplexer
-        self._order: Order | None = None
+        self._pending: PendingCommand | None = None
         self._answer: Any = None  # what the broker answered
         self._answer_by = time.monotonic() + TIMEOUT
         self._is_awaited = False  # whether the request waits for the answer
-        self._is_turned_away = False  # the answer says that this is not to be a run of its own
+        self._is_rejected = False  # the answer says that this is not to be a run of its own
         self._outcome: Outcome | None = None
 
     def __enter__(self) -> Self:
         super().__enter__()  # before the run can end
         try:
-            self._order = self._multiplexer.post(self._command, self._tell_answer)
+            self._pending = self._multiplexer.post(self._command, self._on_answer)
         except BaseException:
             self.__exit__()
             raise
@@ -62,7 +62,7 @@ class Submission(Waiter):
 
     def result(self, deadline: float) -> Outcome | None:
         """How the run ended, as soon as it has; None at ``deadline`` (time.monotonic seconds), as
-        the process stops, or where the broker has turned the run away (`accepted` tells).
+        the process stops, or where the broker has rejected the run (`accepted` says why).
 
         What was published and does not open is nobody's: the record tells. Raises `HungUp`,
         `BrokerUnavailable`, and `SealError` for a result in the record that does not open.
@@ -93,7 +93,7 @@ class Submission(Waiter):
     def _wait_for_result(self, deadline: float) -> bytes | None:
         """The sealed result. A change that brings none may be the end of a run whose reply went
         to another process: the record tells."""
-        while self.sealed is None and not self._waiting.is_over and not self._is_turned_away:
+        while self.sealed is None and not self._waiting.is_over and not self._is_rejected:
             if self._answer is None and self._answer_by < deadline:
                 if not self.wait(self._answer_by) and self._answer is None:
                     self._give_up()
@@ -101,7 +101,7 @@ class Submission(Waiter):
                 break
             elif self.gone:
                 raise HungUp(self.run_id)
-            elif self.sealed is None and not self._is_turned_away:
+            elif self.sealed is None and not self._is_rejected:
                 self.sealed = self._recorded()
         return self.sealed
 
@@ -110,13 +110,13 @@ class Submission(Waiter):
 
     def _give_up(self) -> None:
         """The broker has not answered in time: that is its answer."""
-        if self._order:
-            self._multiplexer.give_up(self._order)
-        self._answer, self._is_turned_away = redis.TimeoutError("no answer in time"), True
+        if self._pending:
+            self._multiplexer.give_up(self._pending)
+        self._answer, self._is_rejected = redis.TimeoutError("no answer in time"), True
 
-    def _tell_answer(self, answer: Any) -> None:
+    def _on_answer(self, answer: Any) -> None:
         """Called by the reader. Who waits for the result of an accepted run sleeps on."""
-        self._is_turned_away = answer != [b"accepted", self.run_id.encode()]
+        self._is_rejected = answer != [b"accepted", self.run_id.encode()]
         self._answer = answer
-        if self._is_awaited or self._is_turned_away:
-            self.tell(None)
+        if self._is_awaited or self._is_rejected:
+            self.notify(None)

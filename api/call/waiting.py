@@ -45,23 +45,23 @@ class Waiting:
         """Whoever waits now."""
         return [waiter for waiters in list(self.by_run.values()) for waiter in list(waiters)]
 
-    def tell(self, run_id: str, sealed: bytes) -> None:
+    def notify(self, run_id: str, sealed: bytes) -> None:
         """Wake who waits for this run: it changed or, with a result, ended."""
         for waiter in self.by_run.get(run_id, ()):
-            waiter.tell(sealed)
+            waiter.notify(sealed)
 
     def end(self) -> None:
         """End every wait, also those that are still to begin: the runs go on without them."""
         self.is_over = True
         for waiter in self.all():
-            waiter.tell(None)
+            waiter.notify(None)
 
     def hung_up(self, threads: Container[int]) -> None:
         """End the waits of these threads: their clients are gone. The runs go on."""
         for waiter in self.all():
             if waiter.thread in threads:
                 waiter.gone = True
-                waiter.tell(None)
+                waiter.notify(None)
 
 
 class Waiter:
@@ -92,24 +92,24 @@ class Waiter:
         """Until something happens; False if nothing did before ``until`` (time.monotonic)."""
         return self._wake.acquire(timeout=max(until - time.monotonic(), 0.0))
 
-    def tell(self, sealed: bytes | None) -> None:
+    def notify(self, sealed: bytes | None) -> None:
         """Called by the reader: the run changed or, with a result, ended."""
         if sealed:
             self.sealed = sealed
-        with contextlib.suppress(RuntimeError):  # told before, and not yet awake
+        with contextlib.suppress(RuntimeError):  # notified before, and not yet awake
             self._wake.release()
 
 
 class Watcher(Waiter):
     """A `Waiter` that knows since when there is something to look at."""
 
-    __slots__ = ("told_at",)
+    __slots__ = ("notified_at",)
 
     def __init__(self, run_id: str, waiting: Waiting) -> None:
         super().__init__(run_id, waiting)
-        self.told_at = time.monotonic()
+        self.notified_at = time.monotonic()
 
-    def tell(self, sealed: bytes | None) -> None:
+    def notify(self, sealed: bytes | None) -> None:
         """Called by the reader: the run changed or ended."""
-        self.told_at = time.monotonic()
-        super().tell(sealed)
+        self.notified_at = time.monotonic()
+        super().notify(sealed)

@@ -54,7 +54,7 @@ class Seen:
 
     @cached_property
     def text(self) -> str:
-        """That as JSON, written once for all who are told."""
+        """That as JSON, written once for all who watch."""
         return json.dumps(self.data)
 
 
@@ -71,7 +71,7 @@ class Watching:
 
     @contextmanager
     def watch(self, run_id: str) -> Iterator[Watch]:
-        """Be told of each change of the run inside this block."""
+        """Hear of each change of the run inside this block."""
         reads = self._reads.setdefault(run_id, _Reads(run_id))
         with self._replies.watch(run_id) as watcher:
             yield Watch(self, reads, watcher)
@@ -96,9 +96,9 @@ class Watching:
 
     def _look(self, reads: _Reads) -> Seen | CallboardError:
         try:
-            if not reads.are_told:
+            if not reads.is_subscribed:
                 self._runs.watch(reads.run_id, self._replies.channel)
-                reads.are_told = True
+                reads.is_subscribed = True
             return Seen(self._find(reads.run_id))
         except CallboardError as error:
             return error
@@ -107,12 +107,12 @@ class Watching:
 class _Reads:
     """The last read of one run, for all who watch it; gone with the last of them."""
 
-    __slots__ = ("__weakref__", "are_told", "begun", "lock", "run_id", "seen")
+    __slots__ = ("__weakref__", "begun", "is_subscribed", "lock", "run_id", "seen")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.lock = threading.Lock()
-        self.are_told = False  # whether this process is told of changes
+        self.is_subscribed = False  # whether this process hears of changes
         self.begun = float("-inf")  # time.monotonic seconds: when the last read began
         self.seen: Seen | CallboardError | None = None  # what it found, or how it failed
 
@@ -127,7 +127,7 @@ class Watch:
 
     def look(self) -> Seen:
         """The run as it stands; raises `BrokerUnavailable` and `DatabaseUnavailable`."""
-        return self._watching.read(self._reads, self._watcher.told_at)
+        return self._watching.read(self._reads, self._watcher.notified_at)
 
     def wait(self, until: float = float("inf")) -> bool:
         """Until the run changes; False if it has not for 15 s, or until ``until``
@@ -135,7 +135,9 @@ class Watch:
         now = time.monotonic()
         if self._watcher.wait(min(until, now + KEEP_ALIVE_SECONDS)):
             return True
-        self._watcher.told_at = max(self._watcher.told_at, now)  # perhaps a change was not told
+        self._watcher.notified_at = max(
+            self._watcher.notified_at, now
+        )  # perhaps a change was not published
         return False
 
     def end(self, deadline: float) -> Run | None:
@@ -154,11 +156,11 @@ class Watch:
 
         It ends early as the process stops, or when the client has hung up.
         """
-        told: Seen | None = None
+        last: Seen | None = None
         while True:
             seen = self.look()
-            if told is None or seen.data != told.data:
-                told = seen
+            if last is None or seen.data != last.data:
+                last = seen
                 yield seen
             if seen.is_final or self._watching.is_over:
                 return

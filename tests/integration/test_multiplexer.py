@@ -36,14 +36,14 @@ class Given:
         )
         self.channel = f"given:{uuid4().hex}"
         self.messages: list[bytes] = []
-        self.turns = 0
+        self.intervals = 0
         self.multiplexer = Multiplexer(
             self.client, self.channel, scripts=[ECHO], on_message=self.messages.append,
-            on_turn=self._count,
+            on_interval=self._count,
         )  # fmt: skip
 
     def _count(self) -> None:
-        self.turns += 1
+        self.intervals += 1
 
     def post(self, *command: Any) -> Future[Any]:
         told: Future[Any] = Future()
@@ -110,13 +110,13 @@ def test_messages_come_among_replies(
     eventually(lambda: given.messages == [b"message %d" % n for n in range(100)])
 
 
-def test_each_connection_begins_with_a_turn(
+def test_each_connection_begins_with_an_interval(
     given: Given, redis_client: redis.Redis, eventually: Eventually
 ) -> None:
     assert given.echo("connected").result(5)
-    eventually(lambda: given.turns == 1)
+    eventually(lambda: given.intervals == 1)
     redis_client.client_kill_filter(_type="pubsub", skipme=True)
-    eventually(lambda: given.turns == 2)
+    eventually(lambda: given.intervals == 2)
 
 
 def test_where_no_broker_is_an_order_is_told_so_soon() -> None:
@@ -179,8 +179,10 @@ def test_a_broker_that_stays_away_costs_no_memory(
 ) -> None:
     monkeypatch.setattr(multiplexer, "RECONNECT_SECONDS", 0.0)
     tries = []
-    put_down = Multiplexer._put_down
-    monkeypatch.setattr(Multiplexer, "_put_down", lambda *a: tries.append(1) or put_down(*a))
+    disconnected = Multiplexer._disconnected
+    monkeypatch.setattr(
+        Multiplexer, "_disconnected", lambda *a: tries.append(1) or disconnected(*a)
+    )
     with broker() as port:
         given = Given(f"redis://127.0.0.1:{port}/0")
         try:
