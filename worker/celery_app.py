@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     check_indexes(registry.collections)
     services = Services(settings, registry, _tracing())
     configure_logging(
-        *(keep, run_adder(services.hands)),
+        *(keep, run_adder(services.scoreboard)),
         development=settings.development,
         redact=services.redactor,
     )

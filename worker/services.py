@@ -31,10 +31,10 @@ from callboard.sdk.action import Action
 from callboard.settings import PRIVATE_VARIABLES, Settings
 
 from .hooks.around import Around
-from .hooks.aside import Aside
+from .hooks.hook_loop import HookLoop
 from .hooks.process import PlainResources
 from .hooks.reports import Reports
-from .lease.hands import Hands
+from .lease.scoreboard import Scoreboard
 from .lease.slots import Slots
 from .runs.isolation import Isolation
 
@@ -138,9 +138,9 @@ class Services:
         self.runs.put_back(self.keys.queue(queue), text.encode())
 
     @cached_property
-    def hands(self) -> Hands:
+    def scoreboard(self) -> Scoreboard:
         """What this worker's children execute; to be there before they are forked."""
-        return Hands(list(self.registry.actions))
+        return Scoreboard(list(self.registry.actions))
 
     @cached_property
     def slots(self) -> Sequence[Slots]:
@@ -154,18 +154,18 @@ class Services:
     def call(self) -> Callable[[Action, Any], object]:
         """`Action.run`, with the hooks around it if there are any."""
         hooks = self.registry.hooks.around
-        return Around(hooks, lambda: self.aside).call if hooks else Action.run
+        return Around(hooks, lambda: self.hook_loop).call if hooks else Action.run
 
     @cached_property
-    def aside(self) -> Aside:
+    def hook_loop(self) -> HookLoop:
         """The loop of async hooks in a process of plain handlers."""
-        return Aside()
+        return HookLoop()
 
     @cached_property
     def resources(self) -> PlainResources:
         """The process hook of a child of the worker."""
-        hooks, aside = self.registry.hooks, lambda: self.aside
-        return PlainResources(hooks, aside, self.reports, lambda: self.hands.closed)
+        hooks, hook_loop = self.registry.hooks, lambda: self.hook_loop
+        return PlainResources(hooks, hook_loop, self.reports, lambda: self.scoreboard.closed)
 
     @cached_property
     def reports(self) -> Reports:

@@ -32,7 +32,7 @@ def detail(run_id: str) -> Response:
     services, identity = current_services(), identify()
     services.require_owner(identity)
     run = services.visible_run(run_id, identity)
-    attempts, steps = _told(services, run)
+    attempts, steps = _attempts_and_steps(services, run)
     children, after = services.run_list.page(RunFilter(parent=run.id), CHILDREN, None)
     data = {
         **shown(run),
@@ -46,7 +46,7 @@ def detail(run_id: str) -> Response:
     return envelope({"success": True, "data": data}, 200)
 
 
-def _told(
+def _attempts_and_steps(
     services: Services, run: RunRecord | PastRun
 ) -> tuple[list[PastAttempt], Sequence[StepTime]]:
     """The attempts and the steps."""
@@ -54,7 +54,7 @@ def _told(
     if isinstance(run, PastRun):
         kept, steps = run.kept, run.steps
     else:
-        kept = services.runs.told(run.id)
+        kept = services.runs.sealed_fields(run.id)
         steps = [*open_steps(*which, step_fields(kept))]
     attempts = attempts_of(
         *which,

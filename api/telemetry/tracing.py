@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from opentelemetry.trace import SpanKind
 
-from callboard.runs.commands import Order
+from callboard.runs.commands import ScriptArguments
 from callboard.runs.seal import Call
 from callboard.runs.store import Runs
 from callboard.sdk.action import Action
@@ -64,7 +64,9 @@ def _end(_: BaseException | None) -> None:
 class TracedRuns(Runs):
     """Run records whose calls carry the trace that they belong to, under the seal."""
 
-    def acceptance(self, run_id: str, action: Action, call: Call, **options: Any) -> Order:
+    def acceptance(
+        self, run_id: str, action: Action, call: Call, **options: Any
+    ) -> ScriptArguments:
         """As `Runs.acceptance`, with a span around it."""
         facts = {"callboard.action": action.name, "callboard.run_id": run_id}
         with _tracer.span(f"enqueue {action.name}", SpanKind.PRODUCER, facts):

@@ -47,7 +47,7 @@ def up(
             workers=workers or default_workers(),
             reload=reload,
             show=None if quiet else _show,
-            tell=click.echo,
+            announce=click.echo,
             from_env_file=from_env_file(),
         )
     )

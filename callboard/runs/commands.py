@@ -42,7 +42,7 @@ __all__ = [
     "Claim",
     "ClaimLost",
     "Commands",
-    "Order",
+    "ScriptArguments",
     "Wait",
     "decoded",
 ]
@@ -50,7 +50,7 @@ __all__ = [
 ERROR_LENGTH = 500  # characters of an error, where lists show it
 IDEMPOTENCY_MS = 86_400_000  # how long an idempotency key, and the result behind it, are kept
 
-Order: TypeAlias = tuple[Sequence[str], Sequence[Any]]
+ScriptArguments: TypeAlias = tuple[Sequence[str], Sequence[Any]]
 """The keys and arguments of a script."""
 
 
@@ -136,7 +136,7 @@ class Commands:
         idempotency: tuple[str, str] | None = None,
         reply: str = "",
         terms: Terms | None = None,
-    ) -> Order:
+    ) -> ScriptArguments:
         """The keys and arguments of the script ``accept``.
 
         ``idempotency``: a key (already scoped to caller and action) and the digest of the body.
@@ -161,7 +161,7 @@ class Commands:
             arguments += limit_arguments(self.sealer, action, call, action.limit)
         return keys, arguments
 
-    def starting(self, start: Start, max_queue: int, result_ttl: int) -> Order:
+    def starting(self, start: Start, max_queue: int, result_ttl: int) -> ScriptArguments:
         """`acceptance` of a start."""
         return self.acceptance(
             start.run_id, start.action, start.call,
@@ -215,7 +215,7 @@ class Commands:
         wakeup = message.Wakeup(action.task, run_id, action.display(call.params))
         return message.compose(action.message_queue, wakeup, self.sealer.sign(*wakeup))
 
-    def claiming(self, run_id: str, action: str, holder: str, lease: float) -> Order:
+    def claiming(self, run_id: str, action: str, holder: str, lease: float) -> ScriptArguments:
         """The keys and arguments of the script ``claim``."""
         return self._run_and_open(run_id), [run_id, action, holder, int(lease * 1000)]
 
@@ -238,7 +238,7 @@ class Commands:
             waited=waited / 1000,
         )
 
-    def ending(self, run_id: str, action: str, holder: str, outcome: Outcome) -> Order:
+    def ending(self, run_id: str, action: str, holder: str, outcome: Outcome) -> ScriptArguments:
         """The keys and arguments of the script ``finish``."""
         result, error = self._sealed(run_id, action, outcome)
         again = "1" if outcome.retryable else "0"
@@ -253,21 +253,25 @@ class Commands:
         error = (outcome.error or "")[:ERROR_LENGTH].encode(errors="replace")
         return result, self.sealer.seal("error", run_id, action, error)
 
-    def requeuing(self, run_id: str, holder: str, delay: float, report: Sealed | None) -> Order:
+    def requeuing(
+        self, run_id: str, holder: str, delay: float, report: Sealed | None
+    ) -> ScriptArguments:
         """The keys and arguments of the script ``requeue``; ``report``: of the attempt."""
         again = [run_id, holder, int(delay * 1000), *(report or ())]
         return self._run_and_open(run_id), again
 
-    def noting(self, run_id: str, holder: str, field: str, value: str | bytes) -> Order:
+    def noting(self, run_id: str, holder: str, field: str, value: str | bytes) -> ScriptArguments:
         """The keys and arguments of the script ``note``."""
         return [self.keys.run(run_id)], [run_id, holder, field, value]
 
-    def progressing(self, run_id: str, action: str, holder: str, progress: bytes) -> Order:
+    def progressing(
+        self, run_id: str, action: str, holder: str, progress: bytes
+    ) -> ScriptArguments:
         """`noting` for progress."""
         sealed = self.sealer.seal("progress", run_id, action, progress)
         return self.noting(run_id, holder, "progress", sealed)
 
-    def signaling(self, run_id: str, action: str, name: str, value: Any) -> Order:
+    def signaling(self, run_id: str, action: str, name: str, value: Any) -> ScriptArguments:
         """The keys and arguments of the script ``signal``; ``value``: any JSON."""
         sealed = seal_signal(self.sealer, run_id, action, name, value)
         return self._run_and_open(run_id), [run_id, name, sealed, MAX_SIGNALS, MAX_SIGNALS_BYTES]
@@ -280,7 +284,7 @@ class Commands:
 
     def keeping(
         self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
-    ) -> Order:
+    ) -> ScriptArguments:
         """The keys and arguments of the script ``keep``.
 
         ``number``: of the step, from 1. ``content``: `Kept.to_json`. ``unless``: a signal; if it
@@ -312,7 +316,7 @@ class Commands:
         wait: Wait,
         spent: float,
         report: Sealed | None = None,
-    ) -> Order:
+    ) -> ScriptArguments:
         """The keys and arguments of the script ``park``.
 
         ``call``: the run's, with the later expiry. ``spent``: seconds of the attempt's time.

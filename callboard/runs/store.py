@@ -20,7 +20,7 @@ from callboard.runs.commands import (
     Accepted,
     Claim,
     Commands,
-    Order,
+    ScriptArguments,
     Wait,
     decoded,
 )
@@ -35,12 +35,12 @@ from callboard.runs.signals import Sent
 from callboard.runs.start import Start
 from callboard.sdk.action import Action
 
-__all__ = ["Accepted", "Claim", "Runs", "Take"]
+__all__ = ["Accepted", "Claim", "ReceiveMessage", "Runs"]
 
-WAIT_SECONDS = 0.2  # that `Runs.ask` waits for a message
+WAIT_SECONDS = 0.2  # that `Runs.request_message` waits for a message
 
-Take = Callable[[], bytes | None]
-"""Takes the message that was asked for before; None if none has come."""
+ReceiveMessage = Callable[[], bytes | None]
+"""Receives the message that was requested before; None if none has come."""
 
 
 class Runs(Commands):
@@ -112,10 +112,10 @@ class Runs(Commands):
         """End the run and wake whoever waits; False if ``holder`` no longer holds it."""
         return bool(self._call("finish", *self.ending(run_id, action, holder, outcome)))
 
-    def finish_and_ask(
+    def finish_and_request(
         self, run_id: str, action: str, holder: str, outcome: Outcome, queues: Sequence[str]
-    ) -> tuple[bool, Take]:
-        """`finish`, and at once ask for the next message of ``queues``, as `ask` does."""
+    ) -> tuple[bool, ReceiveMessage]:
+        """`finish`, and at once request the next message of ``queues`` (`request_message`)."""
         keys, arguments = self.ending(run_id, action, holder, outcome)
         finish = self.command("finish", keys, arguments)
         with guarded("finish"):
@@ -124,10 +124,10 @@ class Runs(Commands):
             except redis.exceptions.NoScriptError:  # of a server that was started since
                 taken = self._pipelined.receive()
                 return bool(self._call("finish", keys, arguments)), lambda: taken and taken[1]
-        return bool(done), self._take
+        return bool(done), self._receive
 
-    def ask(self, queues: Sequence[str]) -> Take:
-        """Ask for the next message of these queues, the first one's first.
+    def request_message(self, queues: Sequence[str]) -> ReceiveMessage:
+        """Request the next message of these queues, the first one's first.
 
         ``queues``: the keys of their lists (`Keys.queue`).
         """
@@ -138,12 +138,12 @@ class Runs(Commands):
     def put_back(self, queue: str, message: bytes) -> None:
         """Put a message that was taken in front of the queue; its run was not claimed.
 
-        ``queue``: the list's key, as in `ask`.
+        ``queue``: the list's key, as in `request_message`.
         """
         with guarded(queue):
             self._redis.rpush(queue, message)
 
-    def _take(self) -> bytes | None:
+    def _receive(self) -> bytes | None:
         with guarded("the queues"):
             taken: list[bytes] | None = self._pipelined.receive()
         return taken[1] if taken else None
@@ -176,7 +176,7 @@ class Runs(Commands):
         """End those of these (run id, action) that have not started."""
         self._all("cancel", lambda: starmap(self._canceling_new, runs))
 
-    def _canceling_new(self, run_id: str, action: str) -> Order:
+    def _canceling_new(self, run_id: str, action: str) -> ScriptArguments:
         sealed = self._sealed(run_id, action, Outcome.canceled(run_id))
         return self._run_and_open(run_id), [run_id, *sealed, "1"]
 
@@ -326,7 +326,7 @@ class Runs(Commands):
         values = {name: value for name, value in pairs if value is not None}
         return open_record(self.sealer, run_id, values) if values else None
 
-    def told(self, run_id: str) -> dict[bytes, bytes]:
+    def sealed_fields(self, run_id: str) -> dict[bytes, bytes]:
         """What the record has of the run's attempts and steps, sealed (`callboard.runs.attempts`,
         `callboard.runs.step_times`); as large as all of its steps."""
         with guarded():
@@ -382,24 +382,24 @@ class Runs(Commands):
             except redis.exceptions.NoScriptError:  # of a server that was started since
                 return self._redis.eval(self.text(script), len(keys), *keys, *arguments)
 
-    def _all(self, script: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
+    def _all(self, script: str, calls: Callable[[], Iterable[ScriptArguments]]) -> list[Any]:
         """What the script answers to each, an exception where it failed.
 
-        ``orders``: makes keys and arguments; again, where a connection was lost, and for a server
+        ``calls``: makes keys and arguments; again, where a connection was lost, and for a server
         that was started since: what was done before stays as it is.
         """
         with guarded(script):
             try:
-                answers = self._exchange(script, orders)
+                answers = self._exchange(script, calls)
             except (redis.RedisError, OSError):
-                answers = self._exchange(script, orders)
+                answers = self._exchange(script, calls)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 self._redis.script_load(self.text(script))
-                answers = self._exchange(script, orders)
+                answers = self._exchange(script, calls)
         return answers
 
-    def _exchange(self, script: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
-        return exchange(self._redis, (self.command(script, *order) for order in orders()))
+    def _exchange(self, script: str, calls: Callable[[], Iterable[ScriptArguments]]) -> list[Any]:
+        return exchange(self._redis, (self.command(script, *call) for call in calls()))
 
     def _call_pipelined(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """`_call`, over the thread's own connection."""

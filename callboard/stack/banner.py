@@ -75,8 +75,8 @@ def _pages(application: Application, declared: Declared) -> Iterator[str]:
         secret = application.environment.get("JWT_SECRET")
         owner = application.environment["OWNER_USER_ID"]
         token = f"#token={mint_token(owner, secret)}" if secret else ""
-        told = f"  (signs in as {owner}, for 12 hours)" if secret else ""
-        yield f"  Console  {application.url}/{token}{told}"
+        note = f"  (signs in as {owner}, for 12 hours)" if secret else ""
+        yield f"  Console  {application.url}/{token}{note}"
     if "docs" in declared.pages:
         yield f"  Docs     {application.url}/docs"
 

@@ -117,14 +117,14 @@ class Reloader:
         worker: Process,
         beat: Process,
         changes: Changes,
-        tell: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> None:
         self._supervisor = supervisor
         self._application = application
         # None: it ended, and waits for code that imports
         self._processes: dict[str, Process | None] = {"web": web, "worker": worker, "beat": beat}
         self._changes = changes
-        self._tell = tell
+        self._announce = announce
 
     def look(self) -> None:
         """Reload where something changed."""
@@ -138,7 +138,7 @@ class Reloader:
             self._changes.follow(declared.imported)
             worker = self._start_worker(declared.queues)
         except (ConfigurationError, _NotReplaced) as error:
-            self._tell(f"Not reloaded, the old code runs on: {error}")
+            self._announce(f"Not reloaded, the old code runs on: {error}")
             return
         self._put("worker", worker)
         self._put("beat", self._supervisor.start(self._application.beat()))
@@ -147,11 +147,11 @@ class Reloader:
             self._processes["web"] = self._supervisor.start(self._application.web())
         else:
             web.send(signal.SIGHUP)  # gunicorn replaces its workers
-        self._tell("Reloaded: the actions changed.")
+        self._announce("Reloaded: the actions changed.")
 
     def _outdated(self) -> str | None:
         """Why a check that goes on is of no use."""
-        if self._supervisor.stops_asked:
+        if self._supervisor.stop_requests:
             return "it is to stop"
         return "they changed again, while they were imported" if self._changes.pending else None
 
@@ -174,7 +174,7 @@ class Reloader:
         self._supervisor.remove(failure.process)
         self._processes[names[0]] = None
         self._changes.forget()
-        self._tell(
+        self._announce(
             f"The process {names[0]} has ended; it starts again with code that imports: {why}"
         )
 

@@ -77,8 +77,8 @@ def _create_user(outer: Supervisor, folder: DataFolder, password: str) -> None:
     import pymongo
     from pymongo.errors import OperationFailure
 
-    outer.tell("First start: making the database's user ...")
-    with Supervisor(tell=outer.tell) as supervisor:
+    outer.announce("First start: making the database's user ...")
+    with Supervisor(announce=outer.announce) as supervisor:
         server = _start(supervisor, folder, None).wait()
         with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
             user = {"pwd": password, "roles": ["root"]}

@@ -13,7 +13,7 @@ from typing import Self
 from callboard.errors import CallboardError
 from callboard.stack.process import Process, Program
 
-__all__ = ["ProcessFailed", "StopAsked", "Supervisor", "stop_signals"]
+__all__ = ["ProcessFailed", "StopRequested", "Supervisor", "stop_signals"]
 
 TICK = 0.05  # seconds between two looks at the processes
 SHOWN = 20  # last log lines of a process that failed
@@ -34,7 +34,7 @@ class ProcessFailed(CallboardError):
         self.process = process
 
 
-class StopAsked(BaseException):
+class StopRequested(BaseException):
     """Ctrl-C or SIGTERM; a BaseException, so that no handler of errors takes it for one."""
 
 
@@ -43,7 +43,7 @@ class Supervisor:
 
     ``grace``: the seconds that a process has between SIGTERM and SIGKILL.
     ``show``: takes each line that a process prints, None to show nothing.
-    ``tell``: takes what is waited for, again when that changes.
+    ``announce``: takes what is waited for, again when that changes.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Supervisor:
         *,
         grace: float = GRACE,
         show: Callable[[str, str], None] | None = None,
-        tell: Callable[[str], None] = lambda text: None,
+        announce: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.grace = grace
-        self.tell = tell
-        self.stops_asked = 0
+        self.announce = announce
+        self.stop_requests = 0
         self._show = show
         self._processes: list[Process] = []
         self._servers: set[Process] = set()
@@ -83,13 +83,13 @@ class Supervisor:
     def wait_ready(self, processes: Iterable[Process], timeout: float) -> None:
         """Return when all are ready; raises `ProcessFailed` when one ends or takes too long."""
         deadline = time.monotonic() + timeout
-        waiting, told = list(processes), 0
+        waiting, announced = list(processes), 0
         while waiting:
             self.tick()
             waiting = [process for process in waiting if not process.program.ready()]
-            if waiting and len(waiting) != told:
-                self.tell(f"Waiting for {', '.join(process.name for process in waiting)} ...")
-                told = len(waiting)
+            if waiting and len(waiting) != announced:
+                self.announce(f"Waiting for {', '.join(process.name for process in waiting)} ...")
+                announced = len(waiting)
             if waiting and time.monotonic() > deadline:
                 raise ProcessFailed(waiting[0], f"was not ready after {timeout:g} s")
 
@@ -103,8 +103,8 @@ class Supervisor:
     def tick(self) -> None:
         """Show new lines, notice deaths and a wish to stop, then wait a moment."""
         self._echo([*self._processes, *self._leaving])
-        if self.stops_asked:
-            raise StopAsked
+        if self.stop_requests:
+            raise StopRequested
         for process in self._processes:
             if not process.running:
                 raise ProcessFailed(process, process.ending)
@@ -145,7 +145,7 @@ class Supervisor:
         while (
             any(process.running for process in processes)
             and time.monotonic() < deadline
-            and self.stops_asked < 2
+            and self.stop_requests < 2
         ):
             self._echo(processes)
             for process in processes:
@@ -167,8 +167,8 @@ def stop_signals(supervisor: Supervisor) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP ask the supervisor to stop; the second one kills at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        supervisor.stops_asked += 1
-        if supervisor.stops_asked == 1:
+        supervisor.stop_requests += 1
+        if supervisor.stop_requests == 1:
             sys.stderr.write("\nStopping. Once more kills at once.\n")
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -27,11 +27,11 @@ def mint_token(
     import jwt
 
     now = int(time.time())
-    payload = {"sub": subject, "iat": now, "exp": now + ttl, **_asked_for(), **(claims or {})}
+    payload = {"sub": subject, "iat": now, "exp": now + ttl, **_requested(), **(claims or {})}
     return jwt.encode(payload, secret, algorithm="HS256")
 
 
-def _asked_for() -> dict[str, str]:
+def _requested() -> dict[str, str]:
     party = os.environ.get("JWT_AUTHORIZED_PARTIES", "").split(",")[0].strip()
     asked = {
         "iss": os.environ.get("JWT_ISSUER"),

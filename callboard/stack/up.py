@@ -25,7 +25,7 @@ from callboard.stack.reload import Changes, Reloader
 from callboard.stack.running import announced
 from callboard.stack.secantus import start_mongodb
 from callboard.stack.secrets import keep_secrets
-from callboard.stack.supervisor import ProcessFailed, StopAsked, Supervisor, stop_signals
+from callboard.stack.supervisor import ProcessFailed, StopRequested, Supervisor, stop_signals
 from callboard.stack.valkey import start_valkey
 
 __all__ = ["UpOptions", "up"]
@@ -47,7 +47,7 @@ class UpOptions:
     workers: int
     reload: bool
     show: Callable[[str, str], None] | None  # takes (process, line); None: quiet
-    tell: Callable[[str], None]  # takes what is always printed
+    announce: Callable[[str], None]  # takes what is always printed
     from_env_file: tuple[str, ...] = ()  # the variables that .env gave
 
 
@@ -60,14 +60,14 @@ def up(options: UpOptions) -> None:
     _require_actions(os.environ.get("CALLBOARD_ACTIONS") or DEFAULT_ACTIONS)
     folder = DataFolder(options.data_dir)
     folder.create()
-    with folder.locked(), orphans_ended(), suppress(StopAsked):
+    with folder.locked(), orphans_ended(), suppress(StopRequested):
         require_free(options.host, options.port, "--port")
         require_free("127.0.0.1", options.flower_port, "--flower-port")
         environment = development_environment(os.environ, keep_secrets(folder))
         environment.setdefault("CALLBOARD_PUBLIC_URL", api_url(options.host, options.port))
         if options.reload:  # compiled files know seconds only: what is saved twice in one is stale
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        supervisor = Supervisor(show=options.show, tell=options.tell)
+        supervisor = Supervisor(show=options.show, announce=options.announce)
         # in this order: a Ctrl-C while it stops must not cut the stop off
         with stop_signals(supervisor), supervisor:
             given = _given_servers(environment)
@@ -154,11 +154,11 @@ def _run(
     flower = supervisor.start(application.flower())
     supervisor.wait_ready([web, worker, beat, flower], READY_TIMEOUT)
     if why := no_transaction(application.environment["MONGODB_URI"], timeout=DATABASE_TIMEOUT):
-        options.tell(
+        options.announce(
             f"\nMongoDB (MONGODB_URI) commits no transaction, so most runs will fail: {why}"
         )
     with announced(application.folder, application.running()):
-        options.tell(banner(application, declared, notes))
+        options.announce(banner(application, declared, notes))
         if not options.reload:
             supervisor.watch()
         reloader = Reloader(
@@ -168,7 +168,7 @@ def _run(
             worker=worker,
             beat=beat,
             changes=changes,
-            tell=options.tell,
+            announce=options.announce,
         )
         while True:
             try:

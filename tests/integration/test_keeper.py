@@ -103,7 +103,7 @@ class Worker:
         self.redis = self.services.connect()
         self.slots = Slots(list(actions), 100)
         self.held = HeldRuns(
-            self.services.hands, [self.slots], actions, self.services.holder, LEASE
+            self.services.scoreboard, [self.slots], actions, self.services.holder, LEASE
         )
         self.sessions = Sessions(self.services.store.database)
         self.stopping = Stopping(self.held, self.runs, self.sessions)
@@ -116,16 +116,16 @@ class Worker:
 
     def child(self, what: Any = long, *, claims: bool = True, number: int = 1) -> Child:
         """One more, which has claimed a run of this action; as its so many-th."""
-        run_id, hands = self.accept(what), self.services.hands
+        run_id, scoreboard = self.accept(what), self.services.scoreboard
         self.redis.delete("callboard")
-        hands.pick_row()
+        scoreboard.pick_row()
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             install_stop_signal(self.services)
-            hands.begin()
+            scoreboard.begin()
             for _ in range(number):
-                hands.take(run_id, what.name)
+                scoreboard.take(run_id, what.name)
             with handler(write):
                 os.write(write, b"ready")
                 signal.pause()
@@ -312,7 +312,7 @@ class TestLoops:
     def test_it_is_given_time_to_stop_a_handler_by_itself(self, worker: Worker) -> None:
         worker.loop(short)
         [held] = worker.held.all()
-        assert held.stop_at == pytest.approx(held.hand.since + short.timeout + 5.0)
+        assert held.stop_at == pytest.approx(held.active.since + short.timeout + 5.0)
 
     def overdue(self, worker: Worker, loop: Loop, number: int) -> None:
         """Let the process not have stopped that one."""
@@ -391,8 +391,8 @@ class TestStopping:
         self, worker: Worker, eventually: Eventually
     ) -> None:
         worker.held = HeldRuns(
-            worker.services.hands, [], worker.services.registry.actions, worker.services.holder,
-            LEASE, patience=60.0,
+            worker.services.scoreboard, [], worker.services.registry.actions,
+            worker.services.holder, LEASE, patience=60.0,
         )  # fmt: skip
         worker.stopping = Stopping(worker.held, worker.runs, worker.sessions)
         child = worker.child(short)
@@ -637,4 +637,4 @@ class TestKeeper:
         eventually(
             lambda: worker.redis.hget(f"callboard:run:{child.run_id}", "status") == b"queued"
         )
-        assert worker.services.hands.closed
+        assert worker.services.scoreboard.closed

@@ -161,7 +161,7 @@ def test_at_the_end_of_the_grace_runs_are_handed_back(
     again, once = loop.accept(), loop.accept(hold_once)
     loop.start()
     eventually(loop.all_are([again, once], "running"))
-    loop.services.hands.close()
+    loop.services.scoreboard.close()
     loop.process.join(60)
     assert loop.process.exitcode == 0
     record = loop.runs.read(again)

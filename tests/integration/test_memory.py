@@ -484,13 +484,13 @@ class TestWaits:
 
         def body(ctx: ActionContext) -> ActionResult:
             time.sleep(0.05)
-            spent.append(workers.services.hands._table.spent(0))
+            spent.append(workers.services.scoreboard._table.spent(0))
             ctx.sleep("a", 60)
             ctx.sleep("b", 60)
             return ok()
 
         bodies.append(body)
-        workers.services.hands.begin()
+        workers.services.scoreboard.begin()
         run_id = workers.start("once")
         workers.finish(run_id)
         assert spent[0] == 0.0

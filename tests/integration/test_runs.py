@@ -234,15 +234,15 @@ class TestFinish:
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
         ending = run_id, "work", "w:1", done(run_id)
-        ended, take = runs.finish_and_ask(*ending, ("empty", "callboard"))
+        ended, receive = runs.finish_and_request(*ending, ("empty", "callboard"))
         assert ended
-        wakeup, tag = message.read(take() or b"") or (None, None)
+        wakeup, tag = message.read(receive() or b"") or (None, None)
         assert wakeup == ("actions.work", following, "{1 fields}")
         assert runs.sealer.is_signed(tag, *wakeup)
         assert queued(redis_client) == [last]
-        again, take = runs.finish_and_ask(*ending, ("empty",))
+        again, receive = runs.finish_and_request(*ending, ("empty",))
         assert not again
-        assert take() is None
+        assert receive() is None
 
     def test_a_server_that_has_forgotten_the_scripts_is_told_them(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
@@ -251,9 +251,11 @@ class TestFinish:
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
         redis_client.script_flush()
-        ended, take = runs.finish_and_ask(run_id, "work", "w:1", done(run_id), ("callboard",))
+        ended, receive = runs.finish_and_request(
+            run_id, "work", "w:1", done(run_id), ("callboard",)
+        )
         assert ended
-        assert following.encode() in (take() or b"")
+        assert following.encode() in (receive() or b"")
 
     def test_a_message_that_nobody_took_is_not_the_next_ones(
         self, runs: Runs, accept: Accept, redis_client: redis.Redis
@@ -261,17 +263,17 @@ class TestFinish:
         run_id, forgotten, following = accept(), accept(), accept()
         redis_client.rpop("callboard")
         runs.claim(run_id, "work", "w:1", LEASE)
-        runs.finish_and_ask(run_id, "work", "w:1", done(run_id), ("callboard",))
-        assert following.encode() in (runs.ask(("callboard",))() or b"")
+        runs.finish_and_request(run_id, "work", "w:1", done(run_id), ("callboard",))
+        assert following.encode() in (runs.request_message(("callboard",))() or b"")
         assert forgotten.encode() not in b"".join(redis_client.lrange("callboard", 0, -1))
         make_due(redis_client, forgotten)
         runs.sweep()
         assert queued(redis_client) == [forgotten]
 
     def test_a_message_is_waited_for_a_moment(self, runs: Runs, accept: Accept) -> None:
-        assert runs.ask(("callboard", "other"))() is None
+        assert runs.request_message(("callboard", "other"))() is None
         run_id = accept()
-        assert run_id.encode() in (runs.ask(("other", "callboard"))() or b"")
+        assert run_id.encode() in (runs.request_message(("other", "callboard"))() or b"")
 
     def test_only_the_holder_finishes_and_only_once(self, runs: Runs, accept: Accept) -> None:
         run_id = accept()

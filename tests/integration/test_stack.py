@@ -134,19 +134,19 @@ def _is_mine(cmdline: Path) -> bool:
 def test_damaged_valkey_data_is_told_with_the_folder(folder):
     damaged = folder.subfolder("valkey/appendonlydir") / "appendonly.aof.manifest"
     damaged.write_text("this is no manifest\n")
-    with Supervisor() as supervisor, pytest.raises(ProcessFailed) as told:
+    with Supervisor() as supervisor, pytest.raises(ProcessFailed) as announced:
         start_valkey(supervisor, folder, "password").wait()
-    assert "Valkey ended with exit code 1" in str(told.value)
-    assert f"move {folder.path / 'valkey'} away" in str(told.value)
+    assert "Valkey ended with exit code 1" in str(announced.value)
+    assert f"move {folder.path / 'valkey'} away" in str(announced.value)
 
 
 def test_damaged_mongodb_data_is_told_with_the_folder(folder):
     with Supervisor() as supervisor:
         start_mongodb(supervisor, folder, "password").wait()
     (folder.path / "mongodb/data/WiredTiger.turtle").write_text("this is no WiredTiger\n")
-    with Supervisor() as supervisor, pytest.raises(ProcessFailed) as told:
+    with Supervisor() as supervisor, pytest.raises(ProcessFailed) as announced:
         start_mongodb(supervisor, folder, "password").wait()
-    assert f"move {folder.path / 'mongodb'} away" in str(told.value)
+    assert f"move {folder.path / 'mongodb'} away" in str(announced.value)
 
 
 def test_a_machine_without_a_valkey_binary_is_told(folder, monkeypatch):
@@ -207,10 +207,10 @@ def test_a_port_in_use_is_told_with_the_option():
 def test_a_death_is_told_with_its_reason(program):
     with Supervisor() as supervisor:
         supervisor.start(program("beat", "print('out of cheese'); raise SystemExit(3)"))
-        with pytest.raises(ProcessFailed) as told:
+        with pytest.raises(ProcessFailed) as announced:
             supervisor.watch()
-    assert "beat ended with exit code 3" in str(told.value)
-    assert "out of cheese" in str(told.value)
+    assert "beat ended with exit code 3" in str(announced.value)
+    assert "out of cheese" in str(announced.value)
 
 
 def test_a_killed_process_is_told_with_the_signal(program):
@@ -230,10 +230,10 @@ def test_what_never_gets_ready_is_told(program):
 
 
 def test_what_is_waited_for_is_told_as_it_changes(program, tmp_path):
-    told: list[str] = []
+    announced: list[str] = []
 
-    def tell(text: str) -> None:
-        told.append(text)
+    def announce(text: str) -> None:
+        announced.append(text)
         first = text.removeprefix("Waiting for ").split(",")[0].split()[0]
         (tmp_path / first).touch()
 
@@ -244,10 +244,10 @@ def test_what_is_waited_for_is_told_as_it_changes(program, tmp_path):
             " time.sleep(0.02)\nprint(1, flush=True); time.sleep(60)"
         )
 
-    with Supervisor(tell=tell) as supervisor:
+    with Supervisor(announce=announce) as supervisor:
         started = [supervisor.start(program(name, late(name))) for name in ("web", "worker")]
         supervisor.wait_ready(started, 60)
-    assert told == ["Waiting for web, worker ...", "Waiting for worker ..."]
+    assert announced == ["Waiting for web, worker ...", "Waiting for worker ..."]
 
 
 @only_linux
@@ -314,10 +314,10 @@ def test_a_killed_supervisor_leaves_nothing(tmp_path, eventually):
 def test_a_database_that_commits_nothing_is_told_without_its_password(mongodb_uri):
     assert no_transaction(mongodb_uri, timeout=60) is None
     uri = f"mongodb://user:hidden@127.0.0.1:{free_port()}/app"
-    told = no_transaction(uri, timeout=0.1)
-    assert told
-    assert "Connection refused" in told
-    assert "hidden" not in told
+    announced = no_transaction(uri, timeout=0.1)
+    assert announced
+    assert "Connection refused" in announced
+    assert "hidden" not in announced
 
 
 @only_linux

@@ -78,7 +78,7 @@ def test_a_process_is_asked_to_stop_one_run(slots: Slots) -> None:
     slots.pid = os.getpid()
     wanted = slots.all()[2]
     assert slots.to_stop() == []
-    slots.ask_to_stop(wanted)
+    slots.request_stop(wanted)
     assert slots.to_stop() == [wanted.number]
     slots.let_go(wanted.number)
     slots.take(RUNS[0], "first")  # in the same slot

@@ -1,8 +1,8 @@
 """Around: calls a handler through the hooks that the application has around it.
 
 A hook and a handler may each be plain or async. What a plain one calls answers, what an async one
-calls is awaited; where the two kinds meet stands `worker.hooks.aside` (async hook, plain handler)
-or `worker.hooks.bridge` (plain hook, async handler).
+calls is awaited; where the two kinds meet stands `worker.hooks.hook_loop` (async hook, plain
+handler) or `worker.hooks.bridge` (plain hook, async handler).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from callboard.sdk.action import Action
 from callboard.sdk.hooks import Hook
 from callboard.sdk.results import ActionResult, StopHandler
 
-from .aside import Aside
 from .bridge import call_beside
+from .hook_loop import HookLoop
 
 __all__ = ["Around", "stopped_in_a_group"]
 
@@ -26,12 +26,12 @@ AsyncNext = Callable[[Any], Awaitable[Any]]
 
 
 class Around:
-    """The hooks around every handler, the first outermost. ``aside``: where async ones run in a
+    """The hooks around every handler, the first outermost. ``hook_loop``: where async ones run in a
     process of plain handlers."""
 
-    def __init__(self, hooks: Sequence[Hook], aside: Callable[[], Aside]) -> None:
+    def __init__(self, hooks: Sequence[Hook], hook_loop: Callable[[], HookLoop]) -> None:
         self._hooks = hooks[::-1]
-        self._aside = aside
+        self._hook_loop = hook_loop
 
     def call(self, action: Action[Any], ctx: Any) -> Any:
         """As `Action.run`."""
@@ -51,7 +51,7 @@ class Around:
     def _link(self, hook: Hook, inner: Next, ctx: Any) -> Any:
         behind = _Behind(inner)
         if hook.is_async:
-            result = self._aside().around(hook.function, ctx, behind)
+            result = self._hook_loop().around(hook.function, ctx, behind)
         else:
             result = hook.function(ctx, partial(_call, behind, ctx))
         return behind.checked(hook, result)

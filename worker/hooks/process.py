@@ -19,7 +19,7 @@ import structlog
 from callboard.processes.threads import FIRST_PAUSE, LONGEST_PAUSE
 from callboard.sdk.hooks import Hook, Hooks
 
-from .aside import Aside
+from .hook_loop import HookLoop
 from .reports import Reports
 
 __all__ = ["InlineResources", "PlainResources", "held", "held_in_loop"]
@@ -35,10 +35,14 @@ class PlainResources:
     """In a child of the worker, which runs plain handlers. ``ends``: whether the worker does."""
 
     def __init__(
-        self, hooks: Hooks, aside: Callable[[], Aside], reports: Reports, ends: Callable[[], bool]
+        self,
+        hooks: Hooks,
+        hook_loop: Callable[[], HookLoop],
+        reports: Reports,
+        ends: Callable[[], bool],
     ) -> None:
         self._hook = hooks.process_of(is_async=False)
-        self._aside = aside
+        self._hook_loop = hook_loop
         self._reports = reports
         self._ends = ends
         self._stack = ExitStack()
@@ -53,7 +57,7 @@ class PlainResources:
                 state = self._stack.enter_context(held(hook, self._run))
                 break
             except (Exception, SystemExit) as error:  # noqa: BLE001 - an application's own code
-                _tell(self._reports, hook, error, pause)
+                _report_failure(self._reports, hook, error, pause)
             until = time.monotonic() + pause
             while time.monotonic() < until and not self._ends():
                 time.sleep(LOOK_SECONDS)
@@ -65,10 +69,10 @@ class PlainResources:
         try:
             self._stack.close()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an application's own code
-            _tell_end(error)
+            _log_end(error)
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return self._aside().run(coroutine)
+        return self._hook_loop().run(coroutine)
 
 
 @asynccontextmanager
@@ -85,7 +89,7 @@ async def held_in_loop(
             state = await _enter(stack, hook)
             break
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an application's own code
-            _tell(reports, hook, error, pause)
+            _report_failure(reports, hook, error, pause)
         until = time.monotonic() + pause
         while time.monotonic() < until and not ends():
             await asyncio.sleep(LOOK_SECONDS)
@@ -96,7 +100,7 @@ async def held_in_loop(
         try:
             await stack.aclose()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an application's own code
-            _tell_end(error)
+            _log_end(error)
 
 
 async def _enter(stack: AsyncExitStack, hook: Hook) -> object:
@@ -153,7 +157,7 @@ class InlineResources:
     """
 
     def __init__(self, run: Run) -> None:
-        self.aside = Aside()
+        self.hook_loop = HookLoop()
         self._run = run
         self._states: dict[tuple[Hook, bool], object] = {}
         self._stack = ExitStack()
@@ -165,7 +169,7 @@ class InlineResources:
             return None
         key = (hook, hook.is_async and is_async)
         if key not in self._states:
-            run = self._run if is_async else self.aside.run
+            run = self._run if is_async else self.hook_loop.run
             self._states[key] = self._stack.enter_context(held(hook, run))
         return self._states[key]
 
@@ -174,7 +178,7 @@ class InlineResources:
         try:
             self._stack.close()
         finally:
-            self.aside.close()
+            self.hook_loop.close()
 
 
 def _tries(reports: Reports, hook: Hook, ends: Callable[[], bool]) -> Iterator[float]:
@@ -186,7 +190,7 @@ def _tries(reports: Reports, hook: Hook, ends: Callable[[], bool]) -> Iterator[f
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def _tell(reports: Reports, hook: Hook, error: BaseException, pause: float) -> None:
+def _report_failure(reports: Reports, hook: Hook, error: BaseException, pause: float) -> None:
     _log.error("a process hook raised", hook=hook.name, again_in=pause, exc_info=error)
     ours = (__file__, contextlib.__file__)
     frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename not in ours]
@@ -194,7 +198,7 @@ def _tell(reports: Reports, hook: Hook, error: BaseException, pause: float) -> N
     reports.failed(f"{place}: @hooks.process {hook.name!r} raised {_text(error)}")
 
 
-def _tell_end(error: BaseException) -> None:
+def _log_end(error: BaseException) -> None:
     _log.error("a process hook raised at its end", exc_info=error)
 
 

@@ -52,17 +52,19 @@ class Reports:
 
     def begins(self, hook: Hook) -> None:
         """The hook is about to be called."""
-        self._say("begins", f"{hook.where}: @hooks.process {hook.name!r} has not come to its yield")
+        self._send(
+            "begins", f"{hook.where}: @hooks.process {hook.name!r} has not come to its yield"
+        )
 
     def failed(self, why: str) -> None:
         """The hook has raised."""
-        self._say("failed", why)
+        self._send("failed", why)
 
     def ready(self) -> None:
         """The process goes on."""
-        self._say("ready", "")
+        self._send("ready", "")
 
-    def _say(self, what: str, why: str) -> None:
+    def _send(self, what: str, why: str) -> None:
         line = json.dumps([os.getpid(), what, why[:MAX_WHY]])
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, f"{line}\n".encode())

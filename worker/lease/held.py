@@ -1,8 +1,8 @@
 """The held runs: what is known of each run that a process of this worker executes.
 
-`worker.lease.hands` and `worker.lease.slots` say which; here stands until when each may go on, and
-what has been done about it. A run that was taken out is nobody's business any more: its process was
-killed, or has died.
+`worker.lease.scoreboard` and `worker.lease.slots` say which; here stands until when each may go
+on, and what has been done about it. A run that was taken out is nobody's business any more: its
+process was killed, or has died.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from callboard.sdk.action import Action
 
 from ..runs.execution import STOP_SIGNAL
-from .hands import Hands
+from .scoreboard import Scoreboard
 from .slots import Slots
-from .table import InHand
+from .table import ActiveRun
 
 __all__ = ["STOP_SECONDS", "Held", "HeldRuns"]
 
@@ -29,9 +29,9 @@ STOP_SECONDS = 5.0  # from the soft to the hard stop of a handler
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A run in the hands of one of this worker's processes."""
+    """A run that one of this worker's processes executes."""
 
-    hand: InHand
+    active: ActiveRun
     action: Action[Any]
     holder: str  # what the process has claimed it by
     out_at: float  # time.monotonic seconds: the handler is out of time
@@ -40,24 +40,24 @@ class Held:
     slots: Slots | None = field(default=None, repr=False)  # it has others beside it in its process
     spent: float = 0.0  # seconds of the run's time that were over before, as far as is known
     renewed: bool = False  # the record has named our process as the holder
-    asked: bool = False  # the handler was to stop by itself
+    stop_requested: bool = False  # the handler was to stop by itself
     canceled: bool = False
     taken_out: bool = False  # its process was killed, or has died: nothing more is done with it
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        return self.hand.run_id
+        return self.active.run_id
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self.hand.pid
+        return self.active.pid
 
     @property
     def key(self) -> tuple[int, int]:
         """A run may come to a process twice: each time is another entry."""
-        return self.hand.pid, self.hand.number
+        return self.active.pid, self.active.number
 
     @property
     def names(self) -> dict[str, str]:
@@ -75,14 +75,14 @@ class HeldRuns:
 
     def __init__(
         self,
-        hands: Hands,
+        scoreboard: Scoreboard,
         slots: Sequence[Slots],
         actions: Mapping[str, Action[Any]],
         holder: Callable[[int, int], str],
         lease: float,
         patience: float = 0.0,
     ) -> None:
-        self._hands = hands
+        self._scoreboard = scoreboard
         self._slots = slots
         self._actions = actions
         self._holder = holder
@@ -95,29 +95,29 @@ class HeldRuns:
     def all(self) -> list[Held]:
         """What the processes have in hand now."""
         with self._lock:
-            held = [self._with_spent(self._known(hand)) for hand in self._hands.all()]
+            held = [self._with_spent(self._known(active)) for active in self._scoreboard.all()]
             for slots in self._slots:
-                held += [self._known(hand, slots) for hand in slots.all()]
+                held += [self._known(active, slots) for active in slots.all()]
             self._held = {one.key: one for one in held}
             return [one for one in held if not one.taken_out]
 
     def of(self, pid: int) -> Held | None:
         """What this child, dead or alive, has in hand, whether it was taken out or not."""
         with self._lock:
-            hand = self._hands.of(pid)
-            return hand and self._known(hand)
+            active = self._scoreboard.of(pid)
+            return active and self._known(active)
 
     def take_out(self, pid: int) -> Held | None:
         """The run that this child has in hand, whatever happens to the child; None if it has
         none, or was taken out before."""
         with self._lock:
-            hand = self._hands.of(pid)
-            return self._taken_out(self._known(hand)) if hand else None
+            active = self._scoreboard.of(pid)
+            return self._taken_out(self._known(active)) if active else None
 
     def forget(self, pid: int) -> None:
         """This child is dead, and what it had in hand is another's: its id may soon be, too."""
         with self._lock:
-            self._hands.forget(pid)
+            self._scoreboard.forget(pid)
 
     def take_out_all(self, slots: Slots) -> tuple[list[Held], bool]:
         """The runs that a loop process had in hand when it died; and whether it was killed from
@@ -125,7 +125,7 @@ class HeldRuns:
         with self._lock:
             killed = slots.pid in self._killed
             self._killed.discard(slots.pid)
-            known = [self._known(hand, slots) for hand in slots.left()]
+            known = [self._known(active, slots) for active in slots.left()]
             return [held for one in known if (held := self._taken_out(one))], killed
 
     def note(self, held: Held, **changes: Any) -> None:
@@ -137,8 +137,8 @@ class HeldRuns:
         """Raise in the handler; from ``stop_at`` on the run is overdue."""
         stop_at = min(held.stop_at, stop_at)
         with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._update(held, stop_at=stop_at, asked=True, **changes):
-                (held.slots or self._hands).ask_to_stop(held.hand)
+            if self._update(held, stop_at=stop_at, stop_requested=True, **changes):
+                (held.slots or self._scoreboard).request_stop(held.active)
                 os.kill(held.pid, STOP_SIGNAL)
 
     def kill(self, held: Held) -> bool:
@@ -147,7 +147,9 @@ class HeldRuns:
         What else a loop process has in hand stays, for `take_out_all`.
         """
         with self._lock, contextlib.suppress(ProcessLookupError):
-            if (held.slots or self._hands).has(held.hand) and self._update(held, taken_out=True):
+            if (held.slots or self._scoreboard).has(held.active) and self._update(
+                held, taken_out=True
+            ):
                 if held.slots:
                     self._killed.add(held.pid)
                 os.kill(held.pid, signal.SIGKILL)
@@ -156,27 +158,27 @@ class HeldRuns:
 
     # The lock is held
 
-    def _known(self, hand: InHand, slots: Slots | None = None) -> Held:
-        known = self._held.get((hand.pid, hand.number))
+    def _known(self, active: ActiveRun, slots: Slots | None = None) -> Held:
+        known = self._held.get((active.pid, active.number))
         if known is not None:
             return known
-        action = self._actions[hand.action]
-        out_at = hand.since + action.timeout
+        action = self._actions[active.action]
+        out_at = active.since + action.timeout
         patience = STOP_SECONDS if slots else self._patience  # a loop stops handlers by itself
         return Held(
-            hand=hand,
+            active=active,
             action=action,
             slots=slots,
-            holder=self._holder(hand.pid, hand.number),
+            holder=self._holder(active.pid, active.number),
             out_at=out_at,
             stop_at=out_at + patience,
-            lapses_at=hand.since + self._lease,
+            lapses_at=active.since + self._lease,
         )
 
     def _with_spent(self, held: Held) -> Held:
         """Its end is the sooner, the more of its time was over before: its child says so once it
         has claimed it."""
-        spent = self._hands.spent(held.hand)
+        spent = self._scoreboard.spent(held.active)
         sooner = spent - held.spent
         if not sooner:
             return held

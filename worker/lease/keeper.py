@@ -69,9 +69,9 @@ class Keeper:
         client = services.connect()
         runs = Runs(client, services.sealer, services.keys)
         settings, actions = services.settings, services.registry.actions
-        self._hands = services.hands
+        self._scoreboard = services.scoreboard
         self._held = HeldRuns(
-            services.hands, services.slots, actions, services.holder, settings.recovery,
+            services.scoreboard, services.slots, actions, services.holder, settings.recovery,
             HOOK_SECONDS if services.registry.hooks.listen else REPORT_SECONDS,
         )  # fmt: skip
         self._dead: queue.SimpleQueue[Slots] = queue.SimpleQueue()  # loop processes
@@ -121,7 +121,7 @@ class Keeper:
 
     def drain(self) -> None:
         """A graceful stop began: what is not done within the grace is handed back."""
-        self._hands.close()
+        self._scoreboard.close()
         self._drain_until = time.monotonic() + self._grace
         self._wake.set()
 
@@ -205,7 +205,7 @@ class KeeperStep(bootsteps.StartStopStep):
             sys.exit(f"callboard: The pool {pool!r} cannot stop a handler. Start without --pool.")
         services = worker.app.services
         worker.app.keeper = Keeper(services, worker.hostname)
-        os.register_at_fork(before=services.hands.pick_row)
+        os.register_at_fork(before=services.scoreboard.pick_row)
         main = os.getpid()
         signals.worker_process_init.connect(lambda **_: _prepare_child(services, main), weak=False)
 
@@ -216,6 +216,6 @@ def _prepare_child(services: Services, main: int) -> None:
     die_first()
     gc.freeze()  # what the main process had made stays: the collector need not look at it
     prepare_child()
-    services.hands.begin()
+    services.scoreboard.begin()
     install_stop_signal(services)
     services.state = services.resources.open()

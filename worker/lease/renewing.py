@@ -29,7 +29,7 @@ class Renewing:
 
     def turn(self) -> None:
         """Renew each claim once, of many those whose turn it is. Raises `BrokerUnavailable`."""
-        in_hand = self._in_turn(self._held.all())
+        in_hand = self._next_batch(self._held.all())
         if not in_hand:
             return
         lapses_at = time.monotonic() + self._lease
@@ -37,7 +37,7 @@ class Renewing:
         for held, state in zip(in_hand, states, strict=True):
             self._act(held, state, lapses_at)
 
-    def _in_turn(self, held: list[Held]) -> list[Held]:
+    def _next_batch(self, held: list[Held]) -> list[Held]:
         """All of a few; of many those whose claims lapse first. Turns are a quarter of a second
         apart, so that each is renewed four times a lease."""
         at_once = max(self._at_once, round(len(held) / self._lease))

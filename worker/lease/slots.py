@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .table import InHand, Table, is_alive
+from .table import ActiveRun, Table, is_alive
 
 __all__ = ["Slots"]
 
@@ -25,22 +25,22 @@ class Slots:
 
     # In the main process
 
-    def all(self) -> list[InHand]:
+    def all(self) -> list[ActiveRun]:
         """What the process has in hand, if it lives."""
         return self.left() if is_alive(self.pid) else []
 
-    def left(self) -> list[InHand]:
+    def left(self) -> list[ActiveRun]:
         """What the process has in hand, dead or alive."""
         used = range(self._table.flag)
         return list(filter(None, map(self._table.read, used)))
 
-    def has(self, wanted: InHand) -> bool:
+    def has(self, wanted: ActiveRun) -> bool:
         """Whether the run is in hand."""
         return self._table.has(wanted)
 
-    def ask_to_stop(self, wanted: InHand) -> None:
+    def request_stop(self, wanted: ActiveRun) -> None:
         """Mark the run for `to_stop`; the process is then to be told by a signal."""
-        self._table.ask_to_stop(wanted)
+        self._table.request_stop(wanted)
 
     def clear(self) -> None:
         """For the next process."""
@@ -73,4 +73,8 @@ class Slots:
 
     def to_stop(self) -> list[int]:
         """The numbers of the runs that the keeper wants to stop."""
-        return [number for number, row in self._rows.items() if self._table.asked(row) == number]
+        return [
+            number
+            for number, row in self._rows.items()
+            if self._table.stop_requested(row) == number
+        ]

@@ -136,7 +136,7 @@ class Stopping:
 
 def _is_to_stop_itself(held: Held) -> bool:
     """Whether a child is to be told when its handler is out of time: hooks are told of it there."""
-    return held.slots is None and not held.asked
+    return held.slots is None and not held.stop_requested
 
 
 def _next(held: Held) -> float:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["ROW_WORDS", "InHand", "Table", "is_alive"]
+__all__ = ["ROW_WORDS", "ActiveRun", "Table", "is_alive"]
 
 ROW_WORDS = 16  # of eight bytes
 ROW_BYTES = 8 * ROW_WORDS
@@ -32,7 +32,7 @@ _SPENT = ROW_WORDS - 2  # milliseconds of the run's time that were over before
 _STOP = ROW_WORDS - 1  # the keeper writes here the number that is to stop
 
 
-class InHand(NamedTuple):
+class ActiveRun(NamedTuple):
     """A run that a process executes."""
 
     pid: int
@@ -66,7 +66,7 @@ class Table:
         """The process of each row; 0 for a row that never had one."""
         return self._words[_PID : self._size * ROW_WORDS : ROW_WORDS].tolist()
 
-    def read(self, row: int) -> InHand | None:
+    def read(self, row: int) -> ActiveRun | None:
         """What stands in the row. None for no run, and for one that changes all the time: it has
         just begun, or just ended."""
         start = row * ROW_WORDS
@@ -101,12 +101,12 @@ class Table:
         """The process of the row is gone, and what it had is known to whom it concerns."""
         self._words[row * ROW_WORDS + _NUMBER] = 0
 
-    def has(self, wanted: InHand) -> bool:
+    def has(self, wanted: ActiveRun) -> bool:
         """Whether the run is in hand."""
         return self.read(wanted.row) == wanted
 
-    def ask_to_stop(self, wanted: InHand) -> None:
-        """Mark the run, if it is in hand, for `asked`; its process is then told by a signal."""
+    def request_stop(self, wanted: ActiveRun) -> None:
+        """Mark the run, if it is in hand, for `stop_requested`; a signal then tells its process."""
         if self.has(wanted):
             self._words[wanted.row * ROW_WORDS + _STOP] = wanted.number
 
@@ -114,15 +114,15 @@ class Table:
         """For the next process of the row, whose numbers begin anew."""
         self._words[row * ROW_WORDS + _STOP] = 0
 
-    def asked(self, row: int) -> int:
+    def stop_requested(self, row: int) -> int:
         """The number of the run that is to stop; 0 for none."""
         return self._words[row * ROW_WORDS + _STOP]
 
-    def _taken(self, content: bytes, row: int) -> InHand | None:
+    def _taken(self, content: bytes, row: int) -> ActiveRun | None:
         pid, number, since, action, run_id = _TAKEN.unpack(content)
         if not number:
             return None
-        return InHand(pid, number, since, self._actions[action], run_id.decode(), row)
+        return ActiveRun(pid, number, since, self._actions[action], run_id.decode(), row)
 
     def _write(self, row: int, number: int, since: float, action: int, run_id: bytes) -> None:
         version_at = row * ROW_WORDS + _VERSION

@@ -15,7 +15,7 @@ from typing import Any
 import redis.asyncio
 
 from callboard.connections.redis import AsyncPipelinedConnection, guarded
-from callboard.runs.commands import Commands, Order
+from callboard.runs.commands import Commands, ScriptArguments
 
 __all__ = ["Packets"]
 
@@ -44,20 +44,20 @@ class Packets:
                 await self._load()
                 return await self._call(command)
 
-    async def scripts(self, name: str, orders: Callable[[], Iterable[Order]]) -> list[Any]:
+    async def scripts(self, name: str, calls: Callable[[], Iterable[ScriptArguments]]) -> list[Any]:
         """What the script answers to each, an exception where it failed.
 
-        ``orders``: makes keys and arguments; again, for a server that was started since. What is
+        ``calls``: makes keys and arguments; again, for a server that was started since. What is
         made goes out a part at a time, and others have the loop between two parts.
         """
-        answers = await self._all(name, orders())
+        answers = await self._all(name, calls())
         if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
             await self._load()
-            answers = await self._all(name, orders())
+            answers = await self._all(name, calls())
         return answers
 
-    async def _all(self, name: str, orders: Iterable[Order]) -> list[Any]:
-        answers, left = [], iter(orders)
+    async def _all(self, name: str, calls: Iterable[ScriptArguments]) -> list[Any]:
+        answers, left = [], iter(calls)
         while part := [self._post(self._commands.command(name, *o)) for o in islice(left, PART)]:
             answers += part
             await asyncio.sleep(0)

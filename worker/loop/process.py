@@ -141,7 +141,7 @@ class _Process:
         self._executor = Executor(services, runs, AsyncStore.of(services.settings))
         self._taking = Taking(client, runs, self._queues)
         watch = Watch(loop, self._running.values)
-        loop.add_signal_handler(STOP_SIGNAL, self._stop_asked)
+        loop.add_signal_handler(STOP_SIGNAL, self._stop_requested)
         loop.add_signal_handler(signal.SIGTERM, self._close)
         hooks = services.registry.hooks
         async with held_in_loop(hooks, services.reports, lambda: self._ends) as services.state:
@@ -154,7 +154,7 @@ class _Process:
 
     @property
     def _ends(self) -> bool:
-        return self._closed or self._services.hands.closed
+        return self._closed or self._services.scoreboard.closed
 
     def _close(self) -> None:
         self._closed = True
@@ -192,7 +192,7 @@ class _Process:
             self._slots.let_go(running.number)
             self._taking.has_room()
 
-    def _stop_asked(self) -> None:
+    def _stop_requested(self) -> None:
         """The keeper wants runs to stop."""
         for number in self._slots.to_stop():
             self._running[number].stop(HandlerStopped)
@@ -209,7 +209,7 @@ class _Process:
         """Wait for what is in hand; near the end of the worker's grace, hand it back."""
         end = float("inf")
         while self._tasks:
-            if self._services.hands.closed and end == float("inf"):
+            if self._services.scoreboard.closed and end == float("inf"):
                 grace = self._services.settings.stop_grace
                 end = time.monotonic() + max(grace - HAND_BACK_SECONDS, grace / 2)
             if time.monotonic() >= end:

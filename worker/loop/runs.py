@@ -19,7 +19,7 @@ from callboard.runs.report import Sealed
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.signals import Sent
 from callboard.runs.start import Start
-from callboard.runs.store import Take
+from callboard.runs.store import ReceiveMessage
 
 from .packets import Packets
 
@@ -40,7 +40,7 @@ class AsyncRuns(Commands):
 
     async def finish(
         self, run_id: str, action: str, holder: str, outcome: Outcome
-    ) -> tuple[bool, Take | None]:
+    ) -> tuple[bool, ReceiveMessage | None]:
         """As `Runs.finish`; nothing takes the next message."""
         command = self.ending(run_id, action, holder, outcome)
         return bool(await self._packets.script("finish", *command)), None

@@ -107,7 +107,7 @@ class Loop:
     @property
     def _may_start(self) -> bool:
         """Whether all is done about the process before, and the worker goes on."""
-        closed = self._worker.app.services.hands.closed
+        closed = self._worker.app.services.scoreboard.closed
         return not (self._slots.pid or closed) and time.monotonic() >= self._next
 
     def _lost(self) -> None:

@@ -18,13 +18,13 @@ from callboard.log.lines import route_standard_logging
 from callboard.log.printed import capture_output
 from callboard.log.run_lines import keep_standard_logging
 
-from ..lease.hands import Hands
+from ..lease.scoreboard import Scoreboard
 from ..loop.running import current
 
 __all__ = ["connect_logging", "run_adder"]
 
 
-def run_adder(hands: Hands) -> Processor:
+def run_adder(scoreboard: Scoreboard) -> Processor:
     """A structlog processor: adds run id and action, where the line does not have them.
 
     They are those of the run that this process has in hand, or of the task that Celery wrote
@@ -35,7 +35,7 @@ def run_adder(hands: Hands) -> Processor:
         about = getattr(line.get("_record"), "data", None)
         if running := current.get():
             _add(line, running.run_id, running.action.name)
-        elif mine := hands.mine():
+        elif mine := scoreboard.mine():
             _add(line, mine.run_id, mine.action)
         elif isinstance(about, dict) and {"id", "name"} <= about.keys():
             _add(line, about["id"], about["name"].removeprefix("actions."))

@@ -12,7 +12,8 @@ __all__ = ["RunRequest"]
 
 
 class RunRequest(Request):
-    """The message that a child was given; by now it may be at another run (`worker.runs.turn`)."""
+    """The message that a child was given; by now the child may execute another run
+    (`worker.runs.consuming`)."""
 
     @property
     def _keeper(self) -> Any:

@@ -78,7 +78,7 @@ class TaskEvents:
         return time.monotonic() < self._unheard_until
 
     def started(self, wakeup: Wakeup) -> None:
-        """The run is in the child's hands."""
+        """The child has the run in hand."""
         self._tell(
             "task-received",
             wakeup.run_id,

@@ -7,7 +7,7 @@ from celery import Task
 from callboard.runs import message
 from callboard.sdk.action import Action
 
-from ..runs.turn import take_turn
+from ..runs.consuming import consume
 from .request import RunRequest
 
 __all__ = ["ActionTask"]
@@ -32,4 +32,4 @@ class ActionTask(Task):
         """In the child: the whole run, and those behind it."""
         request = self.request
         first = message.Wakeup(self.name, request.id, request.kwargsrepr)
-        take_turn(self.app, request.hostname, first)
+        consume(self.app, request.hostname, first)

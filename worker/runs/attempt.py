@@ -8,7 +8,7 @@ from callboard.log.run_log import RunLog
 from callboard.runs.commands import Claim, Wait
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import Call
-from callboard.runs.store import Take
+from callboard.runs.store import ReceiveMessage
 from callboard.sdk.action import Action
 
 __all__ = ["Attempt", "Delivered", "Parked", "RunEnded"]
@@ -47,7 +47,7 @@ class Delivered(NamedTuple):
 
     end: Literal["succeeded", "failed", "retried"] | None  # None: it changed nothing
     error: str | None = None  # why, as the caller is told
-    take: Take | None = None  # for the next message, if it was asked for with the end
+    receive: ReceiveMessage | None = None  # for the next message, if it was asked for with the end
 
 
 class Parked(BaseException):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from callboard.errors import ServiceUnavailable
 from callboard.log.run_log import enter_alone, leave_alone
 from callboard.runs.outcome import Outcome
-from callboard.runs.store import Take
+from callboard.runs.store import ReceiveMessage
 from callboard.sans_io import run
 from callboard.sdk.action import Action
 
@@ -43,14 +43,14 @@ class _Plain:
         self.claim = services.runs.claim
         self.requeue = services.runs.requeue
         self.park = services.runs.park
-        self.note_spent = services.hands.note_spent
+        self.note_spent = services.scoreboard.note_spent
 
     def finish(
         self, run_id: str, action: str, holder: str, outcome: Outcome
-    ) -> tuple[bool, Take | None]:
-        runs, asked = self._services.runs, self._queues()
-        if asked:
-            return runs.finish_and_ask(run_id, action, holder, outcome, asked)
+    ) -> tuple[bool, ReceiveMessage | None]:
+        runs, queues = self._services.runs, self._queues()
+        if queues:
+            return runs.finish_and_request(run_id, action, holder, outcome, queues)
         return runs.finish(run_id, action, holder, outcome), None
 
     def kill_session(self, session: str) -> None:
@@ -81,12 +81,12 @@ def execute(services: Services, action: Action, run_id: str, queues: Queues) -> 
 
     ``queues``: says, when the run ends, of which queues; of none if it is empty.
     """
-    number = services.hands.take(run_id, action.name)
+    number = services.scoreboard.take(run_id, action.name)
     holder = services.holder(os.getpid(), number)
     try:
         return run(live(services, _Plain(services, queues), action, run_id, holder))
     finally:
-        services.hands.let_go()
+        services.scoreboard.let_go()
 
 
 def _stoppably(services: Services, attempt: Attempt) -> Outcome:
@@ -111,12 +111,12 @@ class _stoppable:  # noqa: N801 - reads as a context manager
 
 def install_stop_signal(services: Services) -> None:
     """In a child: let the keeper interrupt the handler of the run that it means."""
-    hands, actions = services.hands, services.registry.actions
+    scoreboard, actions = services.scoreboard, services.registry.actions
 
     def stop(*_: object) -> None:
-        if _stoppable.active and hands.stop_is_asked():
+        if _stoppable.active and scoreboard.stop_is_requested():
             _stoppable.active = False
-            mine = hands.mine()
+            mine = scoreboard.mine()
             late = mine and time.monotonic() >= mine.since + actions[mine.action].timeout
             raise TimedOut if late else HandlerStopped
 

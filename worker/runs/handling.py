@@ -14,7 +14,7 @@ from callboard.sans_io import Steps, arun, run
 from callboard.sdk.results import StopHandler
 
 from ..hooks.around import stopped_in_a_group
-from ..hooks.telling import Telling, Why
+from ..hooks.notifying import Notifier, Why
 from ..tools.transaction import Transaction, run_in_transaction, run_in_transaction_async
 from .attempt import RunEnded
 from .context import AsyncRuns, build_async_context, build_context
@@ -39,8 +39,8 @@ def outcome_of(services: Services, attempt: Attempt) -> Outcome:
     """
     if not services.registry.hooks.listen:
         return _outcome(services, attempt)
-    telling = Telling(services, attempt, partial(_build_apart, services))
-    return run(telling.outcome(partial(_outcome, services, attempt)))
+    notifying = Notifier(services, attempt, partial(_build_apart, services))
+    return run(notifying.outcome(partial(_outcome, services, attempt)))
 
 
 def _outcome(services: Services, attempt: Attempt) -> Outcome:
@@ -78,7 +78,7 @@ async def outcome_of_async(
         if not services.registry.hooks.listen:
             return await handle()
         build = partial(_build_apart_async, services, runs, store)
-        return await arun(Telling(services, attempt, build, why).outcome(handle))
+        return await arun(Notifier(services, attempt, build, why).outcome(handle))
     finally:
         end_lines()
 

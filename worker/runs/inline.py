@@ -223,7 +223,7 @@ def run_inline(
     that waits now: ``{"runId", "status": "waiting"}``.
     """
     services = _InlineServices(settings, registry, store, records)
-    services.aside = resources.aside
+    services.hook_loop = resources.hook_loop
     services.state = resources.state_of(registry.hooks, action.is_async)
 
     def run(start: Start) -> object:

@@ -19,7 +19,7 @@ from callboard.runs.commands import Claim, Wait
 from callboard.runs.outcome import Outcome
 from callboard.runs.report import Sealed
 from callboard.runs.seal import Call
-from callboard.runs.store import Take
+from callboard.runs.store import ReceiveMessage
 from callboard.sans_io import Steps
 from callboard.sdk.action import Action
 
@@ -267,7 +267,7 @@ def _park(services: Services, means: Means, attempt: Attempt, parked: Parked) ->
 
 def _finish(
     means: Means, run_id: str, action: Action, holder: str, outcome: Outcome
-) -> Steps[tuple[bool, Take | None]]:
+) -> Steps[tuple[bool, ReceiveMessage | None]]:
     """End the run, if it is still ours: whether it was, and what takes the next message."""
     done, take = yield from _insist(
         means, lambda: means.finish(run_id, action.name, holder, outcome)

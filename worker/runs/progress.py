@@ -70,7 +70,7 @@ class Progress:
                 return
             wait = self._next - time.monotonic()
             if wait <= 0:
-                self._tell()
+                self._notify()
             else:
                 self._timer = threading.Timer(wait, self._tell_in_time)
                 self._timer.start()
@@ -84,14 +84,14 @@ class Progress:
                 self._timer.cancel()
                 self._timer = None
             with contextlib.suppress(ServiceUnavailable):  # the run's end finds that, too
-                self._tell()
+                self._notify()
 
     def _tell_in_time(self) -> None:
         with self._lock, contextlib.suppress(ServiceUnavailable):  # the next call finds that, too
             self._timer = None
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._waiting is None:
             return
         self._write(_content(self._waiting))
@@ -119,7 +119,7 @@ class AsyncProgress:
         async with self._lock:
             wait = self._next - time.monotonic()
             if wait <= 0:
-                await self._tell()
+                await self._notify()
             elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._tell_in_time)
 
@@ -140,9 +140,9 @@ class AsyncProgress:
             with contextlib.suppress(
                 ServiceUnavailable
             ):  # the next call, or the run's end, finds it
-                await self._tell()
+                await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         told = self._waiting
         if told is None:
             return

@@ -1,4 +1,4 @@
-"""Telling: what comes of a handler, and the hooks that are told of it."""
+"""Notifying: what comes of a handler, and the hooks that hear of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..runs.lifecycle import HOOK_SECONDS, HandedBack, HandlerStopped, TimedOut
 if TYPE_CHECKING:
     from ..services import Services
 
-__all__ = ["Telling", "Why"]
+__all__ = ["Notifier", "Why"]
 
 RAISED = (Exception, TimedOut, SystemExit, asyncio.CancelledError)  # by the handler; not a stop
 STOPS = (HandlerStopped, HandedBack)
@@ -32,7 +32,7 @@ Why = Callable[[], type[BaseException] | None]
 _log = structlog.get_logger("callboard.worker")
 
 
-class Telling:
+class Notifier:
     """Of one attempt. ``build``: makes a context and its tools, in no transaction; ``why``: the
     reason for which an async handler was canceled, None if it has canceled itself."""
 
@@ -67,7 +67,7 @@ class Telling:
         try:
             yield from self._ended(outcome)
         except Exception as error:
-            yield from self._quietly(self._tell(self._hooks.on_error, error, "error"))
+            yield from self._quietly(self._notify(self._hooks.on_error, error, "error"))
             raise
         return outcome
 
@@ -80,15 +80,15 @@ class Telling:
             outcome = Outcome.timed_out(attempt.action.timeout, run_id)
             error = TimeoutError(outcome.error).with_traceback(raised.__traceback__)
         of_attempt = f"error {attempt.claim.attempt}"
-        yield from self._quietly(self._tell(self._hooks.on_error, error, of_attempt))
+        yield from self._quietly(self._notify(self._hooks.on_error, error, of_attempt))
         if error is not raised or not attempt.retries(raised):
             yield from self._quietly(self._ended(outcome))
 
     def _ended(self, outcome: Outcome) -> Steps[None]:
         if self._hooks.on_end:
-            yield from self._tell(self._hooks.on_end, outcome.result(), "end")
+            yield from self._notify(self._hooks.on_end, outcome.result(), "end")
 
-    def _tell(self, hooks: Sequence[Hook], what: object, scope: str) -> Steps[None]:
+    def _notify(self, hooks: Sequence[Hook], what: object, scope: str) -> Steps[None]:
         """Call the hooks, with a context of their own: what they create and start is not taken for
         what the handler does."""
         if not hooks:
@@ -109,15 +109,15 @@ class Telling:
         """What an async handler's hooks answer is awaited, if it can be."""
         if not isinstance(context, AsyncActionContext):
             answer = hook.function(context, what)
-            return self._services.aside.run(answer) if hook.is_async else answer
+            return self._services.hook_loop.run(answer) if hook.is_async else answer
         answer = hook.function(context, what)
         late = self._why() is not None and isawaitable(answer)
         return asyncio.wait_for(answer, self._until - time.monotonic()) if late else answer
 
-    def _quietly(self, telling: Steps[None]) -> Steps[None]:
+    def _quietly(self, notifying: Steps[None]) -> Steps[None]:
         """What a hook raises here is logged: the run fails already, and for another reason."""
         try:
-            yield from telling
+            yield from notifying
         except Exception as error:  # noqa: BLE001 - an application's own code
             names = {"run_id": self._attempt.run_id, "action": self._attempt.action.name}
             _log.error("a hook raised", **names, exc_info=error)

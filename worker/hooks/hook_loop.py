@@ -1,4 +1,4 @@
-"""Aside: the event loop of a process of plain handlers, for hooks that are async.
+"""The hook loop: the event loop of a process of plain handlers, for hooks that are async.
 
 It turns only while such a hook has something to do: a plain handler runs in no loop, and may have
 one of its own.
@@ -12,15 +12,15 @@ from contextvars import copy_context
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
-__all__ = ["Aside"]
+__all__ = ["HookLoop"]
 
 END_SECONDS = 1.0  # that a hook which is to end gets
 
 T = TypeVar("T")
-Asked = list[tuple[Any, "asyncio.Future[Any]"]]
+Calls = list[tuple[Any, "asyncio.Future[Any]"]]
 
 
-class Aside:
+class HookLoop:
     """One for a process; the loop is made when it is first needed."""
 
     @cached_property
@@ -46,11 +46,11 @@ class Aside:
         """What an async hook answers around a plain handler. ``behind``: called while the loop
         stands still, with the hook's context variables."""
         loop, context = self.loop, copy_context()
-        asked: Asked = []
+        calls: Calls = []
 
         async def call_next(other: Any = None) -> Any:
             answer = loop.create_future()
-            asked.append((ctx if other is None else other, answer))
+            calls.append((ctx if other is None else other, answer))
             loop.stop()
             return await answer
 
@@ -59,8 +59,8 @@ class Aside:
         try:
             while not task.done():
                 loop.run_forever()
-                while asked:
-                    given, answer = asked.pop()
+                while calls:
+                    given, answer = calls.pop()
                     _answer(answer, partial(context.run, behind, given))
             return task.result()
         except BaseException:

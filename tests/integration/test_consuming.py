@@ -18,8 +18,8 @@ from callboard.runs.seal import Call
 from callboard.runs.store import Runs
 from callboard.sdk.action import Action
 from worker.celery_app import create_app
+from worker.runs.consuming import consume
 from worker.runs.execution import execute
-from worker.runs.turn import take_turn
 from worker.services import Services
 
 HAPPENED: list[str] = []
@@ -62,18 +62,18 @@ def test_whether_to_go_on_is_asked_when_the_run_has_ended(
         return ()
 
     delivered = execute(services, closing, first, no_queues)
-    assert (delivered.end, delivered.take) == ("succeeded", None)
+    assert (delivered.end, delivered.receive) == ("succeeded", None)
     assert HAPPENED == ["handler", "asked"]
     assert following.encode() in b"".join(redis_client.lrange("callboard", 0, -1))
 
 
 def test_nothing_is_in_hand_while_a_message_is_waited_for(services: Services) -> None:
-    services.hands.begin()
+    services.scoreboard.begin()
     first = accept(services.runs)
     delivered = execute(services, closing, first, lambda: ("empty",))
-    assert services.hands.all() == []
-    assert delivered.take is not None
-    assert delivered.take() is None
+    assert services.scoreboard.all() == []
+    assert delivered.receive is not None
+    assert delivered.receive() is None
 
 
 def test_a_message_for_an_ended_run_changes_nothing(services: Services) -> None:
@@ -98,12 +98,12 @@ def test_a_message_that_comes_after_the_stop_goes_back_to_the_queues_front(
 
     def stop_while_it_waits() -> None:
         eventually(lambda: redis_client.info("clients")["blocked_clients"])
-        services.hands.close()
+        services.scoreboard.close()
         accept(services.runs)
 
     stopping = threading.Thread(target=stop_while_it_waits)
     stopping.start()
-    take_turn(celery, "worker@here", message.Wakeup("actions.closing", first, "{}"))
+    consume(celery, "worker@here", message.Wakeup("actions.closing", first, "{}"))
     stopping.join()
     assert HAPPENED == ["handler"]
     assert redis_client.llen("callboard") == 1
@@ -118,7 +118,7 @@ def test_a_wake_up_of_an_async_action_goes_on_to_its_own_queue(
     run_id = accept(celery.services.runs, wait_for_it)
     accepted = redis_client.rpop("callboard.async")
     following = accept(celery.services.runs)
-    take_turn(celery, "worker@here", message.Wakeup("actions.waitForIt", run_id, "{}"))
+    consume(celery, "worker@here", message.Wakeup("actions.waitForIt", run_id, "{}"))
     assert HAPPENED == ["handler"], "the turn goes on"
     assert redis_client.lrange("callboard.async", 0, -1) == [accepted]
     assert celery.services.runs.read(run_id).status == "queued"
