@@ -17,7 +17,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from callboard.applications import Presence, Process
+from callboard.applications import ApplicationHeartbeat, Process
 from callboard.errors import ConfigurationError
 from callboard.layout import API
 from callboard.log import printed
@@ -100,8 +100,8 @@ def post_worker_init(worker: Any) -> None:
     supervise("end of waits", lambda: _let_go_at_the_end(worker), threading.Event())
     settings, stopped = services.settings, threading.Event()
     me = Process.of(settings, f"API {socket.gethostname()}:{worker.pid}")
-    presence = Presence(services.redis, settings.keys, me)
-    supervise("namespace", lambda: presence.run(stopped), stopped)
+    heartbeat = ApplicationHeartbeat(services.redis, settings.keys, me)
+    supervise("namespace", lambda: heartbeat.run(stopped), stopped)
 
 
 def _let_go_at_the_end(worker: Any) -> None:

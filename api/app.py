@@ -120,11 +120,11 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         app.register_blueprint(blueprint)
     add_paths(app, registry.public)
     app.wsgi_app = fenced(app.wsgi_app)  # type: ignore[method-assign,assignment]
-    told = [audit.written_to(LineLogger(development=settings.development))]
+    observers = [audit.written_to(LineLogger(development=settings.development))]
     if settings.serves("metrics"):
         app.register_blueprint(metrics)
-        told.append(counted_among(registry.public))
-    audit.install(app, told)
+        observers.append(counted_among(registry.public))
+    audit.install(app, observers)
     if settings.cors_origins:
         cors.install(app, settings.cors_origins)
     if settings.trusted_proxies:

@@ -29,11 +29,11 @@ from callboard.processes.threads import repeat, tolerant
 from callboard.runs.seal import Sealer
 from callboard.settings import Settings
 
-__all__ = ["Presence", "Process", "processes", "strangers", "told"]
+__all__ = ["ApplicationHeartbeat", "Process", "conflict", "foreign", "processes"]
 
 PAUSE_SECONDS = 1.0
 ALIVE_SECONDS = 5.0  # how long a row is good for
-AGAIN_SECONDS = 60.0  # until strangers are told again
+AGAIN_SECONDS = 60.0  # until foreign processes are logged again
 MOST = 1000  # rows that are looked at
 SHOWN = 80  # characters of what another process says of itself
 
@@ -73,15 +73,15 @@ class Process:
         return different
 
 
-class Presence:
-    """Shows one process, and tells the log of strangers."""
+class ApplicationHeartbeat:
+    """Shows one process, and logs the processes of another application."""
 
     def __init__(self, client: redis.Redis, keys: Keys, process: Process) -> None:
         self._redis = client
         self._keys = keys
         self._process = process
         self._row = json.dumps(asdict(process))
-        self._told_at: float | None = None  # time.monotonic seconds
+        self._logged_at: float | None = None  # time.monotonic seconds
 
     def run(self, stopped: threading.Event) -> None:
         """Do it until ``stopped``, then be there no more; a thread's function."""
@@ -97,11 +97,11 @@ class Presence:
             pipeline.zadd(self._keys.applications, {self._row: now})
             pipeline.zremrangebyscore(self._keys.applications, "-inf", now - 2 * ALIVE_SECONDS)
             pipeline.execute()
-        found = strangers(self._process, processes(self._redis, self._keys))
-        lately = self._told_at is not None and time.monotonic() < self._told_at + AGAIN_SECONDS
+        found = foreign(self._process, processes(self._redis, self._keys))
+        lately = self._logged_at is not None and time.monotonic() < self._logged_at + AGAIN_SECONDS
         if found and not lately:
-            self._told_at = time.monotonic()
-            _log.error(told(self._process, found, self._keys))
+            self._logged_at = time.monotonic()
+            _log.error(conflict(self._process, found, self._keys))
 
 
 def processes(client: redis.Redis, keys: Keys) -> list[Process]:
@@ -112,13 +112,13 @@ def processes(client: redis.Redis, keys: Keys) -> list[Process]:
     return [process for row in cast("list[bytes]", rows) if (process := _process(row))]
 
 
-def strangers(mine: Process, others: Iterable[Process]) -> list[Process]:
+def foreign(mine: Process, others: Iterable[Process]) -> list[Process]:
     """Those of another application than mine."""
     return [other for other in others if mine.differs(other)]
 
 
-def told(mine: Process, found: Sequence[Process], keys: Keys) -> str:
-    """Who the strangers are, and what to do."""
+def conflict(mine: Process, found: Sequence[Process], keys: Keys) -> str:
+    """Who the foreign processes are, and what to do."""
     listed = [
         f"{ascii(other.name)[1:-1][:SHOWN]} ({', '.join(mine.differs(other))})"
         for other in found[:5]
@@ -141,8 +141,8 @@ def _now(client: redis.Redis) -> float:
 def _process(row: bytes) -> Process | None:
     """What a row says; None for what no process of ours has written."""
     try:
-        said: Any = json.loads(row)
-        process = Process(**said)
+        fields: Any = json.loads(row)
+        process = Process(**fields)
     except (ValueError, TypeError, RecursionError):
         return None
     texts = (process.name, process.database, process.actions)

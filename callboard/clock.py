@@ -69,9 +69,9 @@ class _DatabaseClock:
             except AutoReconnect:  # over a connection that was closed: PyMongo repeats no command
                 asked = time.monotonic()
                 answer = yield self._hello()
-        told: datetime = answer["localTime"]
+        server_time: datetime = answer["localTime"]
         took = timedelta(seconds=time.monotonic() - asked)
-        moment = told.replace(tzinfo=UTC) + took / 2
+        moment = server_time.replace(tzinfo=UTC) + took / 2
         self.ahead = self._local() - moment.timestamp()
         return moment
 
@@ -118,14 +118,14 @@ class ClockWatch:
 
     def __init__(self, whose: str) -> None:
         self._whose = whose
-        self._told_at: float | None = None  # time.monotonic seconds; None: it was right
+        self._logged_at: float | None = None  # time.monotonic seconds; None: it was right
 
     def note(self, ahead: float) -> None:
         """Take in how far this machine's clock is ahead (seconds)."""
         off, now = deviation(ahead), time.monotonic()
-        if off and (self._told_at is None or now - self._told_at >= AGAIN_SECONDS):
-            self._told_at = now
+        if off and (self._logged_at is None or now - self._logged_at >= AGAIN_SECONDS):
+            self._logged_at = now
             _log.warning("this machine's clock is off", by=off, compared_with=self._whose)
-        elif not off and self._told_at is not None:
-            self._told_at = None
+        elif not off and self._logged_at is not None:
+            self._logged_at = None
             _log.info("this machine's clock is right again", compared_with=self._whose)

@@ -73,8 +73,8 @@ def preflight(
             process.kill()
     answers = [line for line in stdout.splitlines() if line.startswith(ANSWER)]
     if process.returncode or not answers:
-        told = stderr.strip() or f"The check of the actions ended with {process.returncode}."
-        raise ConfigurationError(told)
+        reason = stderr.strip() or f"The check of the actions ended with {process.returncode}."
+        raise ConfigurationError(reason)
     read = json.loads(answers[-1].removeprefix(ANSWER))
     return Declared(
         actions=tuple(DeclaredAction(**row) for row in read["actions"]),

@@ -68,7 +68,7 @@ class Services:
         self.state: object = None  # what the process hook of this process has yielded
         self.on_count: Callable[[str], object] | None = None  # instead of counting at once
         os.register_at_fork(after_in_child=partial(self.__dict__.pop, "runs", None))
-        self._told_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
+        self._logged_until = 0.0  # time.monotonic seconds: of what is left for a newer worker
 
     @cached_property
     def runs(self) -> Runs:
@@ -123,9 +123,9 @@ class Services:
     def leave(self, what: str, version: int | None = None) -> None:
         """Log, once a minute at most, that a newer worker's run is left to it: the sweep keeps
         waking until one has come."""
-        if time.monotonic() < self._told_until:
+        if time.monotonic() < self._logged_until:
             return
-        self._told_until = time.monotonic() + NEWER_PAUSE
+        self._logged_until = time.monotonic() + NEWER_PAUSE
         structlog.get_logger("callboard.worker").warning(
             "left for a newer worker: upgrade this one", what=what, version=version, known=FORMAT
         )

@@ -58,8 +58,8 @@ def call_all() -> Response:
     calls = _calls(read_object(this_request(), _DEPTH))
     answers = _started(services, identity, _Reader(services, identity).read(calls))
     shown = [_shown(answer) for answer in answers]
-    for call, told in zip(calls, shown, strict=True):
-        _tell(call, told, identity, time.perf_counter() - began)
+    for call, shown_result in zip(calls, shown, strict=True):
+        _observe(call, shown_result, identity, time.perf_counter() - began)
     return envelope({"success": True, "data": shown}, 202)
 
 
@@ -154,10 +154,10 @@ def _shown(answer: Accepted | CallboardError) -> dict[str, Any]:
     return {**shown, "issues": answer.issues} if isinstance(answer, InvalidParams) else shown
 
 
-def _tell(call: Any, shown: dict[str, Any], identity: Identity | None, seconds: float) -> None:
+def _observe(call: Any, shown: dict[str, Any], identity: Identity | None, seconds: float) -> None:
     """Of a call as of one by itself."""
     name = call.get("action") if isinstance(call, dict) else None
-    audit.tell(
+    audit.notify(
         audit.EndedCall(
             name if isinstance(name, str) else "",
             shown.get("status", 202),

@@ -64,7 +64,7 @@ class JwksKeys:
         self._url = url
         self._keys: Keys | None = None  # None: there is no set that could be used
         self._content: Any = None  # the set as it was sent
-        self._told = ""  # what is wrong with it, as logged
+        self._logged = ""  # what is wrong with it, as logged
         self._fetched = 0.0  # time.monotonic seconds: when the last fetch succeeded
         self._guard = threading.Lock()  # of the two below; held for a moment
         self._latest: _Fetch | None = None
@@ -136,7 +136,7 @@ class JwksKeys:
             content = _fetch(self._url)
             keys = self._keys if content == self._content else usable_keys(content)
         except (httpx.HTTPError, ValueError, TypeError, KeyError, RecursionError) as error:
-            self._tell(f"{type(error).__name__}: {error}"[:200])
+            self._log_change(f"{type(error).__name__}: {error}"[:200])
             if self._keys is not None and time.monotonic() - self._fetched > STALE_SECONDS:
                 self._keys, self._content = None, None
                 self.version += 1
@@ -144,17 +144,17 @@ class JwksKeys:
         if keys is not self._keys:
             self._keys, self._content = keys, content
             self.version += 1
-        self._tell("")
+        self._log_change("")
         self._fetched = time.monotonic()
         current.succeeded = True
 
-    def _tell(self, why: str) -> None:
+    def _log_change(self, why: str) -> None:
         """Log what is wrong, or "", where it is another thing than the last time."""
-        if why and why != self._told:
+        if why and why != self._logged:
             _log.warning("the key set was not fetched; trying again", why=why)
-        elif self._told and not why:
+        elif self._logged and not why:
             _log.warning("the key set is there again")
-        self._told = why
+        self._logged = why
 
 
 def _fetch(url: str) -> Any:

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
+class _BulkRequest:
     """What is to be done to which runs."""
 
     do: str
@@ -65,30 +65,30 @@ def change_all() -> Response:
     """
     services, identity = current_services(), identify()
     services.require_owner(identity)
-    order = _read(read_object(this_request()))
+    request = _read(read_object(this_request()))
     matched = done = 0
     deadline, complete = time.monotonic() + SECONDS, True
-    for page in _pages(services, order):
-        if matched == order.limit or time.monotonic() > deadline:
+    for page in _pages(services, request):
+        if matched == request.limit or time.monotonic() > deadline:
             complete = False
             break
-        chosen = page[: order.limit - matched]
+        chosen = page[: request.limit - matched]
         complete = len(chosen) == len(page)
         matched += len(chosen)
-        done += 0 if order.dry_run else _DEEDS[order.do].each(services, chosen)
+        done += 0 if request.dry_run else _OPERATIONS[request.do].each(services, chosen)
     caller = identity and identity.subject
-    _log.info("bulk", do=order.do, matched=matched, done=done, caller=caller, dry=order.dry_run)
+    _log.info("bulk", do=request.do, matched=matched, done=done, caller=caller, dry=request.dry_run)
     data = {"matched": matched, "done": done, "complete": complete}
     return envelope({"success": True, "data": data}, 200)
 
 
-def _pages(services: Services, order: _Order) -> Iterator[list[Run]]:
+def _pages(services: Services, request: _BulkRequest) -> Iterator[list[Run]]:
     """The runs that the order is for, newest first, as they were when their page was read."""
-    after = None if order.until is None else cursor.encode(Position(order.until, "z"))
+    after = None if request.until is None else cursor.encode(Position(request.until, "z"))
     while True:
-        runs, after = services.run_list.page(order.runs, PAGE, after)
-        new = [run for run in runs if order.since is None or run.enqueued >= order.since]
-        if chosen := [run for run in new if _DEEDS[order.do].fits(run)]:
+        runs, after = services.run_list.page(request.runs, PAGE, after)
+        new = [run for run in runs if request.since is None or run.enqueued >= request.since]
+        if chosen := [run for run in new if _OPERATIONS[request.do].fits(run)]:
             yield chosen
         if after is None or len(new) < len(runs):
             return
@@ -113,9 +113,11 @@ def _whole(services: Services, run: Run) -> Run:
     return found
 
 
-def _one_by_one(deed: Callable[[Services, Run], Any]) -> Callable[[Services, Sequence[Run]], int]:
+def _one_by_one(
+    operation: Callable[[Services, Run], Any],
+) -> Callable[[Services, Sequence[Run]], int]:
     def each(services: Services, runs: Sequence[Run]) -> int:
-        return sum(bool(_tried(deed, services, run)) for run in runs)
+        return sum(bool(_tried(operation, services, run)) for run in runs)
 
     return each
 
@@ -128,44 +130,44 @@ def _replay(services: Services, runs: Sequence[Run]) -> int:
     return sum(isinstance(answer, Accepted) for answer in answers)
 
 
-def _tried(deed: Callable[[Services, Run], T], services: Services, run: Run) -> T | None:
+def _tried(operation: Callable[[Services, Run], T], services: Services, run: Run) -> T | None:
     """None where the run refuses it: that stops no other."""
     try:
-        return deed(services, run)
+        return operation(services, run)
     except (RunRefused, SealError):
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Deed:
+class _Operation:
     """``fits``: whether a run is in a state for it. ``each``: does it; how many times it could."""
 
     fits: Callable[[Run], bool]
     each: Callable[[Services, Sequence[Run]], int]
 
 
-_DEEDS: Mapping[str, _Deed] = {
-    "cancel": _Deed(
+_OPERATIONS: Mapping[str, _Operation] = {
+    "cancel": _Operation(
         lambda run: run.status in ("queued", "waiting", "running"), _one_by_one(_cancel)
     ),
-    "retry": _Deed(lambda run: run.status == "failed", _one_by_one(_retry)),
-    "replay": _Deed(lambda run: run.ended is not None, _replay),
+    "retry": _Operation(lambda run: run.status == "failed", _one_by_one(_retry)),
+    "replay": _Operation(lambda run: run.ended is not None, _replay),
 }
 
 
-def _read(body: Mapping[str, Any]) -> _Order:
+def _read(body: Mapping[str, Any]) -> _BulkRequest:
     if unknown := body.keys() - {"do", "filter", "limit", "dryRun"}:
         raise BadRequest(f"The body must be {BODY}; {min(unknown)[:40]!r} is not in it")
     do, chosen, limit = body.get("do"), body.get("filter"), body.get("limit", MAX_RUNS)
-    if not isinstance(do, str) or do not in _DEEDS:
-        raise BadRequest(f"do: one of {', '.join(_DEEDS)}, not {do!r:.60}")
+    if not isinstance(do, str) or do not in _OPERATIONS:
+        raise BadRequest(f"do: one of {', '.join(_OPERATIONS)}, not {do!r:.60}")
     if not isinstance(chosen, dict) or not chosen or chosen.keys() - set(FIELDS):
         raise BadRequest(f"filter: an object with at least one of {', '.join(FIELDS)}")
     if type(limit) is not int or not 1 <= limit <= MAX_RUNS:
         raise BadRequest(f"limit: a whole number from 1 to {MAX_RUNS}, not {limit!r:.40}")
     if type(dry_run := body.get("dryRun", False)) is not bool:
         raise BadRequest(f"dryRun: true or false, not {dry_run!r:.40}")
-    return _Order(
+    return _BulkRequest(
         do=do,
         runs=_filter(chosen),
         since=_milliseconds("since", chosen.get("since")),

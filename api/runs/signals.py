@@ -32,7 +32,7 @@ from callboard.sdk.names import signal_name
 from ..call.calls import identify, read_body, read_json
 from ..errors import STATUS, envelope
 from ..identity.tokens import Identity
-from ..pages.signal import button, told
+from ..pages.signal import button, result_page
 from ..services import Services, current_services, this_request
 
 __all__ = ["signals"]
@@ -59,8 +59,8 @@ def send(run_id: str, name: str) -> Response:
     except (CallboardError, HTTPException) as refusal:
         return _refusal(refusal)
     if accepted:
-        return told("Sent", f"“{name}” is sent. You can close this page.", 200)
-    return told("Nothing has changed", f"“{name}” was sent before, or it is too late.", 200)
+        return result_page("Sent", f"“{name}” is sent. You can close this page.", 200)
+    return result_page("Nothing has changed", f"“{name}” was sent before, or it is too late.", 200)
 
 
 @signals.get("/api/runs/<run_id>/signals/<name>")
@@ -172,9 +172,9 @@ def _refusal(error: CallboardError | HTTPException) -> Response:
     if status is None:
         raise error
     if status == 404:
-        return told("This link leads nowhere", "It is not whole, or no longer valid.", 404)
+        return result_page("This link leads nowhere", "It is not whole, or no longer valid.", 404)
     text = str(error) if isinstance(error, CallboardError) else "It could not be read."
-    response = told("That did not work", text, status)
+    response = result_page("That did not work", text, status)
     if status == 503:
         response.headers["Retry-After"] = "2"
     return response

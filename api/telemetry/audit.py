@@ -16,7 +16,7 @@ from callboard.log.lines import LineLogger
 
 from ..services import this_request
 
-__all__ = ["CALLER", "REFUSED", "EndedCall", "Observer", "begin", "install", "tell", "written_to"]
+__all__ = ["CALLER", "REFUSED", "EndedCall", "Observer", "begin", "install", "notify", "written_to"]
 
 # What is noted of a request meanwhile, in its WSGI environment
 CALLER = "callboard.caller"  # the verified subject
@@ -45,7 +45,7 @@ def begin(request: Request) -> None:
     request.environ[_STARTED] = time.perf_counter()
 
 
-def tell(call: EndedCall) -> None:
+def notify(call: EndedCall) -> None:
     """Tell of a call that has no response of its own."""
     for observe in current_app.extensions[_OBSERVERS]:
         observe(call)
@@ -56,7 +56,7 @@ def install(app: Flask, observers: Sequence[Observer]) -> None:
     app.extensions[_OBSERVERS] = observers
 
     @app.after_request
-    def tell(response: Response) -> Response:
+    def notify(response: Response) -> Response:
         request = this_request()
         noted = request.environ
         if _STARTED in noted:

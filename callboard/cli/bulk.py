@@ -12,7 +12,7 @@ import click
 
 from callboard.times import iso
 
-__all__ = ["bulk_options", "bulk_order", "print_done"]
+__all__ = ["bulk_options", "bulk_request", "print_done"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,7 +51,7 @@ def bulk_options(command: Command) -> Command:
     return command
 
 
-def bulk_order(do: str, run_id: str | None, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
+def bulk_request(do: str, run_id: str | None, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
     """The body of ``POST /api/runs/bulk``; None where the command is for one run."""
     given = {name: chosen[name] for name in FILTER if chosen[name] is not None}
     many = bool(given or chosen["limit"] or chosen["dry_run"])
@@ -64,9 +64,9 @@ def bulk_order(do: str, run_id: str | None, chosen: Mapping[str, Any]) -> dict[s
     return {"do": do, "filter": given, "dryRun": chosen["dry_run"], **limit}
 
 
-def print_done(order: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+def print_done(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     """What came of it."""
-    done = "nothing done" if order["dryRun"] else f"{told['done']} done"
-    click.echo(f"{order['do']}: {told['matched']} found, {done}")
-    if not told["complete"]:
+    done = "nothing done" if request["dryRun"] else f"{answer['done']} done"
+    click.echo(f"{request['do']}: {answer['matched']} found, {done}")
+    if not answer["complete"]:
         click.echo("There are more: run it again, or with --until for what is older.")

@@ -135,8 +135,8 @@ def _namespace() -> str:
 
     settings = get_settings()
     me, seen = _me(), applications.processes(_redis(), settings.keys)
-    if found := applications.strangers(me, seen):
-        raise ServiceUnavailable(applications.told(me, found, settings.keys))
+    if found := applications.foreign(me, seen):
+        raise ServiceUnavailable(applications.conflict(me, found, settings.keys))
     return f"{settings.namespace}, {len(seen)} processes, all of this application"
 
 
@@ -151,7 +151,7 @@ def _ours(kind: str, names: Iterable[str]) -> list[str]:
     from callboard import applications
 
     me, seen = _me(), applications.processes(_redis(), get_settings().keys)
-    theirs = {process.name for process in applications.strangers(me, seen)}
+    theirs = {process.name for process in applications.foreign(me, seen)}
     theirs -= {process.name for process in seen if not me.differs(process)}
     return sorted(name for name in names if f"{kind} {name}" not in theirs)
 
@@ -194,8 +194,8 @@ def _require_ready(kind: str, prefix: str) -> None:
     from callboard.connections import heartbeat
 
     if found := heartbeat.unready(_redis(), prefix):
-        told = "; ".join(f"{kind} {name} {why}" for name, why in sorted(found.items()))
-        raise ServiceUnavailable(f"not ready: {told}. See its log")
+        listed = "; ".join(f"{kind} {name} {why}" for name, why in sorted(found.items()))
+        raise ServiceUnavailable(f"not ready: {listed}. See its log")
 
 
 def _clocks() -> str:

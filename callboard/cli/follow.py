@@ -33,7 +33,7 @@ def followed(client: Client, run_id: str, flags: str) -> dict[str, Any]:
             for run in client.follow(run_id):
                 show(run)
     except KeyboardInterrupt:
-        _tell_how_to_come_back(run_id, flags)
+        _print_how_to_resume(run_id, flags)
         sys.exit(INTERRUPTED)
     result: dict[str, Any] = run["result"]
     return result
@@ -46,7 +46,7 @@ def print_result(envelope: dict[str, Any]) -> None:
         sys.exit(1)
 
 
-def _tell_how_to_come_back(run_id: str, flags: str) -> None:
+def _print_how_to_resume(run_id: str, flags: str) -> None:
     command = f"callboard runs {flags}".rstrip()
     click.echo("\nThe run goes on.", err=True)
     click.echo(f"  look at it  {command} follow {run_id}", err=True)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import click
 
-from callboard.cli.bulk import bulk_options, bulk_order, print_done
+from callboard.cli.bulk import bulk_options, bulk_request, print_done
 from callboard.cli.call import DEFAULT_URL, json_of
 from callboard.cli.detail import detail_lines
 from callboard.cli.development import (
@@ -240,22 +240,22 @@ def replay(
     if params is not None and run_id is None:
         raise click.UsageError("--params is for one run: give its ID.")
     if not _done_to_all(made, "replay", run_id, chosen, as_json):
-        told = made.ask("POST", f"{_path(run_id)}/replay", body=body)
+        answer = made.ask("POST", f"{_path(run_id)}/replay", body=body)
         if as_json:
-            print_json(told)
+            print_json(answer)
         else:
-            click.echo(f"{told['runId']}: {told['status']}")
+            click.echo(f"{answer['runId']}: {answer['status']}")
 
 
 def _done_to_all(
     api: _Api, do: str, run_id: str | None, chosen: dict[str, Any], as_json: bool
 ) -> bool:
     """Whether the command was for many runs; then it is done."""
-    order = bulk_order(do, run_id, chosen)
-    if order is None:
+    request = bulk_request(do, run_id, chosen)
+    if request is None:
         return False
-    told = api.ask("POST", "/api/runs/bulk", body=order)
-    print_json(told) if as_json else print_done(order, told)
+    answer = api.ask("POST", "/api/runs/bulk", body=request)
+    print_json(answer) if as_json else print_done(request, answer)
     return True
 
 

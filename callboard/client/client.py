@@ -260,14 +260,14 @@ class Client:
         and again. Raises `NotFound`, `Unauthorized`, and `ServiceUnavailable` after ``patience``
         seconds in which nothing answered; the run goes on.
         """
-        told: dict[str, Any] | None = None
+        last: dict[str, Any] | None = None
         away_since: float | None = None
         while True:
             try:
                 for run in self._changes(run_id):
                     away_since = None
-                    if run != told:
-                        told = run
+                    if run != last:
+                        last = run
                         yield run
                     if run["completedAt"]:
                         return

@@ -33,7 +33,7 @@ class Printed(io.TextIOBase):
         begun, key = self._place()
         *lines, rest = (begun.get(key, "") + text).split("\n")
         for line in lines:
-            self._tell(line)
+            self._log_line(line)
         begun[key] = rest
         if len(rest) > LONGEST:
             self.flush()
@@ -43,7 +43,7 @@ class Printed(io.TextIOBase):
         """Write what was begun, as a line."""
         begun, key = self._place()
         if rest := begun.pop(key, ""):
-            self._tell(rest)
+            self._log_line(rest)
 
     def _place(self) -> tuple[dict[Any, str], Any]:
         """Where a line begins that has no end yet: with its run, or else with its thread."""
@@ -51,7 +51,7 @@ class Printed(io.TextIOBase):
         log = current()
         return (self._begun.__dict__ if log is None else log.begun), key
 
-    def _tell(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         if line.strip():
             structlog.get_logger(self._name).info(line.rstrip(), stream=self._name)
 

@@ -77,13 +77,13 @@ class Supervised:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the thread is needed
                 if time.monotonic() - began > SETTLED_SECONDS:
                     pause = FIRST_PAUSE
-                self._tell(error, pause)
+                self._log_failure(error, pause)
             self._stopped.wait(pause)
             pause = min(pause * 2, self._longest_pause)
         with contextlib.suppress(ValueError):  # of a process that was forked since
             _supervised.remove(self)
 
-    def _tell(self, error: BaseException, pause: float) -> None:
+    def _log_failure(self, error: BaseException, pause: float) -> None:
         self._unwell_until = time.monotonic() + pause + SETTLED_SECONDS
         with contextlib.suppress(Exception):  # a log that cannot be written ends no thread
             _log.error("thread failed", thread=self.name, again_in=pause, exc_info=error)

@@ -97,14 +97,14 @@ def _before(
         with contextlib.suppress(ValueError):
             number = int(name.removeprefix(b"attempt:"))
             started, ended, how, holder = value.decode(errors="replace").split(" ", 3)
-            told = report(number)
+            sent = report(number)
             yield PastAttempt(
                 number=number,
-                status="failed" if how != "lost" and told and told.error else how,
+                status="failed" if how != "lost" and sent and sent.error else how,
                 started=_time(started.encode()),
                 ended=_time(ended.encode()),
                 worker=worker_of(holder),
-                report=told,
+                report=sent,
             )
 
 

@@ -127,8 +127,12 @@ class Outcome:
 
     def result(self) -> ActionResult[Any]:
         """The body as a result."""
-        told = self.envelope()
-        return ok(told.get("data")) if told["success"] else fail(str(told["error"]), told["code"])
+        envelope = self.envelope()
+        return (
+            ok(envelope.get("data"))
+            if envelope["success"]
+            else fail(str(envelope["error"]), envelope["code"])
+        )
 
     @property
     def error(self) -> str | None:

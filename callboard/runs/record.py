@@ -96,8 +96,8 @@ def open_row(sealer: Sealer, run_id: str, values: Mapping[bytes, bytes]) -> RunR
     known(run_id, values)
     with readable(run_id):
         action, error = values[b"action"].decode(), values[b"error"]
-        told = sealer.open("error", run_id, action, error).decode() if error else None
-        return RunRecord(**_common(sealer, run_id, action, values), error=told)
+        text = sealer.open("error", run_id, action, error).decode() if error else None
+        return RunRecord(**_common(sealer, run_id, action, values), error=text)
 
 
 def open_result(sealer: Sealer, run_id: str, action: str, sealed: bytes) -> Outcome:

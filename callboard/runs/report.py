@@ -40,8 +40,8 @@ class Report:
 
     def to_json(self) -> bytes:
         """A list, in the order of the fields."""
-        told = (self.attempt, self.error, self.exception, self.traceback)
-        return strict_json.dumps([*told, self.lines, self.dropped])
+        fields = (self.attempt, self.error, self.exception, self.traceback)
+        return strict_json.dumps([*fields, self.lines, self.dropped])
 
     @classmethod
     def from_json(cls, text: bytes) -> Report:

@@ -49,11 +49,11 @@ class HandlerLoop:
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
-            target=self._turn, args=(self._loop,), name="async handlers", daemon=True
+            target=self._run_loop, args=(self._loop,), name="async handlers", daemon=True
         )
         self._thread.start()
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         stopped = False
         while not stopped:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a task of a handler's

@@ -36,7 +36,7 @@ def build_provider(service: str, close: Callable[[], None]) -> TracerProvider:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_ToldOnce(OTLPSpanExporter())))
+    provider.add_span_processor(BatchSpanProcessor(_LoggedOnce(OTLPSpanExporter())))
     trace.set_tracer_provider(provider)
     atexit.register(close)
     return provider
@@ -56,7 +56,7 @@ def _resource(service: str) -> Resource:
     return given
 
 
-class _ToldOnce(SpanExporter):
+class _LoggedOnce(SpanExporter):
     """Logs when the collector goes and when it comes back, not each batch."""
 
     def __init__(self, exporter: SpanExporter) -> None:

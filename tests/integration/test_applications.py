@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 
 from callboard.applications import (
     ALIVE_SECONDS,
-    Presence,
+    ApplicationHeartbeat,
     Process,
+    foreign,
     processes,
-    strangers,
 )
 from callboard.cli.doctor import doctor
 from callboard.connections import heartbeat
@@ -36,7 +36,7 @@ def process(name: str = "worker w@here", **changes: Any) -> Process:
 
 def show(client: redis.Redis, *shown: Process, keys: Keys = KEYS) -> None:
     for one in shown:
-        Presence(client, keys, one).turn()
+        ApplicationHeartbeat(client, keys, one).turn()
 
 
 def test_processes_of_one_application_are_no_strangers(redis_client: redis.Redis) -> None:
@@ -44,7 +44,7 @@ def test_processes_of_one_application_are_no_strangers(redis_client: redis.Redis
     with capture_logs() as logs:
         show(redis_client, process(), beat)
     assert {one.name for one in processes(redis_client, KEYS)} == {"worker w@here", "beat b"}
-    assert strangers(process(), processes(redis_client, KEYS)) == []
+    assert foreign(process(), processes(redis_client, KEYS)) == []
     assert logs == []
 
 
@@ -59,8 +59,8 @@ def test_processes_of_one_application_are_no_strangers(redis_client: redis.Redis
 def test_another_application_is_told_to_both_once(
     redis_client: redis.Redis, changes: dict[str, Any], told: str
 ) -> None:
-    ours = Presence(redis_client, KEYS, process())
-    theirs = Presence(redis_client, KEYS, process("worker x@there", **changes))
+    ours = ApplicationHeartbeat(redis_client, KEYS, process())
+    theirs = ApplicationHeartbeat(redis_client, KEYS, process("worker x@there", **changes))
     ours.turn()
     with capture_logs() as logs:
         for _ in range(3):
@@ -78,15 +78,15 @@ def test_another_namespace_is_none_of_its_business(redis_client: redis.Redis) ->
 
 
 def test_who_left_or_died_is_there_no_more(redis_client: redis.Redis) -> None:
-    presence, stopped = Presence(redis_client, KEYS, process()), threading.Event()
+    shown, stopped = ApplicationHeartbeat(redis_client, KEYS, process()), threading.Event()
     died = json.dumps(asdict(process("worker died@here")))
     redis_client.zadd(KEYS.applications, {died: redis_client.time()[0] - 2 * ALIVE_SECONDS})
     assert processes(redis_client, KEYS) == []
-    presence.turn()
+    shown.turn()
     assert processes(redis_client, KEYS) == [process()]
     assert redis_client.zcard(KEYS.applications) == 1
     stopped.set()
-    presence.run(stopped)
+    shown.run(stopped)
     assert redis_client.zcard(KEYS.applications) == 0
 
 
@@ -110,9 +110,9 @@ def test_doctor_fails_and_counts_only_its_own(app: ScheduledApp, redis_client: r
     ours = Process.of(settings, "beat ours")
     show(redis_client, ours)
     heartbeat.show(redis_client, f"{KEYS.beat}ours", "{}", 60)
-    said = told_by_doctor()
-    assert said["namespace"] == "ok callboard, 1 processes, all of this application"
-    assert said["beat"] == "ok alive"
+    told = told_by_doctor()
+    assert told["namespace"] == "ok callboard, 1 processes, all of this application"
+    assert told["beat"] == "ok alive"
 
     theirs = replace(ours, name="beat theirs", marks=["another"])
     redis_client.zrem(KEYS.applications, *redis_client.zrange(KEYS.applications, 0, -1))
@@ -120,8 +120,8 @@ def test_doctor_fails_and_counts_only_its_own(app: ScheduledApp, redis_client: r
     heartbeat.show(redis_client, f"{KEYS.beat}theirs", "{}", 60)
     row = json.dumps(asdict(theirs))
     redis_client.zadd(KEYS.applications, {row: redis_client.time()[0] + 60})  # doctor takes a while
-    said = told_by_doctor()
-    assert said["namespace"].startswith("FAIL Another application uses the namespace 'callboard'")
-    assert "beat theirs (another SECRET_KEY)" in said["namespace"]
-    assert said["beat"].startswith("FAIL no beat is alive")
+    told = told_by_doctor()
+    assert told["namespace"].startswith("FAIL Another application uses the namespace 'callboard'")
+    assert "beat theirs (another SECRET_KEY)" in told["namespace"]
+    assert told["beat"].startswith("FAIL no beat is alive")
     assert settings.secret_keys[0] not in repr(redis_client.zrange(KEYS.applications, 0, -1))

@@ -29,7 +29,7 @@ def told(
     client: FlaskClient,  # which configures the log
 ) -> Iterator[Callable[[], list[str]]]:
     """By what a spoiled key was used, as the log says it."""
-    monkeypatch.setattr(connection, "_told", {})
+    monkeypatch.setattr(connection, "_logged_until", {})
     with capture_logs() as lines:
         yield lambda: [line["used_by"] for line in lines if line["event"] == EVENT]
 

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from callboard.cli.bulk import bulk_options, bulk_order
+from callboard.cli.bulk import bulk_options, bulk_request
 
 
 def order(*arguments: str) -> Any:
@@ -20,7 +20,7 @@ def order(*arguments: str) -> Any:
     @click.argument("run_id", required=False)
     @bulk_options
     def command(run_id: str | None, **chosen: Any) -> None:
-        made.append(bulk_order("cancel", run_id, chosen))
+        made.append(bulk_request("cancel", run_id, chosen))
 
     told = CliRunner().invoke(command, arguments)
     return made[0] if made else told.output

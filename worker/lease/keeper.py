@@ -31,7 +31,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 
-from callboard.applications import Presence, Process
+from callboard.applications import ApplicationHeartbeat, Process
 from callboard.processes.threads import repeat, supervise, tolerant
 from callboard.runs.store import Runs
 
@@ -87,7 +87,7 @@ class Keeper:
             services.reports if services.registry.hooks.process else None,
         )  # fmt: skip
         me = Process.of(settings, f"worker {hostname}")
-        self._presence = Presence(client, services.keys, me)
+        self._application = ApplicationHeartbeat(client, services.keys, me)
         self._grace = settings.stop_grace
         self._drain_until: float | None = None
         self._stopped = threading.Event()
@@ -143,7 +143,7 @@ class Keeper:
         self._supervise("stopping", self._stop)
         self._supervise("sessions", partial(self._sessions.run, self._stopped))
         self._supervise("heartbeat", partial(self._heartbeat.run, self._stopped))
-        self._supervise("namespace", partial(self._presence.run, self._stopped))
+        self._supervise("namespace", partial(self._application.run, self._stopped))
 
     def _repeat(self, name: str, turn: Callable[[], object], pause: float) -> None:
         wait = partial(self._stopped.wait, pause)

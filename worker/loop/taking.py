@@ -59,7 +59,7 @@ class Taking:
                 queue, messages = await self._messages(min(free(), AT_ONCE))
                 self._away = False
             except BrokerUnavailable as error:
-                await self._tell_away(error)
+                await self._log_away(error)
                 continue
             if messages and not may_go_on():
                 await self._runs.put_back(queue, messages)
@@ -84,7 +84,7 @@ class Taking:
         except TimeoutError:
             return
 
-    async def _tell_away(self, error: Exception) -> None:
+    async def _log_away(self, error: Exception) -> None:
         if not self._away:
             self._away = True
             _log.warning("the broker is away", why=str(error)[:300])

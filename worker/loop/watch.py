@@ -45,13 +45,13 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            turned = threading.Event()
-            self._loop.call_soon_threadsafe(turned.set)
-            if not turned.wait(BLOCKED_SECONDS) and not self._stopped.is_set():
-                self._tell()
-                turned.wait()
+            responded = threading.Event()
+            self._loop.call_soon_threadsafe(responded.set)
+            if not responded.wait(BLOCKED_SECONDS) and not self._stopped.is_set():
+                self._log_blocked()
+                responded.wait()
 
-    def _tell(self) -> None:
+    def _log_blocked(self) -> None:
         running = self._blocking()
         stack = traceback.extract_stack(sys._current_frames().get(self._thread))[-FRAMES:]
         _log.warning(

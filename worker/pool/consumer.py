@@ -27,7 +27,7 @@ class RunConsumer(Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         """Called by Celery for each connection; returns when there is one."""
         conn.ensure_connection(
-            self._tell_away,
+            self._log_away,
             interval_start=RECONNECT_SECONDS,
             interval_step=0,
             interval_max=RECONNECT_SECONDS,
@@ -36,7 +36,7 @@ class RunConsumer(Consumer):
         self._away = False
         return super().ensure_connected(conn)
 
-    def _tell_away(self, error: Exception, interval: float) -> None:
+    def _log_away(self, error: Exception, interval: float) -> None:
         """Called after each attempt that failed; one line an outage is enough."""
         if not self._away:
             self._away = True

@@ -27,8 +27,8 @@ class RunRequest(Request):
         if self.worker_pid and isinstance(_cause(exc_info), WorkerLostError | SystemExit):
             held = self._keeper.child_died(self.worker_pid)
             if held and self._eventer and self._eventer.enabled:
-                told = {"exception": "Its process was stopped, or died", "traceback": None}
-                self._eventer.send("task-failed", uuid=held.run_id, **told)
+                fields = {"exception": "Its process was stopped, or died", "traceback": None}
+                self._eventer.send("task-failed", uuid=held.run_id, **fields)
         with bound_contextvars(**held.names if held else {}):  # for the line that Celery writes
             return super().on_failure(exc_info, send_failed_event, return_ok)
 

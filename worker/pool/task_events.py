@@ -79,7 +79,7 @@ class TaskEvents:
 
     def started(self, wakeup: Wakeup) -> None:
         """The child has the run in hand."""
-        self._tell(
+        self._emit(
             "task-received",
             wakeup.run_id,
             name=wakeup.task,
@@ -91,17 +91,17 @@ class TaskEvents:
             eta=None,
             expires=None,
         )
-        self._tell("task-started", wakeup.run_id)
+        self._emit("task-started", wakeup.run_id)
 
     def ended(self, wakeup: Wakeup, delivered: Delivered, seconds: float) -> None:
         """The run has ended or is queued again; of one that was not for us, others tell."""
         if delivered.end == "succeeded":
-            self._tell("task-succeeded", wakeup.run_id, result="None", runtime=seconds)
+            self._emit("task-succeeded", wakeup.run_id, result="None", runtime=seconds)
         elif delivered.end:
-            told = {"exception": delivered.error, "traceback": None}
-            self._tell(f"task-{delivered.end}", wakeup.run_id, **told)
+            fields = {"exception": delivered.error, "traceback": None}
+            self._emit(f"task-{delivered.end}", wakeup.run_id, **fields)
 
-    def _tell(self, kind: str, run_id: str, **fields: Any) -> None:
+    def _emit(self, kind: str, run_id: str, **fields: Any) -> None:
         if self._enabled and not self.is_unheard:
             self._dispatcher.send(kind, uuid=run_id, **fields)
 

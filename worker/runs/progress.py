@@ -21,10 +21,10 @@ __all__ = ["AsyncProgress", "Progress"]
 
 MAX_MESSAGE = 500  # characters
 
-Told = tuple[float, str | None]
+Update = tuple[float, str | None]
 
 
-def _checked(fraction: float, message: str | None) -> Told:
+def _checked(fraction: float, message: str | None) -> Update:
     """What is to be told; raises TypeError or ValueError for what is no fraction."""
     if isinstance(fraction, bool) or not isinstance(fraction, int | float):
         raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
@@ -33,9 +33,9 @@ def _checked(fraction: float, message: str | None) -> Told:
     return float(fraction), None if message is None else str(message)[:MAX_MESSAGE]
 
 
-def _content(told: Told) -> bytes:
+def _content(update: Update) -> bytes:
     """The JSON of ``{"fraction", "message"}``."""
-    fraction, text = told
+    fraction, text = update
     message = text and text.encode(errors="replace").decode()
     return strict_json.dumps({"fraction": fraction, "message": message})
 
@@ -48,36 +48,36 @@ class Progress:
         without a pause, each time."""
         self._write = write
         self._pause = pause
-        self._is_told = False  # as yet: most handlers never tell
+        self._is_used = False  # as yet: most handlers never tell
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()  # held while one writes: no older value behind a newer one
-        self._waiting: Told | None = None
+        self._waiting: Update | None = None
         self._timer: threading.Timer | None = None
         self._next = 0.0  # time.monotonic seconds
 
     def __call__(self, fraction: float, message: str | None = None) -> None:
         """Tell it; raises TypeError or ValueError for what is no fraction."""
-        told = _checked(fraction, message)
-        self._is_told = True
+        update = _checked(fraction, message)
+        self._is_used = True
         if os.getpid() != self._process:  # forked: there, timer and lock are nobody's
             self._begin()
         with self._lock:
-            self._waiting = told
+            self._waiting = update
             if self._timer is not None:
                 return
             wait = self._next - time.monotonic()
             if wait <= 0:
                 self._notify()
             else:
-                self._timer = threading.Timer(wait, self._tell_in_time)
+                self._timer = threading.Timer(wait, self._write_in_time)
                 self._timer.start()
 
     def flush(self) -> None:
         """Write what waits: the handler has ended."""
-        if not self._is_told or os.getpid() != self._process:
+        if not self._is_used or os.getpid() != self._process:
             return
         with self._lock:
             if self._timer is not None:
@@ -86,7 +86,7 @@ class Progress:
             with contextlib.suppress(ServiceUnavailable):  # the run's end finds that, too
                 self._notify()
 
-    def _tell_in_time(self) -> None:
+    def _write_in_time(self) -> None:
         with self._lock, contextlib.suppress(ServiceUnavailable):  # the next call finds that, too
             self._timer = None
             self._notify()
@@ -106,7 +106,7 @@ class AsyncProgress:
         self._write = write
         self._pause = pause
         self._lock = asyncio.Lock()  # held while one writes: no older value behind a newer one
-        self._waiting: Told | None = None
+        self._waiting: Update | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None  # kept: the loop itself keeps none
         self._next = 0.0  # time.monotonic seconds
@@ -121,7 +121,7 @@ class AsyncProgress:
             if wait <= 0:
                 await self._notify()
             elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(wait, self._tell_in_time)
+                self._timer = asyncio.get_running_loop().call_later(wait, self._write_in_time)
 
     async def flush(self) -> None:
         """Write what waits: the handler has ended."""
@@ -129,13 +129,13 @@ class AsyncProgress:
             self._timer.cancel()
             self._timer = None
         if self._waiting is not None:
-            await self._tell_tolerantly()
+            await self._write_tolerantly()
 
-    def _tell_in_time(self) -> None:
+    def _write_in_time(self) -> None:
         self._timer = None
-        self._task = asyncio.get_running_loop().create_task(self._tell_tolerantly())
+        self._task = asyncio.get_running_loop().create_task(self._write_tolerantly())
 
-    async def _tell_tolerantly(self) -> None:
+    async def _write_tolerantly(self) -> None:
         async with self._lock:
             with contextlib.suppress(
                 ServiceUnavailable
@@ -143,10 +143,10 @@ class AsyncProgress:
                 await self._notify()
 
     async def _notify(self) -> None:
-        told = self._waiting
-        if told is None:
+        update = self._waiting
+        if update is None:
             return
-        await self._write(_content(told))
-        if self._waiting is told:  # and nothing newer, which came meanwhile
+        await self._write(_content(update))
+        if self._waiting is update:  # and nothing newer, which came meanwhile
             self._waiting = None
         self._next = time.monotonic() + self._pause

@@ -230,10 +230,10 @@ class Beat:
         for name, fires in by_schedule.items():
             with _alone(name):
                 if name in self._declared:
-                    waiting |= self._publish_in_turn(self._declared[name], fires, now)
+                    waiting |= self._publish_serially(self._declared[name], fires, now)
         return waiting
 
-    def _publish_in_turn(self, schedule: Schedule, fires: Iterable[Fire], now: datetime) -> bool:
+    def _publish_serially(self, schedule: Schedule, fires: Iterable[Fire], now: datetime) -> bool:
         """The same for the fires of one schedule, in planned order."""
         going = any(fire.published for fire in fires)
         for fire in fires:

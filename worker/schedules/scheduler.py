@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from callboard.applications import Presence, Process
+from callboard.applications import ApplicationHeartbeat, Process
 from callboard.connections.redis import TIMEOUT
 from callboard.errors import CallboardError
 from callboard.processes.threads import supervise
@@ -31,9 +31,9 @@ class ActionScheduler(Scheduler):
         services = self.app.services
         self._beat = Beat(services, self.app.oid)
         me = Process.of(services.settings, f"beat {self.app.oid}")
-        presence = Presence(services.connect(), services.keys, me)
+        heartbeat = ApplicationHeartbeat(services.connect(), services.keys, me)
         self._stopped = threading.Event()
-        self._shown = supervise("namespace", partial(presence.run, self._stopped), self._stopped)
+        self._shown = supervise("namespace", partial(heartbeat.run, self._stopped), self._stopped)
         names = [schedule.name for schedule in services.registry.schedules]
         _log.info("beat ready", schedules=names)
 

@@ -59,7 +59,7 @@ Method = Callable[Concatenate["AsyncTools", P], Steps[Answer[R]]]
 AsyncMethod = Callable[Concatenate["AsyncTools", P], Coroutine[Any, Any, Answer[R]]]
 
 
-def _in_turn(method: Method[P, R]) -> AsyncMethod[P, R]:
+def _serialized(method: Method[P, R]) -> AsyncMethod[P, R]:
     """`awaited`; within a transaction one after the other, whatever task calls."""
 
     @wraps(method)
@@ -81,16 +81,16 @@ class AsyncTools(ToolSteps):
 
     kind = ASYNC
 
-    create = _in_turn(ToolSteps._create)
-    update = _in_turn(ToolSteps._update)
-    remove = _in_turn(ToolSteps._remove)
-    get = _in_turn(ToolSteps._get)
-    query = _in_turn(ToolSteps._query)
-    delete_where = _in_turn(ToolSteps._delete_where)
-    register_user = _in_turn(ToolSteps._register_user)
+    create = _serialized(ToolSteps._create)
+    update = _serialized(ToolSteps._update)
+    remove = _serialized(ToolSteps._remove)
+    get = _serialized(ToolSteps._get)
+    query = _serialized(ToolSteps._query)
+    delete_where = _serialized(ToolSteps._delete_where)
+    register_user = _serialized(ToolSteps._register_user)
     integration = awaited(ToolSteps._integration)
     join = awaited(ToolSteps._join)
-    do = _in_turn(ToolSteps._do)
+    do = _serialized(ToolSteps._do)
 
     async def end(self) -> None:
         """The attempt is over."""

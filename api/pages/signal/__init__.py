@@ -28,7 +28,7 @@ def button(name: str) -> Response:
     return page("signal.html", _POLICY, cache="no-store", title=f"Send “{name}”?", name=name)
 
 
-def told(title: str, text: str, status: int) -> Response:
+def result_page(title: str, text: str, status: int) -> Response:
     """A page that tells what came of it."""
     response = page("signal.html", _POLICY, cache="no-store", title=title, text=text)
     response.status_code = status
