@@ -1,4 +1,4 @@
-"""Clocks: the database's time decides what is due; a clock that is off is told.
+"""Clocks: the database's time decides what is due; a clock that is off is logged.
 
 The machines of an installation have clocks of their own, and one of them may be wrong, or jump. So
 whatever is stored about schedules is compared with one clock, that of the database's primary
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 OFF_SECONDS = 5.0  # a clock that differs by more is off
-AGAIN_SECONDS = 60.0  # until a clock that is still off is told again
+AGAIN_SECONDS = 60.0  # until a clock that is still off is logged again
 
 _log = structlog.get_logger("callboard.clock")
 

@@ -83,7 +83,7 @@ def change_all() -> Response:
 
 
 def _pages(services: Services, request: _BulkRequest) -> Iterator[list[Run]]:
-    """The runs that the order is for, newest first, as they were when their page was read."""
+    """The runs that the request is for, newest first, as they were when their page was read."""
     after = None if request.until is None else cursor.encode(Position(request.until, "z"))
     while True:
         runs, after = services.run_list.page(request.runs, PAGE, after)

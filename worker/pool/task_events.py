@@ -1,10 +1,10 @@
-"""Task events: what Flower is told of a run, by the child that executes it.
+"""Task events: what the child that executes a run sends Flower about it.
 
 They are Celery's own events, sent by Celery's dispatcher, ten times a second at most: for people
 who watch, a tenth of a second makes no difference, and sending each by itself costs three
 publications a run. A thread sends them, so that a broker that hangs holds no run up.
 
-Redis says how many heard them. While nobody does, nothing is told but now and then, to find out
+Redis says how many heard them. While nobody does, nothing is sent but now and then, to find out
 when somebody begins to listen: writing events costs a fifth of what a child does for a run.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["Channel", "TaskEvents", "Transport"]
 
 PAUSE_SECONDS = 0.1
 KEPT = 10_000  # events, while the broker is away
-UNHEARD_SECONDS = 1.0  # for which nothing is told once nobody has heard
+UNHEARD_SECONDS = 1.0  # for which nothing is sent once nobody has heard
 
 
 class Channel(kombu_redis.Channel):
@@ -74,7 +74,7 @@ class TaskEvents:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether nobody has heard what was told last, a moment ago."""
+        """Whether nobody has heard the last event, sent a moment ago."""
         return time.monotonic() < self._unheard_until
 
     def started(self, wakeup: Wakeup) -> None:
@@ -94,7 +94,7 @@ class TaskEvents:
         self._emit("task-started", wakeup.run_id)
 
     def ended(self, wakeup: Wakeup, delivered: Delivered, seconds: float) -> None:
-        """The run has ended or is queued again; of one that was not for us, others tell."""
+        """The run has ended or is queued again; of one that was not for us, others send it."""
         if delivered.end == "succeeded":
             self._emit("task-succeeded", wakeup.run_id, result="None", runtime=seconds)
         elif delivered.end:

@@ -25,7 +25,7 @@ Update = tuple[float, str | None]
 
 
 def _checked(fraction: float, message: str | None) -> Update:
-    """What is to be told; raises TypeError or ValueError for what is no fraction."""
+    """An update to write; raises TypeError or ValueError for what is no fraction."""
     if isinstance(fraction, bool) or not isinstance(fraction, int | float):
         raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
     if not math.isfinite(fraction) or not 0 <= fraction <= 1:
@@ -48,7 +48,7 @@ class Progress:
         without a pause, each time."""
         self._write = write
         self._pause = pause
-        self._is_used = False  # as yet: most handlers never tell
+        self._is_used = False  # as yet: most handlers report no progress
         self._begin()
 
     def _begin(self) -> None:
@@ -59,7 +59,7 @@ class Progress:
         self._next = 0.0  # time.monotonic seconds
 
     def __call__(self, fraction: float, message: str | None = None) -> None:
-        """Tell it; raises TypeError or ValueError for what is no fraction."""
+        """Report progress; raises TypeError or ValueError for what is no fraction."""
         update = _checked(fraction, message)
         self._is_used = True
         if os.getpid() != self._process:  # forked: there, timer and lock are nobody's
@@ -112,7 +112,7 @@ class AsyncProgress:
         self._next = 0.0  # time.monotonic seconds
 
     async def __call__(self, fraction: float, message: str | None = None) -> None:
-        """Tell it; raises TypeError or ValueError for what is no fraction."""
+        """Report progress; raises TypeError or ValueError for what is no fraction."""
         self._waiting = _checked(fraction, message)
         if self._timer is not None:
             return
