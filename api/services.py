@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -17,7 +16,7 @@ from callboard.registry import Registry
 from callboard.runs.history import History, PastRun
 from callboard.runs.listing import RunList
 from callboard.runs.live import Live
-from callboard.runs.record import RunRecord
+from callboard.runs.record import RunRecord, is_run_id
 from callboard.runs.seal import Sealer
 from callboard.runs.signal_url import SignalUrls
 from callboard.runs.store import Runs
@@ -29,9 +28,7 @@ from .call.replies import Replies
 from .identity.tokens import Identity, Verifier
 from .runs.watching import Watching
 
-__all__ = ["Services", "current_services", "is_run_id", "this_request"]
-
-_RUN_ID = re.compile(r"[0-9a-f-]{36}")
+__all__ = ["Services", "current_services", "this_request"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +154,6 @@ def _find(
         if past is None:
             raise
         return past
-
-
-def is_run_id(text: str) -> bool:
-    """Whether it has the form of one."""
-    return _RUN_ID.fullmatch(text) is not None
 
 
 def this_request() -> Request:

@@ -6,11 +6,12 @@ from flask import Blueprint, Response, request
 
 from callboard.errors import BadRequest, Unauthorized
 from callboard.runs.listing import RunFilter
+from callboard.runs.record import is_run_id
 
 from ..call.calls import identify
 from ..errors import envelope
 from ..numbers import whole_number
-from ..services import current_services, is_run_id
+from ..services import current_services
 from .filters import checked_action, checked_status
 from .view import listed
 

@@ -90,8 +90,9 @@ class AsyncPipelinedConnection:
         self._pool: Any = client.connection_pool  # which closes the connection with all others
         self._connection: Any = None
 
-    async def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to the commands, an exception for each that has failed.
+    async def exchange(self, packed: Sequence[bytes]) -> list[Any]:
+        """The replies to the commands, each as `pack` makes it; an exception for each that has
+        failed.
 
         Raises `redis.RedisError` or OSError: nothing is sent again, and how much was done, nobody
         knows. The next packet goes over a new connection then.
@@ -99,8 +100,8 @@ class AsyncPipelinedConnection:
         if self._connection is None:
             self._connection = await self._pool.get_connection()
         try:
-            await self._connection.send_packed_command(b"".join(map(pack, commands)))
-            replies = [await self._reply() for _ in commands]
+            await self._connection.send_packed_command(b"".join(packed))
+            replies = [await self._reply() for _ in packed]
         except BaseException:
             await self._connection.disconnect(nowait=True)
             raise

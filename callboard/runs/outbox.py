@@ -30,7 +30,8 @@ from callboard.connections.mongodb import (
     Document,
     guarded,
 )
-from callboard.errors import SealError
+from callboard.errors import KeyReused, RunRefused, SealError
+from callboard.runs.commands import Accepted
 from callboard.runs.history import RUNS
 from callboard.runs.record import readable
 from callboard.runs.rows import PlainRows, Rows
@@ -39,7 +40,7 @@ from callboard.runs.start import Start, Terms
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.action import Action
 
-__all__ = ["OUTBOX", "AsyncOutbox", "Outbox", "Row"]
+__all__ = ["OUTBOX", "AsyncOutbox", "Outbox", "Row", "is_elsewhere"]
 
 OUTBOX = "_outbox"
 SECONDS = 5.0  # that the database may take for a batch
@@ -202,3 +203,11 @@ class Outbox(_Rows, PlainRows):
             return Row.of(document, actions, self._sealer)
         except SealError:
             return None
+
+
+def is_elsewhere(run_id: str, answer: Accepted | RunRefused | None) -> bool:
+    """Whether a start, by what `Runs.accept` answered, never becomes a run of its own: its key led
+    to another one, or was used with other params."""
+    if isinstance(answer, Accepted):
+        return answer.run_id != run_id
+    return isinstance(answer, KeyReused)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from callboard import strict_json
 from callboard.errors import NewerFormat, SealError
@@ -20,6 +21,7 @@ __all__ = [
     "STATUSES",
     "RunRecord",
     "Status",
+    "is_run_id",
     "known",
     "open_record",
     "open_result",
@@ -27,6 +29,8 @@ __all__ = [
     "readable",
     "unreadable",
 ]
+
+_RUN_ID = re.compile(r"[0-9a-f-]{36}")
 
 Status = Literal["queued", "waiting", "running", "succeeded", "failed", "canceled"]
 
@@ -178,3 +182,8 @@ def _number(value: bytes | None) -> int | None:
     if len(value) > 14 or not value.isdigit():
         raise ValueError("no number of ours")
     return int(value)
+
+
+def is_run_id(text: object) -> TypeGuard[str]:
+    """Whether it has the form of a run's id."""
+    return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -351,6 +351,7 @@ class TestOutsideATransaction:
             ({"at": "2026-01-01"}, "timezone"),
             ({"at": datetime(2026, 1, 1)}, "timezone"),  # noqa: DTZ001
             ({"at": datetime(9999, 1, 1, tzinfo=UTC)}, "366 days"),
+            ({"at": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))}, "366 days"),
             ({"at": datetime.now(UTC), "delay": 1}, "either"),
             ({"key": ""}, "1..255"),
             ({"key": 7}, "text"),
@@ -360,6 +361,37 @@ class TestOutsideATransaction:
         script.append(lambda ctx: ctx.start("child", **options))
         run("parent")
         assert told in answers[0].error
+
+    def test_what_is_long_past_starts_at_once(self, run, runs: Runs) -> None:
+        first = datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))
+        script.append(lambda ctx: ctx.start("child", at=first))
+        run("parent")
+        assert read(runs, answers[0].unwrap()["runId"]).status == "queued"
+
+    @BOTH
+    def test_a_refused_one_of_many_has_its_own_code_and_counts_for_nothing(
+        self, run, name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.start_all([("child", {})] * 9_999 + [("chlid", {})]))
+        script.append(lambda ctx: ctx.start_all([("child", {"n": "x"})]))
+        script.append(lambda ctx: ctx.start_all([], then=("forOwner", {})))
+        script.append(lambda ctx: ctx.start("chlid"))
+        script.append(lambda ctx: ctx.start_all([("child", {})] * 2))
+        run(name)
+        codes = ["unknown_action", "invalid_params", "forbidden", "unknown_action", None]
+        assert [answer.code for answer in answers] == codes
+
+    @BOTH
+    def test_a_later_start_whose_key_leads_elsewhere_leaves_no_row(
+        self, run, database: Database[Any], name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k", delay=40 * 86_400))
+        script.append(lambda ctx: ctx.start("child", {"n": 3}, key="k", delay=40 * 86_400))
+        run(name)
+        assert answers[0] == answers[1]
+        assert answers[2].code == "key_reused"
+        assert ids(database) == []  # which would start another run once the key has expired
 
     def test_the_owners_identity_is_asked_for_and_logged(
         self, run, runs: Runs, monkeypatch: pytest.MonkeyPatch
@@ -512,6 +544,51 @@ class TestInATransaction:
         script[:] = [lambda ctx: ctx.start("child", {"n": 3}, key="k")]
         run("inPart")
         assert "other params" in answers[2].error
+
+    @PARTS
+    def test_two_starts_under_one_key_are_one_run(
+        self, run, runs: Runs, database: Database[Any], name: str
+    ) -> None:
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k", delay=40 * 86_400))
+        script.append(lambda ctx: ctx.start("child", {"n": 3}, key="k"))
+        run(name)
+        first, later, other = answers
+        assert first == later
+        assert read(runs, first.unwrap()["runId"]).status == "queued"
+        assert other.code == "key_reused"
+        assert ids(database) == []
+
+    @PARTS
+    def test_a_key_that_another_took_meanwhile_leaves_no_row(
+        self, run, publisher: Publisher, database: Database[Any],
+        monkeypatch: pytest.MonkeyPatch, name: str,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("worker.runs.starts.PUBLISH_SECONDS", -1)
+        for number in (1, 3):  # neither sees the other's
+            script[:] = [
+                lambda ctx, n=number: ctx.start("child", {"n": n}, key="k", delay=(n + 1) * 86_400)
+            ]
+            run(name)
+        script[:] = [lambda ctx: ctx.start("child", {"n": 1}, key="k", delay=40 * 86_400)]
+        run(name)
+        assert len(ids(database)) == 3
+        publisher.turn()
+        assert len(ids(database)) == 1
+
+    @BOTH
+    @pytest.mark.parametrize("commits", [True, False])
+    def test_a_start_after_one_that_was_rolled_back_is_made(
+        self, run, runs: Runs, name: str, commits: bool
+    ) -> None:
+        part = "inPartAsync" if name == "parentAsync" else "inPart"
+        script.append(lambda ctx: ctx.start("child", {"n": 1}, key="k"))
+        run(part, params={"fail": not commits})
+        script[:] = [lambda ctx: ctx.start("child", {"n": 3}, key="k")]
+        run(name)
+        assert answers[1].success is not commits
+        made = answers[0 if commits else 1].unwrap()["runId"]
+        assert read(runs, made).status == "queued"
 
 
 @pytest.mark.parametrize("name", ["parent", "parentAsync", "committing"])
@@ -697,6 +774,41 @@ class TestResult:
         assert past == ok()
         assert nobody == fail("No run 'nobody'", "not_found")
         assert "after 0.05 s" in late.error
+
+    @pytest.mark.parametrize("timeout", ["1", True, float("nan")])
+    def test_what_is_no_time_is_a_failure(self, run, timeout: Any) -> None:
+        script.append(lambda ctx: ctx.result(str(uuid4()), timeout=timeout))
+        run("parentAsync")
+        assert answers[0].code == "bad_request"
+        assert "timeout: seconds" in answers[0].error
+
+    @pytest.mark.parametrize("run_id", [None, 7, "", "\ud800", b"x", "x" * 10_000])
+    def test_what_is_no_runs_id_is_no_run(self, run, run_id: Any) -> None:
+        script.append(lambda ctx: ctx.result(run_id))
+        script.append(lambda ctx: ctx.signal(run_id, "go"))
+        run("parentAsync")
+        assert [answer.code for answer in answers] == ["not_found", "not_found"]
+
+    def test_a_run_does_not_wait_for_itself(self, run) -> None:
+        script.append(lambda ctx: ctx.result(ctx.run_id))
+        run("parentAsync")
+        assert answers == [fail("ctx.result: a run cannot wait for its own end", "bad_request")]
+
+    def test_what_cannot_be_sent_fails_by_itself(
+        self, services: Services, loop_thread: LoopThread, redis_url: str
+    ) -> None:
+        async def ask() -> list[Any]:
+            client = redis.asyncio.Redis.from_url(redis_url)
+            runs = AsyncRuns(client, services.sealer, services.keys)
+            asked = [runs.present([run_id]) for run_id in ("a", "\ud800", "b")]
+            try:
+                return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
+            finally:
+                await client.aclose()
+
+        before, bad, after = loop_thread.run(ask())
+        assert (before, after) == (set(), set())
+        assert isinstance(bad, UnicodeEncodeError)
 
 
 async def _started_and_not_waited_for(ctx: AsyncActionContext) -> ActionResult:

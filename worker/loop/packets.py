@@ -14,14 +14,15 @@ from typing import Any
 
 import redis.asyncio
 
-from callboard.connections.redis import AsyncPipelinedConnection, guarded
+from callboard.connections.redis import AsyncPipelinedConnection, guarded, pack
 from callboard.runs.commands import Commands, ScriptArguments
 
 __all__ = ["Packets"]
 
 PART = 50  # commands that are made before others have the loop
 
-Sent = tuple[Sequence[Any], "asyncio.Future[Any]"]
+Sent = tuple[Sequence[Any], bytes, "asyncio.Future[Any]"]
+"""A command, as it goes over the wire, and who waits for its reply."""
 
 
 class Packets:
@@ -76,8 +77,9 @@ class Packets:
         return await self._post(command)
 
     def _post(self, command: Sequence[Any]) -> asyncio.Future[Any]:
+        packed = pack(command)  # one that cannot be sent fails here, and no other with it
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
+        self._waiting.append((command, packed, answer))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), context=Context())  # of no run
         return answer
@@ -92,12 +94,11 @@ class Packets:
             self._sender = None
 
     async def _exchange(self, packet: list[Sent]) -> None:
-        commands = [command for command, _ in packet]
         try:
-            replies = await self._connection.exchange(commands)
+            replies = await self._connection.exchange([packed for _, packed, _ in packet])
         except (redis.RedisError, OSError):
-            replies = await self._exchanged_again(commands)
-        for (_, answer), reply in zip(packet, replies, strict=True):
+            replies = await self._exchanged_again([command for command, _, _ in packet])
+        for (_, _, answer), reply in zip(packet, replies, strict=True):
             if answer.done():
                 continue  # nobody waits for it any more
             if isinstance(reply, Exception):

@@ -21,7 +21,7 @@ from callboard.connections.mongodb import Document
 from callboard.connections.redis import guarded
 from callboard.errors import CallboardError, LimitKeyFailed, QueueFull, RunRefused
 from callboard.processes.threads import supervise
-from callboard.runs.outbox import Outbox, Row
+from callboard.runs.outbox import Outbox, Row, is_elsewhere
 from callboard.runs.store import Accepted, Runs
 
 from ..services import Services
@@ -89,6 +89,8 @@ class Publisher:
                 again[run_id] = now + FULL_AGAIN
             elif isinstance(answers.get(run_id), LimitKeyFailed):  # which the log tells
                 again[run_id] = now + UNREADABLE_AGAIN
+            elif is_elsewhere(run_id, answers.get(run_id)):
+                continue
             elif row.due is not None and row.due > now and run_id not in ended:
                 again[run_id] = row.due
         self._outbox.drop([run_id for run_id in rows if run_id not in again])

@@ -8,6 +8,7 @@ from typing import Any
 
 from callboard.errors import BadRequest
 from callboard.runs.children import MAX_CHILDREN
+from callboard.runs.idempotency import MAX_KEY_LENGTH
 from callboard.runs.waiting import LONGEST
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "checked_pairs",
     "within",
 ]
+
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def checked_delay(delay: object) -> float:
@@ -44,13 +47,18 @@ def checked_moment(at: object) -> datetime | None:
         return None
     if not isinstance(at, datetime) or at.utcoffset() is None:
         raise BadRequest(f"at: a datetime with its timezone, not {at!r:.80}")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # at either end of the calendar: as far ahead, or as long past
+        return _LATEST if at.year > 1 else _EARLIEST
 
 
 def checked_key(key: object) -> str:
     """A key of the handler's choice."""
     if not isinstance(key, str):
         raise BadRequest(f"key: a text, not {type(key).__name__}")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise BadRequest(f"key: 1..{MAX_KEY_LENGTH} characters, not {len(key)}")
     return key
 
 
@@ -60,11 +68,11 @@ def checked_pairs(calls: object) -> list[tuple[str, Any]]:
         raise BadRequest(f"start_all: a list of (action, params), not {type(calls).__name__}")
     if len(calls) > MAX_CHILDREN:
         raise BadRequest(f"start_all: at most {MAX_CHILDREN} runs, not {len(calls)}")
-    return [checked_pair(call) for call in calls]
+    return [checked_pair(call, f"call {number}") for number, call in enumerate(calls)]
 
 
-def checked_pair(call: object) -> tuple[str, Any]:
-    """An action and its params."""
+def checked_pair(call: object, what: str) -> tuple[str, Any]:
+    """An action and its params; ``what``: how a message calls it."""
     if isinstance(call, Sequence) and not isinstance(call, str) and len(call) == 2:
         return call[0], call[1]
-    raise BadRequest(f"start_all: (action, params), not {call!r:.80}")
+    raise BadRequest(f"start_all: {what}: (action, params), not {call!r:.80}")

@@ -19,6 +19,7 @@ from callboard import strict_json
 from callboard.errors import InvalidData
 from callboard.runs.commands import Wait
 from callboard.runs.kept import Kept, value_text
+from callboard.runs.record import is_run_id
 from callboard.runs.signals import open_signal
 from callboard.runs.waiting import LONGEST
 from callboard.sans_io import Steps, awaited, plain
@@ -105,7 +106,8 @@ class _Memory(KeptSteps):
             name, value = signal_name(name), strict_json.loads(value_text("signal", data))
         except InvalidData as error:
             return fail(str(error), error.code)
-        action = (yield self._runs.actions([run_id])).get(run_id)
+        known = (yield self._runs.actions([run_id])) if is_run_id(run_id) else {}
+        action = known.get(run_id, "")
         may = self._reach.services.registry.actions.get(action)
         if may is None or may.transaction:
             return fail(f"No run {run_id!r:.80} that can wait for a signal", "not_found")

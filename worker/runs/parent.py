@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,30 +46,28 @@ class Parent:
         self, run_id: str, action: str, params: Any, seconds: float = 0.0, as_owner: bool = False
     ) -> Start:
         """One run, due in so many seconds."""
-        self._count(1)
-        return self._start_of(run_id, action, params, Terms(delay=round(seconds * 1000)), as_owner)
+        terms = Terms(delay=round(seconds * 1000))
+        with self._counted(1):
+            return self._start_of(run_id, action, params, terms, as_owner)
 
     def group(
         self, group: str, calls: list[tuple[str, Any]], then: tuple[str, Any] | None
     ) -> Steps[list[Start]]:
         """Its runs, and at last what waits for them: if this run ends before it has started them
         all, nothing waits for ever."""
-        size = len(calls)
-        self._count(size)
-        terms = Terms(group=group, size=size) if then else Terms()
-        starts = []
-        for number, (run_id, call) in enumerate(zip(group_runs(group, size), calls, strict=True)):
-            try:
-                starts.append(self._start_of(run_id, *call, terms))
-            except RunRefused as refusal:
-                raise BadRequest(f"start_all: call {number}: {refusal}") from None
-            if number % PART == PART - 1:
-                yield self._reach.pause()
-        if then is not None:
-            try:
-                starts.append(self._joining(group, size, *checked_pair(then)))
-            except RunRefused as refusal:
-                raise BadRequest(f"start_all: then: {refusal}") from None
+        joining = None if then is None else checked_pair(then, "then")
+        size, starts = len(calls), []
+        terms = Terms(group=group, size=size) if joining else Terms()
+        with self._counted(size):
+            ids = group_runs(group, size)
+            for number, (run_id, call) in enumerate(zip(ids, calls, strict=True)):
+                with _told_of(f"call {number}"):
+                    starts.append(self._start_of(run_id, *call, terms))
+                if number % PART == PART - 1:
+                    yield self._reach.pause()
+            if joining is not None:
+                with _told_of("then"):
+                    starts.append(self._joining(group, size, *joining))
         return starts
 
     def _joining(self, group: str, size: int, action: str, params: Any) -> Start:
@@ -121,7 +121,25 @@ class Parent:
             raise Forbidden("as_owner=True: there is no owner; set OWNER_USER_ID")
         return owner
 
-    def _count(self, more: int) -> None:
+    @contextmanager
+    def _counted(self, more: int) -> Iterator[None]:
+        """So many runs are started within; none, if one of them is refused."""
         if self._started + more > MAX_CHILDREN:
             raise BadRequest(f"A run starts at most {MAX_CHILDREN} runs")
         self._started += more
+        try:
+            yield
+        except BaseException:
+            self._started -= more
+            raise
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """A refusal within is one of this part of a `start_all`, with its own code."""
+    try:
+        yield
+    except RunRefused as refusal:
+        told = BadRequest(f"start_all: {what}: {refusal}")
+        told.code = refusal.code
+        raise told from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.runs.children import group_runs
 from callboard.runs.ends import End
+from callboard.runs.record import is_run_id
 from callboard.sans_io import Steps, arun, awaited, run
 from callboard.sdk.results import ActionResult, fail
 
@@ -47,6 +48,8 @@ class _Results:
 
     def _result(self, run_id: str, timeout: float | None) -> Steps[ActionResult]:
         """The result of a run once it has ended."""
+        if (refusal := self._refusal(run_id, timeout)) is not None:
+            return refusal
         deadline, pauses = _deadline(timeout), _pauses()
         while True:
             [end] = yield self._reach.runs.ends([run_id])
@@ -64,6 +67,16 @@ class _Results:
             if pause <= 0:
                 return fail(f"Run {run_id} has not ended after {timeout:g} s", "wait_over")
             yield asyncio.sleep(pause)
+
+    def _refusal(self, run_id: object, timeout: object) -> ActionResult | None:
+        """Of what nobody can wait for."""
+        if not is_run_id(run_id):
+            return fail(f"No run {run_id!r:.80}", "not_found")
+        if run_id == self._attempt.run_id:
+            return fail("ctx.result: a run cannot wait for its own end", "bad_request")
+        if timeout is None or _is_number(timeout):
+            return None
+        return fail(f"timeout: seconds, or None, not {timeout!r:.80}", "bad_request")
 
     def _may_see(self, end: End) -> bool:
         """Whether it is a child, or a run of the same caller."""
@@ -100,6 +113,11 @@ def _shown(run_id: str, end: End | None) -> dict[str, Any]:
         "status": end and end.status,
         "result": result,
     }
+
+
+def _is_number(value: Any) -> bool:
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and not math.isnan(value)
 
 
 def _deadline(timeout: float | None) -> float:

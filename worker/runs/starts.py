@@ -27,7 +27,7 @@ from callboard.errors import (
 )
 from callboard.runs.children import child_id, keyed_id
 from callboard.runs.idempotency import scoped
-from callboard.runs.outbox import Row
+from callboard.runs.outbox import Row, is_elsewhere
 from callboard.runs.start import Start
 from callboard.runs.store import Accepted
 from callboard.sans_io import Steps, awaited, plain
@@ -145,7 +145,7 @@ class _Starts:
         """Rows of the outbox, that commit with the transaction."""
         ids, fresh = [], []
         for row in rows:
-            known = yield from self._keyed(row.start)
+            known = yield from self._keyed(transaction, row.start)
             ids.append(known or row.start.run_id)
             fresh += [] if known else [row]
         if fresh:
@@ -154,14 +154,16 @@ class _Starts:
             transaction.committed.append(partial(self._publish, fresh, made))
         return ids
 
-    def _keyed(self, start: Start) -> Steps[str | None]:
-        """The run that the start's key leads to already; raises `KeyReused`."""
+    def _keyed(self, transaction: Transaction, start: Start) -> Steps[str | None]:
+        """The run that the start's key leads to already, be it in this transaction; raises
+        `KeyReused`."""
         if start.idempotency is None:
             return None
         key, digest = start.idempotency
-        known = yield self._reach.runs.keyed(key)
+        known = transaction.keys.get(key) or (yield self._reach.runs.keyed(key))
         if known and known[1] != digest:
             raise KeyReused(KEY_REUSED)
+        transaction.keys[key] = known or (start.run_id, digest)
         return known and str(known[0])
 
     def _accept(self, rows: Sequence[Row]) -> Steps[list[str]]:
@@ -170,6 +172,8 @@ class _Starts:
         if parked := [row for row in fresh if row.start.terms.is_parked]:
             yield self._reach.outbox.put(parked)
         answers = yield from self._accepted(fresh)
+        if elsewhere := _elsewhere(parked, answers):
+            yield self._reach.outbox.drop(elsewhere)
         if full := [row for row in fresh if isinstance(answers[row.start.run_id], QueueFull)]:
             yield self._reach.outbox.put(full)
         return [_settled(row.start.run_id, answers) for row in rows]
@@ -200,14 +204,13 @@ class _Starts:
         try:
             fresh = yield from self._new(rows)
             answers = yield from self._accepted(fresh, earlier)
-            yield self._reach.outbox.drop(
-                [
-                    row.start.run_id
-                    for row in rows
-                    if not row.start.terms.is_parked
-                    and not isinstance(answers.get(row.start.run_id), QueueFull | LimitKeyFailed)
-                ]
-            )
+            done = [
+                row.start.run_id
+                for row in rows
+                if not row.start.terms.is_parked
+                and not isinstance(answers.get(row.start.run_id), QueueFull | LimitKeyFailed)
+            ]
+            yield self._reach.outbox.drop([*done, *_elsewhere(rows, answers)])
         except ServiceUnavailable as error:
             _log.warning("what was committed is published later", why=str(error))
 
@@ -256,6 +259,12 @@ def _after(start: Start, seconds: float) -> Start:
         return start
     left = max(start.terms.delay - round(seconds * 1000), 0)
     return replace(start, terms=replace(start.terms, delay=left))
+
+
+def _elsewhere(rows: Sequence[Row], answers: Mapping[str, Accepted | RunRefused]) -> list[str]:
+    """Those whose key led to another run, or was used with other params."""
+    ids = [row.start.run_id for row in rows]
+    return [run_id for run_id in ids if is_elsewhere(run_id, answers.get(run_id))]
 
 
 def _settled(run_id: str, answers: Mapping[str, Accepted | RunRefused]) -> str:

@@ -89,6 +89,8 @@ class Transaction:
     ended: bool = False  # no further call is part of it
     committed: list[Callable[[], Any]] = field(default_factory=list)
     """Steps that are gone through once it is committed; they raise nothing."""
+    keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of the starts in it, by key: the run, and the digest of its params."""
 
     def check(self) -> None:
         """Raise what broke the transaction, even if the handler took no notice of it."""
