@@ -162,6 +162,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
     "kombu Channel._handle_message": (
         kombu.transport.redis.Channel._handle_message, ("self", "client", "response"), {},
     ),
+    "kombu QoS.restore_unacked": (virtual.QoS.restore_unacked, ("self",), {}),
     "redis ConnectionPool.make_connection": (
         redis.ConnectionPool.make_connection, ("self",), {},
     ),

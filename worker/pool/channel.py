@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import redis
+import structlog
 from celery.app.amqp import AMQP
 from kombu import connection as kombu_connection
 from kombu.transport import redis as kombu_redis, virtual
@@ -30,7 +31,9 @@ from callboard.runs import message
 if TYPE_CHECKING:
     from ..services import Services
 
-__all__ = ["LOOKING", "Amqp", "Channel", "Gate", "Transport", "is_question"]
+__all__ = ["LOOKING", "Amqp", "Channel", "Gate", "QoS", "Transport", "is_question"]
+
+_log = structlog.get_logger("callboard.worker")
 
 MAX_CONTROL_BYTES = 64 * 1024
 CONTROL = b".celery.pidbox"  # in the name of the channel of Celery's remote control
@@ -61,12 +64,27 @@ class Message(virtual.Message):
         super().__init__(payload, channel=channel, **options)
 
 
+class QoS(virtual.QoS):
+    """What a channel has handed out: put back when the channel closes, as far as that can be."""
+
+    def restore_unacked(self) -> list[Any]:
+        """Put it back. What the broker does not take is let go: its run's record has it woken
+        again, and kombu would write it to a file that nobody ever reads or removes."""
+        if left := super().restore_unacked():
+            _log.info("wake-ups were not put back: their records will send them", number=len(left))
+        return []
+
+
 class Channel(kombu_redis.Channel):
     """kombu's channel; its transport option ``gate`` says what may pass."""
 
     Message = Message
     gate: Gate
     from_transport_options: Any = (*kombu_redis.Channel.from_transport_options, "gate")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.QoS = QoS  # type: ignore[assignment]  # kombu sets its base class here, too
 
     @cached_property
     def client(self) -> Any:
