@@ -45,17 +45,19 @@ class HookLoop:
     ) -> Any:
         """What an async hook answers around a plain handler. ``behind``: called while the loop
         stands still, with the hook's context variables."""
-        loop, context = self.loop, copy_context()
+        loop, context, ends = self.loop, copy_context(), False
         calls: Calls = []
 
         async def call_next(other: Any = None) -> Any:
+            if ends:
+                raise asyncio.CancelledError
             answer = loop.create_future()
             calls.append((ctx if other is None else other, answer))
             loop.stop()
             return await answer
 
         task = loop.create_task(function(ctx, call_next), context=context)
-        task.add_done_callback(lambda _: loop.stop())
+        task.add_done_callback(_stop)
         try:
             while not task.done():
                 loop.run_forever()
@@ -64,6 +66,8 @@ class HookLoop:
                     _answer(answer, partial(context.run, behind, given))
             return task.result()
         except BaseException:
+            ends = True
+            task.remove_done_callback(_stop)  # what ends the hook waits for it in another way
             self._end(task)
             raise
 
@@ -81,6 +85,10 @@ class HookLoop:
             self.loop.run_until_complete(asyncio.wait([task], timeout=END_SECONDS))
         if task.done() and not task.cancelled():
             task.exception()  # somebody has seen it: asyncio need not tell
+
+
+def _stop(task: asyncio.Task[Any]) -> None:
+    task.get_loop().stop()
 
 
 def _answer(answer: asyncio.Future[Any], call: Callable[[], Any]) -> None:
