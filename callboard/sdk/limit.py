@@ -12,7 +12,7 @@ __all__ = ["Limit"]
 
 MOST = 100_000  # runs at once, and starts in one window
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}  # seconds
-_RATE = re.compile(rf"(\d{{1,6}})/({'|'.join(UNITS)})")
+_RATE = re.compile(rf"([0-9]{{1,6}})/({'|'.join(UNITS)})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,11 @@ class Limit:
             )
         if inspect.iscoroutinefunction(self.key):
             raise ValueError(f"Limit: key must be a plain function, not `async def`: {self.key!r}")
+        if callable(self.key) and not _takes_params(self.key):
+            raise ValueError(
+                f"Limit: key must be callable with one argument, the params, not "
+                f"{inspect.signature(self.key)}"
+            )
 
     @property
     def numbers(self) -> str:
@@ -56,6 +61,16 @@ class Limit:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
+
+
+def _takes_params(key: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(key).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # it tells no signature
+        return True
+    return True
 
 
 def _rate(text: object) -> tuple[int, int]:

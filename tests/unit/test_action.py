@@ -172,6 +172,12 @@ def test_the_key_of_a_limit_is_a_plain_function() -> None:
         Limit(concurrency=1, key=key)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", [lambda: "a", lambda tenant, user: "a", lambda *, params: "a"])
+def test_the_key_of_a_limit_takes_the_params(key: Any) -> None:
+    with pytest.raises(ValueError, match="one argument"):
+        Limit(concurrency=1, key=key)
+
+
 def test_the_numbers_of_a_limit() -> None:
     assert Limit(concurrency=3).numbers == "3 0 0"
     assert Limit(rate="100/minute", key="caller").numbers == "0 100 60000"
