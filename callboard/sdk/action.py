@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from callboard.errors import ConfigurationError
 from callboard.sdk.context import ActionContext, AsyncActionContext
+from callboard.sdk.definitions import code_of, replaced_by
 from callboard.sdk.fails import declared_codes
 from callboard.sdk.limit import Limit
 from callboard.sdk.options import Options, is_name
@@ -180,6 +181,11 @@ def _build(handler: Any, name: str | None, options: Options) -> Action[Any]:
             f"ctx.request.body, and nothing validates it"
         )
     name = _camel_case(handler.__name__) if name is None else name
+    if lost := replaced_by(handler, Action, lambda before: before.handler):
+        raise ConfigurationError(
+            f"{where}: {handler.__name__} is already defined at {lost.where}, as action "
+            f"{lost.name!r}: give one of the functions another name"
+        )
     for fault in _faults(name, options):
         raise ConfigurationError(f"{where}: action {name!r}: {fault}")
     return Action(
@@ -195,7 +201,7 @@ def _faults(name: str, options: Options) -> Iterator[str]:
 
 
 def _where(handler: Any) -> str:
-    code = getattr(handler, "__code__", None)
+    code = code_of(handler)
     if code is None:
         frame = sys._getframe(3)  # the line that used the decorator
         raise ConfigurationError(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from callboard.errors import ConfigurationError
+from callboard.sdk.definitions import code_of, replaced_by
 from callboard.sdk.results import ActionResult
 
 __all__ = [
@@ -141,7 +142,7 @@ def on_end(function: Callable[[Any, ActionResult[Any]], Any], /) -> Hook:
 
 
 def _hook(kind: Kind, function: Any) -> Hook:
-    code = getattr(function, "__code__", None)
+    code = code_of(function)
     if code is None:
         frame = sys._getframe(2)  # the line that used the decorator
         raise ConfigurationError(
@@ -155,6 +156,11 @@ def _hook(kind: Kind, function: Any) -> Hook:
         where=f"{code.co_filename}:{code.co_firstlineno}",
     )
     _require_parameters(hook)
+    if lost := replaced_by(function, Hook, lambda before: before.function):
+        raise ConfigurationError(
+            f"{hook.where}: {hook.name} is already defined at {lost.where}, as @hooks.{lost.kind}: "
+            f"give one of the functions another name"
+        )
     if _yields(function) is not (kind == "process"):
         raise ConfigurationError(f"{hook.where}: {_misplaced_yield(hook)}")
     return hook

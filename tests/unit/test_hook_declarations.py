@@ -74,6 +74,15 @@ WRONG = {
     "no generator": ("@hooks.process\ndef f(): ...\n", r":3: @hooks.process takes a generator"),
     "a generator": ("@hooks.around\ndef f(ctx, call_next): yield\n", r":3: f has a `yield`"),
     "no function": ("hooks.on_error(3)\n", r"hooks.py:3: @hooks.on_error takes a function, not 3"),
+    "wrapped": (
+        "import contextlib\n@hooks.process\n@contextlib.contextmanager\ndef f(): yield\n",
+        r"hooks.py:4: @hooks.process takes a generator",
+    ),
+    "one function twice": (
+        "@hooks.around\ndef f(ctx, call_next): ...\n"
+        "@hooks.on_end\ndef f(ctx, result): ...\n",
+        r":5: f is already defined at .*hooks.py:3, as @hooks.around",
+    ),
     "two of a kind": (
         "@hooks.process\ndef f(): yield\n@hooks.process\ndef g(): yield\n",
         r":5: g is the second plain @hooks.process after .*hooks.py:3",

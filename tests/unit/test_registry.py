@@ -1,5 +1,7 @@
 """Discovery: every module of the actions package, and each mistake with file and line."""
 
+import importlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,18 @@ def test_two_actions_of_one_name_are_told_with_both_places(package: Package) -> 
     name = package({"a.py": ACTION.format(name="twice"), "b.py": ACTION.format(name="twice")})
     with pytest.raises(ConfigurationError, match=r"b\.py:\d+: action 'twice'.*a\.py:\d+"):
         discover(name)
+
+
+def test_a_function_that_replaces_an_action_is_told_with_both_places(package: Package) -> None:
+    text = ACTION.format(name="once") + ACTION.format(name="once")
+    with pytest.raises(ConfigurationError, match=r"a\.py:\d+: once is already .*a\.py:\d+, as"):
+        discover(package({"a.py": text}))
+
+
+def test_a_module_may_be_executed_once_more(package: Package) -> None:
+    name = package({"a.py": ACTION.format(name="once")})
+    discover(name)
+    importlib.reload(sys.modules[f"{name}.a"])
 
 
 def test_a_package_without_actions_is_told(package: Package) -> None:
