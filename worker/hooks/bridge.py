@@ -30,7 +30,7 @@ async def call_beside(
         try:
             result = await answer
         except BaseException as error:  # noqa: BLE001 - the hook's to see, a cancel as well
-            answer = hook.throw(error)
+            answer = hook.throw(type(error), error, error.__traceback__)  # else that is lost
         else:
             answer = hook.switch(result)
     return answer
