@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from dataclasses import replace
+from traceback import extract_tb
 from typing import Any
 
 import pytest
@@ -34,11 +35,17 @@ class Busy(Exception):
     """Somebody else is faster."""
 
 
+class GaveUp(BaseException):
+    """Not an `Exception`."""
+
+
 def what(ctx: Any_) -> ActionResult:
     happened.append(("handler", SCOPE.get()))
     wanted = ctx.params.get("do", "answer")
     if wanted == "raise":
         raise Busy("for long")
+    if wanted == "give up":
+        raise GaveUp("for good")
     if wanted == "unwrap":
         fail("no").unwrap()
     return ok({"state": ctx.state}) if wanted == "answer" else None  # type: ignore[return-value]
@@ -209,6 +216,25 @@ def test_each_exception_is_told_and_the_end_once(own: Any, kind: str) -> None:
         ("handler", "nobody's"), ("told", 1, raised), "told too",
         ("handler", "nobody's"), ("told", 2, raised), "told too", ("ended", "Action failed"),
     ]  # fmt: skip
+
+
+def test_what_is_no_exception_is_told_too(own: Any, kind: str) -> None:
+    with pytest.raises(GaveUp):
+        own(told, ended)(kind, {"do": "give up"})
+    assert happened[1:] == [("told", 1, "GaveUp('for good')"), ("ended", "Action failed")]
+
+
+@pytest.mark.parametrize("around", [plainly, awaiting])
+def test_the_traceback_says_where_the_handler_was(own: Any, kind: str, around: Hook) -> None:
+    frames: list[str] = []
+
+    @hooks.on_error
+    def seen(ctx: Any, error: BaseException) -> None:
+        frames[:] = [frame.name for frame in extract_tb(error.__traceback__)]
+
+    with pytest.raises(Busy):
+        own(around, seen)(kind, {"do": "raise"})
+    assert frames[-1] == "what"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from callboard.sdk.context import AsyncActionContext
 from callboard.sdk.hooks import Hook
 from callboard.sdk.results import ActionResult
 
-from ..runs.attempt import Attempt, RunEnded
+from ..runs.attempt import Attempt, Parked, RunEnded
 from ..runs.lifecycle import HOOK_SECONDS, HandedBack, HandlerStopped, TimedOut
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Notifier", "Why"]
 
-RAISED = (Exception, TimedOut, SystemExit, asyncio.CancelledError)  # by the handler; not a stop
 STOPS = (HandlerStopped, HandedBack)
+NOT_RAISED = (*STOPS, Parked, GeneratorExit)  # by the handler
 Why = Callable[[], type[BaseException] | None]
 
 _log = structlog.get_logger("callboard.worker")
@@ -58,9 +58,9 @@ class Notifier:
         except RunEnded as end:
             yield from self._quietly(self._ended(end.outcome))
             raise
-        except ServiceUnavailable:
+        except (ServiceUnavailable, *NOT_RAISED):
             raise
-        except RAISED as raised:
+        except BaseException as raised:
             if self._why() not in STOPS:
                 yield from self._raised(raised)
             raise
