@@ -125,7 +125,20 @@ def _gauges(counts: Counts) -> Iterator[Metric]:
     for queue, length in counts.queued.items():
         depth.add_metric([queue], length)
     yield depth
-    yield GaugeMetricFamily("callboard_open_runs", "Runs that have not ended", counts.open)
+    yield GaugeMetricFamily(
+        "callboard_open_runs", "Runs that are queued or running, or wait for others", counts.open
+    )
+    yield GaugeMetricFamily(
+        "callboard_waiting_runs",
+        "Runs that wait for their time, a signal or a slot (without those in MongoDB)",
+        counts.waiting,
+    )
+    slot = GaugeMetricFamily(
+        "callboard_slot_waiting_runs", "Runs that wait for a slot of a limit", labels=["action"]
+    )
+    for action, number in counts.slot.items():
+        slot.add_metric([action], number)
+    yield slot
     yield GaugeMetricFamily(
         "callboard_history_backlog", "Ended runs that are not in the history yet", counts.ended
     )

@@ -14,17 +14,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import redis
 
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded, of_type
+from callboard.runs.scripts import script
 
 __all__ = ["BOUNDS", "Counts", "Times", "observation", "read_counts"]
 
 BOUNDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
 """Upper bounds of the times that are counted together, in milliseconds; then infinity."""
+
+MOST_KEYS = 1000  # of limits, whose waiting runs are counted
 
 PerAction = Mapping[str, int]
 
@@ -49,7 +52,9 @@ class Counts:
     lost: PerAction  # workers that died with a run of this action
     refused: int  # messages
     queued: Mapping[str, int]  # by queue: messages that no worker has taken
-    open: int  # runs that have not ended
+    open: int  # runs that are queued or running, or wait for other runs
+    waiting: int  # runs that wait for their time, a signal or a slot, and are known to Redis
+    slot: PerAction  # those that wait for a slot, in the first MOST_KEYS keys of limits
     ended: int  # runs that the history has yet to take
 
 
@@ -66,11 +71,16 @@ def read_counts(client: redis.Redis, keys: Keys, queues: Iterable[str]) -> Count
         pipeline = client.pipeline(transaction=False)
         pipeline.hgetall(keys.counters)
         pipeline.zcard(keys.open)
+        pipeline.zcard(keys.due)
+        pipeline.eval(script("lines", **keys.constants()), 0, str(MOST_KEYS))
         pipeline.llen(keys.ended)
         for name in names:
             pipeline.llen(keys.queue(name))
         answers = pipeline.execute(raise_on_error=False)
-        fields, open_runs, ended, *depths = [of_type(answer) or 0 for answer in answers]
+        fields, open_runs, waiting, found, ended, *depths = [
+            of_type(answer) or 0 for answer in answers
+        ]
+    lines = cast("list[Any]", found or [])
     counted = _Counted(cast("dict[bytes, bytes]", fields or {}))
     return Counts(
         runs={(action, status): n for (action, status), n in counted.pairs("runs")},
@@ -82,8 +92,14 @@ def read_counts(client: redis.Redis, keys: Keys, queues: Iterable[str]) -> Count
         refused=sum(counted.kinds["refused"].values()),
         queued=dict(zip(names, depths, strict=True)),
         open=open_runs,
+        waiting=waiting,
+        slot=dict(zip(map(_text, lines[::2]), lines[1::2], strict=True)),
         ended=ended,
     )
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
 
 
 class _Counted:
@@ -92,7 +108,7 @@ class _Counted:
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self.kinds: dict[str, dict[str, int]] = defaultdict(dict)
         for field, value in fields.items():
-            kind, _, rest = field.decode(errors="replace").partition(":")
+            kind, _, rest = _text(field).partition(":")
             if value.isdigit() and len(value) < 19:  # as Redis counts: it alone adds to them
                 self.kinds[kind][rest] = int(value)
 

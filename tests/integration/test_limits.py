@@ -18,6 +18,7 @@ from callboard.connections.keys import Keys
 from callboard.errors import LimitKeyFailed, QueueFull
 from callboard.runs import message
 from callboard.runs.commands import Wait
+from callboard.runs.counters import read_counts
 from callboard.runs.format import LIMITED, START
 from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
@@ -518,6 +519,21 @@ class TestDeploys:
         [(_, at)] = worker.redis.zrange(KEYS.limited, 0, -1, withscores=True)
         seconds, micros = worker.redis.time()
         assert at <= seconds * 1000 + micros // 1000 + LOOK_AGAIN_MS
+
+
+def test_the_metrics_tell_how_many_wait(make: Make) -> None:
+    worker = make(concurrency=1, key="caller")
+    accept_many(worker, "alice", 4)
+    accept_many(worker, "bob", 3)
+    accept_many(worker, "carol", 1)
+    waits = worker.accept("alice", delay=HOUR)
+    counts = read_counts(worker.redis, KEYS, [])
+    assert (counts.open, counts.waiting, counts.slot) == (3, 6, {"work": 5})
+    worker.runs.cancel(waits, "work", Outcome.canceled(waits))
+    while run_id := worker.take():
+        worker.end(run_id)
+    counts = read_counts(worker.redis, KEYS, [])
+    assert (counts.open, counts.waiting, counts.slot) == (0, 0, {"work": 0})
 
 
 def test_many_of_one_key_delay_another_by_one_run(make: Make) -> None:

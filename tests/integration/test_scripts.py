@@ -19,6 +19,7 @@ NAMES = KEYS.constants()
 PARTS = {"common", "guard", "slots"}  # what others begin with
 TEXTS = {
     **scripts(KEYS),
+    "lines": script("lines", **NAMES),
     "page": script("page", "guard", **NAMES),
     "settle": script("settle", "guard", **NAMES, BOUNDS=lua_list(BOUNDS)),
     "take": script("take", "guard", **NAMES),
@@ -53,6 +54,7 @@ LIMITED = {**QUEUED, "status": "waiting", "waiting": '{"kind":"slot"}', "limit":
 LINE = "callboard:limit:line:work:t"
 
 CASES = [
+    Case(script="lines", record=LIMITED, keys=[], arguments=[10], answer=[b"work", 1], left={}),
     Case(
         script="accept",
         record={},
