@@ -32,6 +32,12 @@ def test_a_step_is_done_once_whenever_its_process_dies(
     assert run["attempts"] == (1 if die is None else 2)
 
 
+def test_a_handler_that_is_out_of_time_after_it_has_waited_is_told_so(app_stack: Stack) -> None:
+    response = app_stack.call("outlasts", {}, prefer="respond-async")
+    result = app_stack.run(response.headers["Run-Id"])["result"]
+    assert result["error"] == "Timed out after 2 s"
+
+
 def test_what_waits_outlives_a_restart_of_every_process(
     tmp_path: Path, eventually: Callable[..., None]
 ) -> None:

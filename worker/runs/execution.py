@@ -15,6 +15,7 @@ from callboard.runs.store import ReceiveMessage
 from callboard.sans_io import run
 from callboard.sdk.action import Action
 
+from ..lease.table import ActiveRun
 from ..services import Services
 from ..tools.transaction import kill_sessions
 from .attempt import Attempt, Delivered
@@ -117,7 +118,10 @@ def install_stop_signal(services: Services) -> None:
         if _stoppable.active and scoreboard.stop_is_requested():
             _stoppable.active = False
             mine = scoreboard.mine()
-            late = mine and time.monotonic() >= mine.since + actions[mine.action].timeout
-            raise TimedOut if late else HandlerStopped
+            raise TimedOut if mine and _is_out_of_time(mine) else HandlerStopped
+
+    def _is_out_of_time(mine: ActiveRun) -> bool:
+        left = actions[mine.action].timeout - scoreboard.spent(mine)
+        return time.monotonic() >= mine.since + left
 
     signal.signal(STOP_SIGNAL, stop)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from callboard import ActionContext, ActionResult, action, ok
 
@@ -37,3 +38,12 @@ def patient(ctx: ActionContext) -> ActionResult:
 
     ctx.step("begin", begin)
     return ok(ctx.wait_for_signal("go", timeout=86_400))
+
+
+@action(timeout=2)
+def outlasts(ctx: ActionContext) -> ActionResult:
+    """Half of its time is over when it parks; it does not come back from the other half."""
+    ctx.step("half", time.sleep, 1)
+    ctx.sleep("a moment", 0.1)
+    time.sleep(60)
+    return ok()
