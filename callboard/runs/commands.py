@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -102,15 +102,24 @@ class Wait:
     name: str
     due: int  # epoch milliseconds by the broker's clock, when it goes on at the latest
     left: float  # seconds until then
+    others: tuple[str, ...] = ()  # signals that end it as well: tasks of one handler wait at once
+
+    @classmethod
+    def first_of(cls, waits: Sequence[Wait]) -> Wait:
+        """The one that is over first, which each signal ends that any of them is for."""
+        first = min(waits, key=lambda wait: wait.due)
+        names = dict.fromkeys(name for wait in waits for name in wait.signals)
+        return replace(first, others=tuple(name for name in names if name not in first.signals))
 
     @property
-    def signal(self) -> str:
-        """The signal's name; "" for none."""
-        return self.name if self.kind == "signal" else ""
+    def signals(self) -> tuple[str, ...]:
+        """The names of those that end it."""
+        return (self.name, *self.others) if self.kind == "signal" else self.others
 
     def to_json(self) -> bytes:
         """What the record says of it; the time is a field of its own."""
-        return strict_json.dumps({"kind": self.kind, "name": self.name})
+        told = {"kind": self.kind, "name": self.name}
+        return strict_json.dumps({**told, "others": self.others} if self.others else told)
 
 
 class Commands:
@@ -323,7 +332,7 @@ class Commands:
         ``report``: of the attempt so far.
         """
         sealed = self.sealer.seal("call", run_id, action, call.to_json())
-        arguments = [run_id, holder, sealed, wait.due, wait.to_json(), wait.signal]
+        arguments = [run_id, holder, sealed, wait.due, wait.to_json(), " ".join(wait.signals)]
         arguments += [round(spent * 1000), IDEMPOTENCY_MS, *(report or ())]
         return self._run_and_open(run_id), arguments
 

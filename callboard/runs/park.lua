@@ -2,7 +2,7 @@
 -- that comes sealed anew; perhaps with a report: the field, and what is in it. What it waits for may
 -- have come meanwhile: then it is queued at once.
 local run, open, id, holder = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local seal, due, waiting, signal = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local seal, due, waiting, signals = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local spent, kept = ARGV[7], tonumber(ARGV[8])
 if not held_by(run, holder) then return 0 end
 local t, r = now(), record(run, 'cancel', 'idempotency', 'group', 'limit', 'action', 'v')
@@ -17,7 +17,10 @@ if r[2] then redis.pcall('PEXPIRE', r[2], wait + kept) end
 if r[3] then
   redis.pcall('EXPIRE', GROUP .. r[3], GROUP_SECONDS + math.ceil(wait / 1000), 'GT')
 end
-local come = signal ~= '' and redis.call('HEXISTS', run, 'signal:' .. signal) == 1
+local come = false
+for name in string.gmatch(signals, '%S+') do
+  come = come or redis.call('HEXISTS', run, 'signal:' .. name) == 1
+end
 if r[1] or come or wait == 0 then
   waiting_parts(open).queue(run, id)
 else

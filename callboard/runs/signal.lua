@@ -9,9 +9,14 @@ if number(r[6], 1) > FORMAT then return 'newer' end
 if r[3] then return 'known' end
 if count > most or bytes > most_bytes then return 'full' end
 redis.call('HSET', run, 'signal:' .. name, signal, 'signals', count, 'signals_bytes', bytes)
-local readable, waits = pcall(cjson.decode, r[2] or '')
-if status == 'waiting' and readable and type(waits) == 'table' and waits.kind == 'signal' and
-  waits.name == name then
-  waiting_parts(open).queue(run, id)
+local function is_awaited()
+  local readable, waits = pcall(cjson.decode, r[2] or '')
+  if not readable or type(waits) ~= 'table' then return false end
+  if waits.kind == 'signal' and waits.name == name then return true end
+  for _, other in ipairs(type(waits.others) == 'table' and waits.others or {}) do
+    if other == name then return true end
+  end
+  return false
 end
+if status == 'waiting' and is_awaited() then waiting_parts(open).queue(run, id) end
 return 'kept'

@@ -47,7 +47,7 @@ class Records:
         if name in memory.signals:
             return "known"
         memory.signals[name] = sealed
-        memory.woken |= memory.wait is not None and memory.wait.signal == name
+        memory.woken |= memory.wait is not None and name in memory.wait.signals
         return "kept"
 
     @property

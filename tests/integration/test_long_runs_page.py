@@ -79,6 +79,16 @@ def test_an_order_that_nobody_approves_is_paid_back(
     assert asked[0][1]["idempotencyKey"] == asked[1][1]["idempotencyKey"]
 
 
+@pytest.mark.parametrize("sent", ["accept", "decline", None])
+def test_an_offer_is_decided_by_what_comes_first(
+    page: Callable[[str], InlineCall], sent: str | None
+) -> None:
+    call = page("long-runs")
+    run = call("decide").unwrap()
+    result = call.signal(run["runId"], sent) if sent else call.advance(days=3)[0]
+    assert result == ok({"decision": sent or "expired"})
+
+
 def test_an_invoice_keeps_its_layout(page: Callable[[str], InlineCall]) -> None:
     call = page("changing-code")
     call("sendInvoice").unwrap()

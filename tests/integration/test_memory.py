@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections import Counter
@@ -334,6 +335,94 @@ class TestSteps:
         assert workers.read(run_id).status == "waiting"
         assert workers.result(run_id) == ["a", "b", "c"]
         assert sorted(ledger) == [("a", ""), ("b", ""), ("c", "")]
+
+
+class TestTasks:
+    """What tasks of one async handler wait for at once."""
+
+    def test_each_goes_on_when_its_own_wait_is_over(self, workers: Workers) -> None:
+        """The longest begins first, and holds none of the others up."""
+        ends: list[str] = []
+
+        async def branch(ctx: AsyncActionContext, name: str, seconds: float) -> None:
+            await ctx.sleep(f"before {name}", seconds)
+            await ctx.step(name, ends.append, name)
+
+        async def body(ctx: AsyncActionContext) -> ActionResult:
+            waits = {"year": 300 * DAY, "day": DAY, "hour": 3600, "moment": 0.1}
+            await asyncio.gather(*(branch(ctx, *wait) for wait in waits.items()))
+            return ok()
+
+        bodies.append(body)
+        run_id = workers.start("freeAsync")
+        for waits_for, done in [
+            ("before hour", ["moment"]),
+            ("before day", ["moment", "hour"]),
+            ("before year", ["moment", "hour", "day"]),
+        ]:
+            workers.turn(run_id)
+            waiting = workers.read(run_id).waiting_for
+            assert waiting is not None
+            assert (waiting["name"], ends) == (waits_for, done)
+            workers.release(run_id)
+        workers.finish(run_id)
+        assert ends == ["moment", "hour", "day", "year"]
+
+    @pytest.mark.parametrize("when", ["waiting", "running"])
+    @pytest.mark.parametrize("sent", ["yes", "no", "later"])
+    def test_the_first_signal_goes_on(self, workers: Workers, sent: str, when: str) -> None:
+        def send() -> None:
+            workers.services.runs.signal(run_id, "freeAsync", sent, sent)
+
+        async def body(ctx: AsyncActionContext) -> ActionResult:
+            seen.append([])
+            names = {"yes": DAY, "no": 2 * DAY, "later": 3 * DAY}
+            waits = {
+                asyncio.ensure_future(ctx.wait_for_signal(name, timeout=seconds))
+                for name, seconds in names.items()
+            }
+            if when == "running" and len(seen) == 1:
+                send()
+            done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in rest:
+                task.cancel()
+            return ok([task.result() for task in done])
+
+        bodies.append(body)
+        run_id = workers.start("freeAsync")
+        workers.turn(run_id)
+        if when == "waiting":
+            waiting = workers.read(run_id).waiting_for
+            assert waiting is not None
+            assert {"kind": "signal", "name": "yes"}.items() <= waiting.items()
+            send()
+            assert workers.read(run_id).status == "queued"
+            workers.turn(run_id)
+        assert workers.read(run_id).status == "succeeded"
+        assert workers.result(run_id) == [sent]
+
+    def test_that_they_wait_is_no_mistake_of_theirs(self, workers: Workers) -> None:
+        """Nobody asks a task of `asyncio.wait` how it has ended."""
+        told: list[dict[str, Any]] = []
+
+        async def body(ctx: AsyncActionContext) -> ActionResult:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: told.append(context))
+            tasks = [asyncio.create_task(ctx.sleep(name, DAY)) for name in "ab"]
+            await asyncio.wait(tasks)
+            return ok()
+
+        bodies.append(body)
+        run_id = workers.start("freeAsync")
+        workers.turn(run_id)
+        gc.collect()
+        workers.loop.run(asyncio.sleep(0))
+        assert told == []
+        workers.loop.run(no_exception_handler())
+
+
+async def no_exception_handler() -> None:
+    asyncio.get_running_loop().set_exception_handler(None)
 
 
 class TestWaits:

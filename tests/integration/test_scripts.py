@@ -206,7 +206,7 @@ CASES = [
     Case(
         script="park",  # what it waits for has come meanwhile
         record={**HELD, "signal:go": "come"},
-        arguments=["r", "w:1", "new seal", FAR, "{}", "go", 70, 1000],
+        arguments=["r", "w:1", "new seal", FAR, "{}", "yes go", 70, 1000],
         answer=1,
         left={"status": "queued", "waiting": None, "due": None, "spent": "70"},
         listed=("q", b"m"),

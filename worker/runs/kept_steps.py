@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptSteps"]
 
-BUSY_SECONDS = 0.02  # between two looks whether other tasks' steps are done
+BUSY_SECONDS = 0.01  # between two looks whether other tasks' steps are done
 
 _UNITS = {"sleep": "sleeps", "signal": "waits"}
 
@@ -36,16 +36,18 @@ class KeptSteps:
 
     patience: float  # seconds of a wait that the handler goes through itself
     pause: Callable[[float], Any]  # a step
+    looks: int  # that find no task in the middle of something, before the attempt ends
 
     def __init__(self, reach: Reach, attempt: Attempt, tools: Tools | AsyncTools) -> None:
         self._reach = reach
         self._attempt = attempt
         self._tools = tools
         self._parked: Wait | None = None
+        self._waits: list[Wait] = []  # long ones that tasks are at now
         self._kept: dict[tuple[Kind, str], Kept] | None = None  # None: not looked at yet
         self._used: set[tuple[Kind, str]] = set()  # of this attempt
         self._numbers = itertools.count(attempt.claim.steps + 1)  # of what is kept next
-        self._busy = 0  # steps whose functions run now
+        self._busy = 0  # steps, and short waits, that tasks are in the middle of
 
     def check(self) -> None:
         """Raise `Parked` if the handler waits, whatever it has made of that."""
@@ -128,15 +130,27 @@ class KeptSteps:
 
     def _wait(self, wait: Wait, longest: float = float("inf")) -> Steps[None]:
         """Go through the wait, or ``longest`` of it; one that is long ends the attempt, once no
-        step is in the middle of what it does."""
+        task is in the middle of a step. What other tasks wait for ends it as well."""
         if wait.left < self.patience:
             yield self.pause(min(wait.left, longest))
             return
-        while self._busy:
-            yield self.pause(BUSY_SECONDS)
-        self.check()
-        self._parked = wait
-        raise Parked(wait)
+        with self._waiting(wait):
+            calm = 0 if self._busy else 1
+            while calm < self.looks:
+                yield self.pause(BUSY_SECONDS)
+                calm = 0 if self._busy else calm + 1
+            self._parked = self._parked or Wait.first_of(self._waits)
+            self.check()
+
+    @contextlib.contextmanager
+    def _waiting(self, wait: Wait) -> Iterator[None]:
+        self._waits.append(wait)
+        self._busy -= 1
+        try:
+            yield
+        finally:
+            self._busy += 1
+            self._waits.remove(wait)
 
     @property
     def _runs(self) -> Any:

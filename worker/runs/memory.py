@@ -55,36 +55,45 @@ class _Memory(KeptSteps):
     def _step(
         self, name: str, function: Callable[..., Any], args: Sequence[Any], retry: Retry | None
     ) -> Steps[Any]:
-        kept = yield from self._begin("step", step_name("step", name))
-        if kept is not None:
-            return kept.value
-        started = _milliseconds()
+        name = step_name("step", name)
         with self._working():
+            kept = yield from self._begin("step", name)
+            if kept is not None:
+                return kept.value
+            started = _milliseconds()
             value = yield from self._called(name, function, args, retry)
             text = checked_value(f"step {name!r}", value)
             value, ended = strict_json.loads(text), _milliseconds()
             kept = Kept(kind="step", name=name, value=value, started=started, ended=ended)
             yield from self._keep(kept, text=text)
-        return value
+            return value
 
     def _sleep(self, name: str, seconds: float | None, until: datetime | None) -> Steps[None]:
+        name = step_name("sleep", name)
         due = checked_due(f"sleep {name!r:.80}", seconds, until)
-        kept = yield from self._begin("sleep", step_name("sleep", name))
-        now = yield self._runs.now()
-        if kept is None:
-            kept = Kept(kind="sleep", name=name, value=due(now), started=now, ended=now)
-            if kept.value > now:
-                yield from self._keep(kept)
-        left = (kept.value - now) / 1000
-        if left > 0:
-            yield from self._wait(Wait(kind="time", name=name, due=kept.value, left=left))
+        with self._working():
+            kept = yield from self._begin("sleep", name)
+            now = yield self._runs.now()
+            if kept is None:
+                kept = Kept(kind="sleep", name=name, value=due(now), started=now, ended=now)
+                if kept.value > now:
+                    yield from self._keep(kept)
+            left = (kept.value - now) / 1000
+            if left > 0:
+                yield from self._wait(Wait(kind="time", name=name, due=kept.value, left=left))
 
     def _wait_for_signal(self, name: str, timeout: float | None) -> Steps[Any]:
         wanted = LONGEST if timeout is None else timeout
+        name = signal_name(name)
         most = checked_milliseconds(f"wait_for_signal {name!r:.80}", wanted)
-        known = yield from self._begin("signal", signal_name(name))
-        if known is not None:
-            return _value(known)
+        with self._working():
+            known = yield from self._begin("signal", name)
+            if known is not None:
+                return _value(known)
+            return (yield from self._signal_or_end(name, most))
+
+    def _signal_or_end(self, name: str, most: int) -> Steps[Any]:
+        """The signal, or None after so many milliseconds."""
         now, asked = (yield self._runs.now()), time.monotonic()
         begun = self._begun(name)
         wait = begun or Kept(kind="wait", name=name, value=now + most, started=now, ended=now)
@@ -163,6 +172,7 @@ class Memory(_Memory):
     """Of a plain handler."""
 
     patience = SHORT_SECONDS
+    looks = 1  # at once, mostly: while it waits nothing else can run
     pause = staticmethod(time.sleep)
 
     step = plain(_Memory._step)
@@ -174,6 +184,7 @@ class Memory(_Memory):
 class AsyncMemory(_Memory):
     """Of an async handler: as long as CALLBOARD_PARK_AFTER it waits itself."""
 
+    looks = 3  # its other tasks go on to their next step, or wait, meanwhile
     pause = staticmethod(asyncio.sleep)
 
     step = awaited(_Memory._step)
@@ -185,10 +196,22 @@ class AsyncMemory(_Memory):
         super().__init__(reach, attempt, tools)
         self.patience = reach.services.park_after
 
+    def check(self) -> None:
+        """`KeptSteps.check`; what a task of the handler's then ends with is no mistake of its."""
+        if self._parked is not None and (task := asyncio.current_task()):
+            task.add_done_callback(_look_at)
+        super().check()
+
 
 def _value(kept: Kept) -> Any:
     """Of a signal; None where none came in time."""
     return kept.value[0] if kept.value else None
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Somebody has seen how it ended: asyncio need not tell that nobody has."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _pauses() -> Iterator[float]:
