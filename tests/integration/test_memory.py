@@ -250,6 +250,9 @@ class TestSteps:
             (lambda ctx: ctx.step("a\nb", int), "Invalid step"),
             (lambda ctx: ctx.step("a" * 201, int), "Invalid step"),
             (lambda ctx: ctx.step(7, int), "Invalid step (int)"),
+            (lambda ctx: ctx.step("s", {"a": 1}), "step 's': a function that is to be called"),
+            (lambda ctx: ctx.step("s", effect_async("", "", "")), "step 's': a coroutine"),
+            (lambda ctx: ctx.step("s", int, retry=3), "step 's': retry is a Retry("),
             (lambda ctx: ctx.wait_for_signal("a b"), "Invalid signal"),
             (lambda ctx: ctx.sleep("s"), "either seconds or until"),
             (lambda ctx: ctx.sleep("s", 1, until=datetime.now(UTC)), "either seconds or until"),
@@ -335,6 +338,11 @@ class TestSteps:
         assert workers.read(run_id).status == "waiting"
         assert workers.result(run_id) == ["a", "b", "c"]
         assert sorted(ledger) == [("a", ""), ("b", ""), ("c", "")]
+
+
+def test_what_names_no_run_is_told(workers: Workers) -> None:
+    bodies.append(lambda ctx: ctx.signal(7, "go"))
+    assert workers.finish(workers.start("free")).error == "signal: run_id is a text, not int"
 
 
 class TestTasks:

@@ -11,10 +11,37 @@ from callboard.errors import InvalidData
 from callboard.runs.kept import value_text
 from callboard.runs.waiting import LONGEST
 from callboard.sdk.results import ActionResult
+from callboard.sdk.retry import Retry
 
-__all__ = ["checked_due", "checked_milliseconds", "checked_value"]
+__all__ = [
+    "checked_due",
+    "checked_function",
+    "checked_milliseconds",
+    "checked_run_id",
+    "checked_value",
+]
 
 _DAYS = LONGEST // 86_400
+
+
+def checked_function(what: str, function: object, retry: object) -> None:
+    """What a step calls, and when again."""
+    if iscoroutine(function):
+        function.close()
+        raise InvalidData(f"{what}: a coroutine; pass its function, and the arguments behind it")
+    if not callable(function):
+        kind = type(function).__name__
+        raise InvalidData(f"{what}: a function that is to be called, not its value ({kind})")
+    if retry is not None and not isinstance(retry, Retry):
+        kind = type(retry).__name__
+        raise InvalidData(f"{what}: retry is a Retry(max_attempts=...), not {kind}")
+
+
+def checked_run_id(what: str, run_id: object) -> str:
+    """Of the run that somebody tells something."""
+    if not isinstance(run_id, str):
+        raise InvalidData(f"{what}: run_id is a text, not {type(run_id).__name__}")
+    return run_id
 
 
 def checked_value(what: str, value: Any) -> bytes:
