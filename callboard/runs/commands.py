@@ -15,7 +15,6 @@ from callboard import strict_json
 from callboard.connections.keys import Keys
 from callboard.connections.redis import guarded
 from callboard.errors import (
-    InvalidData,
     KeyReused,
     LimitKeyFailed,
     NewerFormat,
@@ -25,7 +24,7 @@ from callboard.errors import (
 )
 from callboard.runs import message
 from callboard.runs.ends import END, End
-from callboard.runs.kept import MAX_BYTES, MAX_STEPS
+from callboard.runs.kept import no_room
 from callboard.runs.limits import limit_arguments
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
@@ -311,9 +310,7 @@ class Commands:
         if state == b"taken":
             raise ClaimLost
         if state == b"full":
-            raise InvalidData(
-                f"A run keeps at most {MAX_STEPS:,} steps, of {MAX_BYTES // 2**20} MiB together"
-            )
+            raise no_room()
         return rest[0] if rest else None
 
     def parking(

@@ -21,6 +21,7 @@ __all__ = [
     "Kept",
     "Kind",
     "kept_steps",
+    "no_room",
     "steps_of_record",
     "value_text",
 ]
@@ -80,6 +81,13 @@ def steps_of_record(sealer: Sealer, run_id: str, values: Mapping[bytes, bytes]) 
     count = int(values.get(b"steps", b"0"))
     sealed = [values.get(b"step:%d" % n) for n in range(1, count + 1)]
     return kept_steps(sealer, run_id, values[b"action"].decode(), sealed)
+
+
+def no_room() -> InvalidData:
+    """What is raised where a run keeps no more."""
+    return InvalidData(
+        f"A run keeps at most {MAX_STEPS:,} steps, of {MAX_BYTES // 2**20} MiB together"
+    )
 
 
 def value_text(what: str, value: Any) -> bytes:

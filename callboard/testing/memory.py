@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from callboard.runs.commands import Wait
+from callboard.runs.kept import MAX_BYTES, MAX_STEPS, no_room
 from callboard.runs.seal import Call
 from callboard.sdk.action import Action
 
@@ -41,6 +42,13 @@ class RunMemory:
     woken: bool = False  # that has come
     attempt: int = 1
     resumed: bool = False  # the handler has waited before
+
+    def keep(self, number: int, content: bytes) -> None:
+        """Keep a step; raises `InvalidData` where a run has no room for it."""
+        known = sum(len(text) for each, text in self.steps.items() if each != number)
+        if number > MAX_STEPS or known + len(content) > MAX_BYTES:
+            raise no_room()
+        self.steps[number] = content
 
     def due(self) -> int:
         """When the handler goes on; it waits."""

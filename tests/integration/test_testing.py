@@ -362,6 +362,36 @@ async def orders(ctx: AsyncActionContext) -> ActionResult:
     return await ctx.result(child)
 
 
+@action
+def asks(ctx: ActionContext) -> ActionResult:
+    answer = ctx.wait_for_signal("approved", timeout=60)
+    ctx.sleep("a night", 86_400)
+    return ok(answer)
+
+
+@action
+def hoards(ctx: ActionContext) -> ActionResult:
+    for number in range(ctx.params["steps"]):
+        ctx.step(str(number), lambda: "x" * ctx.params["size"])
+    return ok()
+
+
+def test_what_was_waited_for_in_vain_comes_too_late(call):
+    own = calls(call, (asks, approves))
+    run_id = own("asks").unwrap()["runId"]
+    own.advance(60)
+    assert own("approves", {"run": run_id}) == ok({"accepted": False})
+    assert own.advance(days=1) == [ok(None)]
+
+
+def test_a_run_keeps_as_much_as_an_applications(call):
+    own = calls(call, (hoards,))
+    assert own("hoards", {"steps": 1_000, "size": 1}).success
+    for steps, size in ((1_001, 1), (17, 1_000_000)):
+        with pytest.raises(InvalidData, match=r"at most 1,000 steps, of 16 MiB"):
+            own("hoards", {"steps": steps, "size": size})
+
+
 @pytest.mark.parametrize("name", ["order", "orderAsync"])
 class TestWaiting:
     @pytest.fixture

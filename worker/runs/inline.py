@@ -88,9 +88,12 @@ class _NoRecord:
         self, run_id: str, action: str, holder: str, number: int, content: bytes, unless: str = ""
     ) -> bytes | None:
         memory = self._records.memories[run_id]
-        if unless not in memory.signals:
-            memory.steps[number] = content
-        return memory.signals.get(unless)
+        if come := memory.signals.get(unless):
+            return come
+        memory.keep(number, content)
+        if unless:  # it was waited for in vain
+            memory.signals[unless] = b""
+        return None
 
     def steps(self, run_id: str, action: str, count: int) -> list[Kept]:
         return list(map(Kept.from_json, self._records.memories[run_id].steps.values()))
@@ -104,7 +107,7 @@ class _NoRecord:
         return self._records.signal(run_id, name, sealed)
 
     def signal_sent(self, run_id: str, name: str) -> bytes | None:
-        return self._records.memories[run_id].signals.get(name)
+        return self._records.memories[run_id].signals.get(name) or None
 
     def now(self) -> int:
         return self._records.clock()
@@ -264,7 +267,7 @@ def _outcome(
         claim = Claim(
             state="claimed",
             attempt=memory.attempt,
-            steps=len(memory.steps),
+            steps=max(memory.steps, default=0),
             waited=float(memory.resumed),
         )
         log = RunLog(services.redactor, call.jwt)
