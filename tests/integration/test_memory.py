@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import time
@@ -29,14 +30,17 @@ from callboard import (
     ok,
 )
 from callboard.connections.mongodb import Store
+from callboard.errors import BrokerUnavailable
 from callboard.log.run_log import RunLog
 from callboard.registry import Registry
 from callboard.runs.commands import Claim
 from callboard.runs.kept import MAX_STEPS, steps_of_record
 from callboard.runs.outcome import Outcome
 from callboard.runs.seal import CALL_LIFETIME, Call
+from callboard.runs.store import Runs
 from callboard.settings import Settings
 from worker.archive.archiver import Archiver
+from worker.loop.runs import AsyncRuns
 from worker.runs.attempt import Attempt
 from worker.runs.fire import take_fire
 from worker.services import Services
@@ -343,6 +347,43 @@ class TestSteps:
 def test_what_names_no_run_is_told(workers: Workers) -> None:
     bodies.append(lambda ctx: ctx.signal(7, "go"))
     assert workers.finish(workers.start("free")).error == "signal: run_id is a text, not int"
+
+
+@BOTH
+def test_a_broker_that_is_away_is_no_failure_to_make_up_for(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever the handler catches: the run is started again."""
+    away = [BrokerUnavailable("away")]
+
+    def unless_away(answer: Any) -> Any:
+        if away:
+            raise away.pop()
+        return answer
+
+    async def now_async(runs: AsyncRuns) -> int:
+        return int(unless_away(workers.services.runs.now()))
+
+    def body(ctx: ActionContext) -> ActionResult:
+        with contextlib.suppress(Exception):
+            ctx.sleep("past", until=datetime(2020, 1, 1, tzinfo=UTC))
+            return ok()
+        return fail("made up for")
+
+    async def body_async(ctx: AsyncActionContext) -> ActionResult:
+        with contextlib.suppress(Exception):
+            await ctx.sleep("past", until=datetime(2020, 1, 1, tzinfo=UTC))
+            return ok()
+        return fail("made up for")
+
+    now = Runs.now
+    monkeypatch.setattr(Runs, "now", lambda runs: unless_away(now(runs)))
+    monkeypatch.setattr(AsyncRuns, "now", now_async)
+    is_async = name == "async"
+    bodies.append(body_async if is_async else body)
+    run_id = workers.start("freeAsync" if is_async else "free")
+    workers.turn(run_id)
+    assert (workers.read(run_id).status, away) == ("queued", [])
 
 
 class TestTasks:

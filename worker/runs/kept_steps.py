@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from callboard.errors import BrokerUnavailable, ConfigurationError
+from callboard.errors import BrokerUnavailable, ConfigurationError, ServiceUnavailable
 from callboard.runs.commands import ClaimLost, Wait
 from callboard.runs.kept import Kept, Kind
 from callboard.sans_io import Steps
@@ -53,6 +53,10 @@ class KeptSteps:
         """Raise `Parked` if the handler waits, whatever it has made of that."""
         if self._parked is not None:
             raise Parked(self._parked)
+
+    def remembered(self, error: ServiceUnavailable) -> ServiceUnavailable:
+        """The error, with which the attempt ends."""
+        return self._tools.remembered(error)
 
     def _keep(
         self, kept: Kept, *, text: bytes | None = None, unless: str = ""

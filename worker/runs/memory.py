@@ -12,11 +12,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID, uuid5
 
 from callboard import strict_json
-from callboard.errors import InvalidData
+from callboard.errors import InvalidData, ServiceUnavailable
 from callboard.runs.commands import Wait
 from callboard.runs.kept import Kept, value_text
 from callboard.runs.record import is_run_id
@@ -49,6 +50,27 @@ SHORT_SECONDS = 0.005  # that a plain handler waits itself: while it does, nothi
 _KEYS = UUID("8b1f0c52-6f0e-5b0a-8d6f-2b1f6a0f9c33")  # the namespace of steps' keys
 
 
+P = ParamSpec("P")
+M = TypeVar("M", bound=KeptSteps)
+R = TypeVar("R")
+
+
+def _insistent(
+    method: Callable[Concatenate[M, P], Steps[R]],
+) -> Callable[Concatenate[M, P], Steps[R]]:
+    """Where the broker is away the attempt ends, whatever the handler makes of that: what it
+    would do then, it has perhaps done already."""
+
+    @wraps(method)
+    def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> Steps[R]:
+        try:
+            return (yield from method(self, *args, **kwargs))
+        except ServiceUnavailable as error:
+            raise self.remembered(error) from None
+
+    return call
+
+
 class _Memory(KeptSteps):
     """That of one attempt."""
 
@@ -58,6 +80,7 @@ class _Memory(KeptSteps):
 
     # What handlers call
 
+    @_insistent
     def _step(
         self, name: str, function: Callable[..., Any], args: Sequence[Any], retry: Retry | None
     ) -> Steps[Any]:
@@ -75,6 +98,7 @@ class _Memory(KeptSteps):
             yield from self._keep(kept, text=text)
             return value
 
+    @_insistent
     def _sleep(self, name: str, seconds: float | None, until: datetime | None) -> Steps[None]:
         name = step_name("sleep", name)
         due = checked_due(f"sleep {name!r:.80}", seconds, until)
@@ -89,6 +113,7 @@ class _Memory(KeptSteps):
             if left > 0:
                 yield from self._wait(Wait(kind="time", name=name, due=kept.value, left=left))
 
+    @_insistent
     def _wait_for_signal(self, name: str, timeout: float | None) -> Steps[Any]:
         wanted = LONGEST if timeout is None else timeout
         name = signal_name(name)
@@ -116,6 +141,7 @@ class _Memory(KeptSteps):
             yield from self._wait(Wait(kind="signal", name=name, due=wait.value, left=left), pause)
         raise AssertionError("unreachable")
 
+    @_insistent
     def _signal(self, run_id: str, name: str, data: Any) -> Steps[ActionResult[Any]]:
         self.check()
         try:

@@ -67,7 +67,7 @@ def _answering(method: Method[S, P, R]) -> Method[S, P, R]:
         except DATABASE_ERRORS as error:
             return self._judged(error)
         except ServiceUnavailable as error:
-            raise self._remembered(error) from None
+            raise self.remembered(error) from None
 
     return call
 
@@ -210,17 +210,17 @@ class ToolSteps:
             opened = open_part(self.kind, self._database, self._deadline, self._on_session)
             self._transaction = transaction = yield from opened
         except ServiceUnavailable as error:
-            raise self._remembered(error) from None
+            raise self.remembered(error) from None
         return transaction
 
     def _finish(self, transaction: Transaction, error: BaseException | None) -> Steps[None]:
         """Commit it, or roll it back after what was raised in it."""
         if isinstance(error, ServiceUnavailable):
-            self._remembered(error)
+            self.remembered(error)
         try:
             yield from close_part(self.kind, transaction, self._deadline, commit=error is None)
         except ServiceUnavailable as lost:
-            raise self._remembered(lost) from None
+            raise self.remembered(lost) from None
         finally:
             self._transaction = None
         if error is None and transaction.doomed is not None:
@@ -277,13 +277,14 @@ class ToolSteps:
 
     def _judged(self, error: DatabaseError) -> ActionResult:
         if (lost := outage(error)) is not None:
-            raise self._remembered(lost) from error
+            raise self.remembered(lost) from error
         failure = refusal(error)
         if self._transaction is not None:
             self._transaction.doomed = failure
         return failure
 
-    def _remembered(self, error: ServiceUnavailable) -> ServiceUnavailable:
+    def remembered(self, error: ServiceUnavailable) -> ServiceUnavailable:
+        """The error, with which the run ends its attempt, whatever the handler makes of it."""
         self.lost = error
         if self._transaction is not None:
             self._transaction.broken = error
