@@ -10,6 +10,7 @@ history keeps the same fields as they are.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,8 +21,9 @@ from callboard.runs.seal import Sealer
 __all__ = ["KEPT", "PastAttempt", "attempts_of", "kept_fields", "worker_of"]
 
 KEPT = 20  # attempts of a run
+ROOM = 12 * 1024 * 1024  # bytes of all these fields: a document of MongoDB's has 16 MiB
 _FIELDS = frozenset({b"attempted", b"holder", b"exception"})
-_PREFIXES = (b"attempt:", b"report:")
+_NUMBERED = re.compile(rb"(?:attempt|report):[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +39,14 @@ class PastAttempt:
 
 
 def kept_fields(values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Those of a record that tell of its attempts."""
-    return {
-        name: value
-        for name, value in values.items()
-        if name in _FIELDS or name.startswith(_PREFIXES)
-    }
+    """Those of a record that tell of its attempts, as far as the history has room for them: what
+    somebody else has put there may be of any size."""
+    found, room = {}, ROOM
+    for name, value in values.items():
+        if (name in _FIELDS or _NUMBERED.fullmatch(name)) and len(value) <= room:
+            found[name] = value
+            room -= len(value)
+    return found
 
 
 def attempts_of(

@@ -24,7 +24,7 @@ from callboard.errors import (
 )
 from callboard.runs import message
 from callboard.runs.ends import END, End
-from callboard.runs.kept import no_room
+from callboard.runs.kept import MAX_STEPS, no_room
 from callboard.runs.limits import limit_arguments
 from callboard.runs.live import caller_tag
 from callboard.runs.outcome import Outcome
@@ -239,9 +239,9 @@ class Commands:
             seal=seal,
             attempt=attempt,
             lost=lost,
-            session=session.decode(),
+            session=session.decode(errors="replace"),  # that of nobody
             age=age / 1000,
-            steps=steps,
+            steps=min(steps, MAX_STEPS),  # whatever somebody has put there
             spent=spent / 1000,
             waited=waited / 1000,
         )

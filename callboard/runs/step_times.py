@@ -33,9 +33,13 @@ def step_fields(values: Mapping[bytes, bytes]) -> list[bytes]:
     numbers = {
         int(number): value
         for name, value in values.items()
-        if name.startswith(_PREFIX) and (number := name.removeprefix(_PREFIX)).isdigit()
+        if name.startswith(_PREFIX) and _is_number(number := name.removeprefix(_PREFIX))
     }
     return [numbers[number] for number in sorted(numbers)]
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 16
 
 
 def open_steps(

@@ -206,6 +206,9 @@ TAMPERED: dict[str, dict[str, Any]] = {
     "a time to live that is no number": {"ttl": "for ever"},
     "a reply channel without end": {"reply": "x" * 100_000},
     "watchers that are none": {"watchers": "\0 \n " * 1000},
+    "steps without end": {"steps": "9" * 15, "v": "3"},
+    "a session that is none": {"session": b"\xff\xfe"},
+    "a wait that is none": {"waiting": "[" * 5000, "spent": "nan", "waited": "9" * 15, "v": "3"},
     "numbers without end": dict.fromkeys(("attempt", "lost", "enqueued", "ttl"), "9" * 400),
 }  # fmt: skip
 

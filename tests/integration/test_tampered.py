@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -88,7 +89,20 @@ class Spoiled:
             yield self._with(status=value)
         for value in ("", "other", b"\xff\xfe"):
             yield self._with(action=value)
+        yield from self.of_what_it_keeps()
         yield self._of_another_type()
+
+    def of_what_it_keeps(self) -> Iterator[str]:
+        """Its attempts, steps and waits."""
+        for name in ("v", "steps", "steps_bytes", "spent", "waited", "parked", "due", "session"):
+            for value in NO_NUMBERS:
+                if name != "v" or value != "9" * 15:  # that one is of a newer version
+                    yield self._with(**{name: value})
+        for name in (b"step:", b"attempt:", b"report:", b"signal:"):
+            for rest in (b"1", b"", b"x", b"\0", b"\xff", b"9" * 5000):
+                yield self._with(**{os.fsdecode(name + rest): b"x" * 100})
+        for name in ("report:1", "holder"):
+            yield self._with(**{name: b"x" * 17_000_000})
 
     def _with(self, *gone: str, **altered: Any) -> str:
         run_id = end(self.runs)
@@ -96,7 +110,7 @@ class Spoiled:
         if gone:
             self.redis.hdel(key, *gone)
         if altered:
-            self.redis.hset(key, mapping=altered)
+            self.redis.hset(key, mapping={os.fsencode(name): altered[name] for name in altered})
         return run_id
 
     def _of_another_type(self) -> str:
@@ -132,10 +146,11 @@ def test_in_a_list_it_costs_its_own_row(
 
 def test_by_its_id_it_is_answered_with_a_reason(get: Get, spoiled: list[str]) -> None:
     for run_id in spoiled:
-        response = get(f"/api/runs/{run_id}")
-        assert response.status_code in (200, 404, 410), response.text
-        if response.status_code == 410:
-            assert "SECRET_KEY" in response.json["error"]
+        for part in ("", "/detail"):
+            response = get(f"/api/runs/{run_id}{part}")
+            assert response.status_code in (200, 404, 410), response.text
+            if response.status_code == 410:
+                assert "SECRET_KEY" in response.json["error"]
 
 
 def test_the_history_takes_all_others(

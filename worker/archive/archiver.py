@@ -17,6 +17,7 @@ from itertools import takewhile
 from typing import Any
 
 import structlog
+from bson.errors import InvalidDocument
 from celery import bootsteps
 
 from callboard.errors import CallboardError
@@ -39,6 +40,8 @@ BATCH = 500  # runs
 FEW = 100  # runs of a turn in a burst
 BEHIND_SECONDS = 30.0  # after which a burst is not waited out
 LOST_KEPT_SECONDS = 7 * 86_400  # how long a lost run's record stays, for `callboard runs retry`
+
+_PLAIN = b"%d" % PLAIN
 
 _log = structlog.get_logger("callboard.worker")
 
@@ -80,13 +83,24 @@ class Archiver:
         documents = self._documents(taken)
         if documents:
             again = frozenset(run.run_id for run in taken if b"restarted" in run.values)
-            self._history.write(list(documents.values()), again)
+            self._write(list(documents.values()), again)
             self._outbox.drop([run.run_id for run in taken if _was_started(run)])
         lost = {run_id for run_id, row in documents.items() if row["error"] == WORKER_LOST}
         kept = [(run, LOST_KEPT_SECONDS if run.run_id in lost else 0) for run in taken]
         settled = self._ended.settle(kept)
         self._drop_params()
         return settled
+
+    def _write(self, documents: list[Document], again: frozenset[str]) -> None:
+        """What a document of the history cannot hold, somebody has put there: it is dropped."""
+        try:
+            self._history.write(documents, again)
+        except InvalidDocument as error:
+            if len(documents) == 1:
+                _drop(str(documents[0]["_id"]), error)
+                return
+            for document in documents:
+                self._write([document], again)
 
     def _known(self, taken: list[EndedRun]) -> list[EndedRun]:
         """Those before the first that a newer version wrote: from there it is a newer worker's
@@ -121,7 +135,7 @@ class Archiver:
             try:
                 documents[run.run_id] = self._history.document(run)
             except Exception as error:  # noqa: BLE001 - one record must not keep the others out
-                _log.warning("not for the history", run_id=run.run_id, why=type(error).__name__)
+                _drop(run.run_id, error)
         return documents
 
     def _run(self) -> None:
@@ -136,7 +150,11 @@ class Archiver:
 
 def _was_started(run: EndedRun) -> bool:
     """Whether it may have a row in the outbox, that now has to go: no plain call has."""
-    return int(run.values.get(b"v", PLAIN)) != PLAIN
+    return run.values.get(b"v", _PLAIN) != _PLAIN
+
+
+def _drop(run_id: str, error: Exception) -> None:
+    _log.warning("not for the history", run_id=run_id, why=type(error).__name__)
 
 
 class ArchiverStep(bootsteps.StartStopStep):
