@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -162,3 +163,19 @@ def test_the_public_names_are_those_of_the_contract() -> None:
     }  # fmt: skip
     for name in callboard.__all__:
         assert getattr(callboard, name) is not None
+
+
+@pytest.mark.parametrize("path", ["gunicorn.conf.py", "flowerconfig.py"])
+def test_what_programs_read_as_their_settings_finds_what_it_imports(path: str) -> None:
+    """No type checker looks at these."""
+    tree = ast.parse((ROOT / path).read_text())
+    imported = [
+        (node.module, name.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("callboard")
+        for name in node.names
+    ]
+    assert imported
+    for module, name in imported:
+        if not hasattr(importlib.import_module(str(module)), name):
+            importlib.import_module(f"{module}.{name}")
