@@ -183,12 +183,17 @@ def test_its_lines_in_the_log_name_the_run(stack: Stack, eventually: Eventually)
 
 
 def test_flower_sees_it(stack: Stack, eventually: Eventually) -> None:
-    def seen() -> bool:
-        run_id = stack.call("processOfLoop").headers["Run-Id"]
+    runs: list[str] = []  # Flower may be connecting when the first ones are executed
+
+    def seen(run_id: str) -> bool:
         found = httpx.get(f"{stack.announced['flower_url']}/api/task/info/{run_id}", timeout=60)
         return found.status_code == 200 and found.json()["state"] == "SUCCESS"
 
-    eventually(seen)
+    def one_is_seen() -> bool:
+        runs.append(stack.call("processOfLoop").headers["Run-Id"])
+        return any(map(seen, runs[-20:]))  # Flower is some runs behind on a busy machine
+
+    eventually(one_is_seen)
 
 
 def test_runs_of_a_worker_that_stops_are_handed_on(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ from callboard.runs.scripts import MAX_LOST
 from callboard.runs.seal import Call
 from worker.runs import execution, handling, lifecycle
 from worker.runs.execution import execute
+from worker.tools.deadline import within
 
 LEASE = 5.0
 
@@ -258,3 +261,30 @@ def test_the_same_message_twice_does_nothing_twice(app: ScheduledApp) -> None:
     assert [run_id] == STARTED
     assert json.loads(message)["headers"]["id"] == run_id
     assert execute(app.services(), work, run_id, tuple).end is None
+
+
+@pytest.mark.parametrize("where", ["the database", "the handler"])
+def test_the_end_of_its_time_in_a_call_to_the_database_is_the_databases(
+    app: ScheduledApp, where: str
+) -> None:
+    """The call's own time, a little shorter, is over as well: which of the two the process notices
+    first on a busy machine is chance."""
+
+    @declared("work", timeout=5.0)
+    def waits(ctx: ActionContext) -> ActionResult:
+        with within(time.monotonic() + 60) if where == "the database" else nullcontext():
+            raise lifecycle.TimedOut
+
+    services, call = app.services(), Call(caller="alice")
+    options: dict[str, Any] = {"max_queue": 100, "result_ttl": 60}
+    run_id = services.runs.accept(str(uuid4()), waits, call, **options).run_id
+    app.redis.hset(f"callboard:run:{run_id}", "started", 1)  # its time is over
+    execute(services, waits, run_id, tuple)
+    error = record(app, run_id).error
+    assert (
+        error
+        == {
+            "the database": "The database did not answer in time",
+            "the handler": "Timed out after 5 s",
+        }[where]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from callboard import ok
+from callboard.errors import DatabaseUnavailable
 from callboard.sdk.action import action
 from worker.loop.process import HandlerThreads
 from worker.loop.running import CLIENTS, Running, current, make_task
 from worker.runs.lifecycle import HandedBack, HandlerStopped, TimedOut
+from worker.tools.deadline import within
 
 STOPS = [HandlerStopped, TimedOut, HandedBack]
 
@@ -64,6 +67,26 @@ def test_what_it_raises_is_raised(
     async def run() -> None:
         with pytest.raises(error):
             await running.handle(handler())
+
+    in_loop(run())
+
+
+@pytest.mark.parametrize("why", STOPS)
+def test_one_that_is_stopped_in_a_call_to_the_database_says_so(
+    running: Running, in_loop: Any, why: Any
+) -> None:
+    async def handler(begun: asyncio.Event) -> None:
+        with within(time.monotonic() + 60):
+            await forever(begun)
+
+    async def run() -> None:
+        begun = asyncio.Event()
+        handling = asyncio.create_task(running.handle(handler(begun)))
+        await begun.wait()
+        running.stop(why)
+        with pytest.raises(why) as raised:
+            await handling
+        assert isinstance(raised.value.__cause__, DatabaseUnavailable)
 
     in_loop(run())
 

@@ -66,7 +66,8 @@ class Running:
         except asyncio.CancelledError as error:
             if self._why is None:
                 raise  # it has canceled itself
-            raise self._why().with_traceback(error.__traceback__) from None  # says where it was
+            why = self._why().with_traceback(error.__traceback__)  # says where it was
+            raise why from error.__cause__
         except GeneratorExit as error:
             if not task.done():
                 raise  # this coroutine is closed

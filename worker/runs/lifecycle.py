@@ -174,6 +174,12 @@ def _margin(action: Action) -> float:
     return min(MARGIN_SECONDS, action.timeout / 10)
 
 
+def _spent(attempt: Attempt) -> float:
+    """Seconds of the handler's time that are over, also those before it has waited."""
+    action = attempt.action
+    return action.timeout - _margin(action) - (attempt.deadline - time.monotonic())
+
+
 def _handled(services: Services, means: Means, attempt: Attempt) -> Steps[Outcome]:
     """Run the handler and turn whatever happens into an outcome (or a retry)."""
     run_id, action = attempt.run_id, attempt.action
@@ -228,6 +234,8 @@ def _stopped(
     if isinstance(stop, HandlerStopped):
         return reported(services, attempt, Outcome.canceled(run_id), stop)
     if isinstance(stop, TimedOut):
+        if isinstance(stop.__cause__, ServiceUnavailable):
+            return (yield from _unavailable(services, means, attempt, stop.__cause__))
         return reported(services, attempt, Outcome.timed_out(action.timeout, run_id), stop)
     report = report_of(services, attempt)
     if action.on_worker_lost == "rerun":
@@ -241,7 +249,8 @@ def _unavailable(
     """The database or the broker is away: again while the run has time, then 503."""
     report = report_of(services, attempt, error)
     may_rerun = attempt.action.on_worker_lost == "rerun"
-    if may_rerun and attempt.claim.age + DATABASE_RETRY_SECONDS < attempt.action.timeout:
+    age = attempt.claim.age + _spent(attempt) - attempt.claim.spent
+    if may_rerun and age + DATABASE_RETRY_SECONDS < attempt.action.timeout:
         yield from _retry(means, attempt, DATABASE_RETRY_SECONDS, report)
     _log.error("service away", run_id=attempt.run_id, error=type(error).__name__)
     return Outcome.unavailable(str(error), attempt.run_id).with_report(report)
@@ -257,9 +266,8 @@ def _retry(means: Means, attempt: Attempt, delay: float, report: Sealed | None) 
 def _park(services: Services, means: Means, attempt: Attempt, parked: Parked) -> Steps[Outcome]:
     """Have the run wait, without a process; returns only if it is no longer ours."""
     action, wait = attempt.action, parked.wait
-    spent = action.timeout - _margin(action) - (attempt.deadline - time.monotonic())
     call, report = attempt.call.due_in(wait.left), report_of(services, attempt)
-    waits = (attempt.run_id, action.name, attempt.holder, call, wait, spent, report)
+    waits = (attempt.run_id, action.name, attempt.holder, call, wait, _spent(attempt), report)
     if (yield from _insist(means, lambda: means.park(*waits))):
         raise _Again(str(parked)) from None
     return Outcome.lost(attempt.run_id)
