@@ -30,6 +30,13 @@ from .watching import Watching
 
 __all__ = ["runs"]
 
+_WAITS = {
+    "group": "waits for other runs",
+    "slot": "waits for a slot of its limit",
+    "signal": "waits for a signal",
+}
+_STARTED = "has started before, and waits to go on"
+
 runs = Blueprint("runs", __name__)
 
 
@@ -113,8 +120,11 @@ def _read_due(body: dict[str, Any]) -> Due:
 
 
 def _not_waiting(run: RunRecord | PastRun) -> NotWaiting:
-    waits = "waits for other runs" if run.status == "waiting" else f"is {run.status}"
-    return NotWaiting(f"The run {waits}: only one that waits for its time is given another")
+    waiting = run.waiting_for if isinstance(run, RunRecord) else None
+    state = _WAITS.get(str(waiting["kind"]), _STARTED) if waiting else f"is {run.status}"
+    return NotWaiting(
+        f"The run {state}: only one that waits for its time, and has not started, is given another"
+    )
 
 
 @runs.get("/api/runs/<run_id>/events")

@@ -76,7 +76,8 @@ class RunRecord:
             return None
         if self.waiting:
             return {**self.waiting, "until": self.due} if self.due else dict(self.waiting)
-        return {"kind": "group"} if self.join else {"kind": "time", "until": self.due or 0}
+        in_group = self.join and self.started is None  # once started, it may be tried again
+        return {"kind": "group"} if in_group else {"kind": "time", "until": self.due or 0}
 
 
 def open_record(sealer: Sealer, run_id: str, values: Mapping[bytes, bytes]) -> RunRecord:

@@ -128,6 +128,17 @@ def make(runs: Runs, redis_client: redis.Redis) -> Make:
 
 
 class TestConcurrency:
+    def test_what_waited_for_a_group_and_is_to_be_tried_again_waits_for_its_time(
+        self, make: Make
+    ) -> None:
+        worker = make(concurrency=1)
+        run_id = worker.accept(join="g", size=0)
+        assert worker.start_all() == [run_id]
+        assert worker.runs.requeue(run_id, "w:1", 60.0)
+        waits = worker.read(run_id).waiting_for
+        assert waits is not None
+        assert waits["kind"] == "time"
+
     def test_what_is_over_waits_without_a_message_and_in_its_order(self, make: Make) -> None:
         worker = make(concurrency=2)
         ids = [worker.accept() for _ in range(6)]
@@ -668,8 +679,23 @@ class TestApi:
         ]
         later = call(f"{path}/reschedule", params={"delay": 5})
         assert later.status_code == 409
+        assert "waits for a slot of its limit" in later.get_json()["error"]
         canceled = call(f"{path}/cancel").get_json()["data"]
         assert canceled["status"] == "canceled"
+
+    def test_a_run_that_is_to_be_tried_again_keeps_its_time(
+        self, call: Callable[..., Any], runs: Runs
+    ) -> None:
+        run_id = call(params={"tenant": "a"}).headers["Run-Id"]
+        assert runs.claim(run_id, "single", "w:1", 60).state == "claimed"
+        assert runs.requeue(run_id, "w:1", 600.0)
+        path = f"/api/runs/{run_id}"
+        before = call(path, method="GET").get_json()["data"]
+        assert (before["status"], before["waitingFor"]["kind"]) == ("waiting", "time")
+        later = call(f"{path}/reschedule", params={"delay": 5})
+        assert later.status_code == 409
+        assert "has started before" in later.get_json()["error"]
+        assert call(path, method="GET").get_json()["data"] == before
 
     def test_a_key_that_fails_is_a_fault_of_the_application(self, call: Callable[..., Any]) -> None:
         refused = call(params={"other": "canary"})
