@@ -9,6 +9,8 @@ from callboard.errors import BadRequest
 __all__ = ["whole_number", "whole_seconds"]
 
 _DIGITS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]+")
+_MOST_SECONDS = 10**9  # 31 years: more is the same to whoever waits
 
 
 def whole_number(name: str, text: str | None, default: int, most: int) -> int:
@@ -21,7 +23,8 @@ def whole_number(name: str, text: str | None, default: int, most: int) -> int:
 
 
 def whole_seconds(name: str, text: str) -> int:
-    """A number of seconds, 0 or more; raises `BadRequest`."""
-    if not _DIGITS.fullmatch(text):
+    """A number of seconds, 0 or more, as large as one likes; raises `BadRequest`."""
+    if not _SECONDS.fullmatch(text):
         raise BadRequest(f"{name} takes whole seconds, not {text[:40]!r}")
-    return int(text)
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) < 10 else _MOST_SECONDS

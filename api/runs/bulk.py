@@ -161,7 +161,7 @@ def _read(body: Mapping[str, Any]) -> _BulkRequest:
     do, chosen, limit = body.get("do"), body.get("filter"), body.get("limit", MAX_RUNS)
     if not isinstance(do, str) or do not in _OPERATIONS:
         raise BadRequest(f"do: one of {', '.join(_OPERATIONS)}, not {do!r:.60}")
-    if not isinstance(chosen, dict) or not chosen or chosen.keys() - set(FIELDS):
+    if not isinstance(chosen, dict) or chosen.keys() - set(FIELDS) or _is_for_all(chosen):
         raise BadRequest(f"filter: an object with at least one of {', '.join(FIELDS)}")
     if type(limit) is not int or not 1 <= limit <= MAX_RUNS:
         raise BadRequest(f"limit: a whole number from 1 to {MAX_RUNS}, not {limit!r:.40}")
@@ -175,6 +175,11 @@ def _read(body: Mapping[str, Any]) -> _BulkRequest:
         limit=limit,
         dry_run=dry_run,
     )
+
+
+def _is_for_all(chosen: Mapping[str, Any]) -> bool:
+    """Whether it leaves no run out: a field that is null is as good as not there."""
+    return all(value is None for value in chosen.values())
 
 
 def _filter(chosen: Mapping[str, Any]) -> RunFilter:

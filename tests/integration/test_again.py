@@ -212,6 +212,7 @@ class TestBulk:
         "body",
         [
             {}, {"do": "cancel"}, {"do": "cancel", "filter": {}},
+            {"do": "cancel", "filter": {"action": None, "caller": None}},
             {"do": "cancel", "filter": {"parent": "x"}}, {"do": "drop", "filter": {"action": "a"}},
             {"do": [], "filter": {"action": "a"}}, {"do": "cancel", "filter": {"action": 1}},
             {"do": "cancel", "filter": {"status": "done"}},

@@ -18,6 +18,8 @@ from callboard.errors import BadRequest
         ("respond-async, wait=5", 5, True),
         ("wait=5;x=y, Respond-Async", 5, True),
         ("wait=3, wait=9", 3, False),
+        ("wait=0000000000007", 7, False),
+        ("wait=" + "9" * 8000, 10**9, False),
         ("handling=lenient, wait=2", 2, False),
         ("foo; bar=1", None, False),
         ("waiter=2", None, False),
