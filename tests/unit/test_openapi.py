@@ -153,6 +153,17 @@ def make_app():
     return make
 
 
+def test_a_run_that_no_key_opens_is_documented_wherever_a_run_is_read(document):
+    of_a_run = {
+        (path, method): operation["responses"]
+        for path, operations in document["paths"].items()
+        if "{runId}" in path or path.startswith("/api/actions/")
+        for method, operation in operations.items()
+    }
+    assert len(of_a_run) > 8
+    assert [where for where, responses in of_a_run.items() if "410" not in responses] == []
+
+
 def test_every_route_is_documented(make_app, document):
     routes = {
         (re.sub(r"<[^>]+>", "{}", rule.rule), method.lower())

@@ -154,5 +154,5 @@ def _responses(action: Action, data: Part) -> Part:
                 "Preference-Applied": ref("headers", "PreferenceApplied"),
             },
         ),
-        **failures(400, 401, *refused, 409, 413, 415, 422, 429, 500, 503, 504),
+        **failures(400, 401, *refused, 409, 410, 413, 415, 422, 429, 500, 503, 504),
     }

@@ -321,6 +321,7 @@ _FAILURES: dict[int, tuple[str, str, dict[str, str]]] = {
         "Canceled, or not in a state for what is asked",
         {},
     ),
+    410: ("Unreadable", "The run was sealed with a key that has left SECRET_KEY", {}),
     413: ("TooLarge", "The body is over 1 MiB", {}),
     415: ("NotJson", "The body is not sent as JSON", {}),
     422: ("Unprocessable", "Params that do not fit the model, or a used idempotency key", {}),

@@ -131,12 +131,12 @@ _RUNS: Part = {
     "/api/runs/{runId}": {
         "get": _operation(
             "runs.show", "One run",
-            _A_RUN, 400, 401, 404, 429, 503,
+            _A_RUN, 400, 401, 404, 410, 429, 503,
             tag="runs", security=_TOKEN_OR_NONE,
             parameters=(
                 _RUN_ID,
                 _query("wait", "Answer when the run has ended, or after so many seconds.",
-                       {"type": "integer", "minimum": 0, "maximum": 999999999, "default": 0}),
+                       {"type": "integer", "minimum": 0, "default": 0}),
             ),
         )
     },
@@ -145,7 +145,7 @@ _RUNS: Part = {
             "runs.detail", "All that is known of a run",
             _ok("The run, with params, attempts, log, steps and children",
                 RUN_DETAIL),
-            401, 403, 404, 429, 503,
+            401, 403, 404, 410, 429, 503,
             tag="runs", parameters=(_RUN_ID,), description="For the owner only.",
         )
     },
@@ -157,14 +157,14 @@ _RUNS: Part = {
                 "the run has ended",
                 "content": {"text/event-stream": {"schema": _EVENT}},
             }},
-            401, 404, 429, 503,
+            401, 404, 410, 429, 503,
             tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
         )
     },
     "/api/runs/{runId}/cancel": {
         "post": _operation(
             "runs.cancel", "Cancel a run",
-            _A_RUN, 401, 404, 429, 503,
+            _A_RUN, 401, 404, 410, 429, 503,
             tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
             description="A queued run never starts, a running one is stopped within 5 s, an "
             "ended one stays as it is.",
@@ -174,7 +174,7 @@ _RUNS: Part = {
         "post": {
             **_operation(
                 "runs.reschedule", "Another time for a run that waits for its own",
-                _A_RUN, 400, 401, 404, 409, 413, 415, 429, 503,
+                _A_RUN, 400, 401, 404, 409, 410, 413, 415, 429, 503,
                 tag="runs", security=_TOKEN_OR_NONE, parameters=(_RUN_ID,),
                 description="409 for a run that does not wait for its time (any more).",
             ),
@@ -190,7 +190,7 @@ _RUNS: Part = {
                     "properties": {"accepted": {"type": "boolean"}},
                     "required": ["accepted"],
                 }),
-                400, 401, 404, 409, 413, 415, 429, 503,
+                400, 401, 404, 409, 410, 413, 415, 429, 503,
                 tag="runs", security=_TOKEN_OR_NONE,
                 parameters=(_RUN_ID, ref("parameters", "SignalName"),
                             ref("parameters", "Signature")),
@@ -206,7 +206,7 @@ _RUNS: Part = {
     "/api/runs/{runId}/retry": {
         "post": _operation(
             "runs.retry", "Start a run again that ended `Worker lost` or as unavailable",
-            _A_RUN, 401, 403, 404, 409, 429, 503,
+            _A_RUN, 401, 403, 404, 409, 410, 429, 503,
             tag="runs", parameters=(_RUN_ID,), description="For the owner only.",
         )
     },
@@ -215,7 +215,7 @@ _RUNS: Part = {
             **_operation(
                 "runs.replay", "Start a new run of the same call, or with other params",
                 _ACCEPTED,
-                400, 401, 403, 404, 409, 413, 415, 422, 429, 503,
+                400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 500, 503,
                 tag="runs", parameters=(_RUN_ID,),
                 description="For the owner only. The new run's caller is that of the old one; the "
                 "token and the claims are not kept. 409 where what it was called with is not, "
@@ -289,7 +289,7 @@ _SCHEDULES: Part = {
         "post": _operation(
             "schedules.trigger", "Run the schedule's action now",
             _ACCEPTED,
-            401, 403, 404, 429, 503, tag="schedules", parameters=(_SCHEDULE,),
+            401, 403, 404, 410, 429, 500, 503, tag="schedules", parameters=(_SCHEDULE,),
         )
     },
     **{
@@ -319,7 +319,7 @@ _INTERNAL: Part = {
             **_operation(
                 "internal.start", "Start one of them",
                 _ACCEPTED,
-                400, 401, 403, 404, 413, 415, 422, 429, 503,
+                400, 401, 403, 404, 413, 415, 422, 429, 500, 503,
                 tag="actions", parameters=(ref("parameters", "InternalName"),),
                 description="For the owner only, who is its caller.",
             ),
