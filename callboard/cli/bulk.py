@@ -18,6 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 FILTER = ("action", "status", "caller", "since", "until")
+_MORE = {"replay": "these would be replayed again; choose the others with --since and --until"}
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 
 
@@ -69,4 +70,4 @@ def print_done(request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     done = "nothing done" if request["dryRun"] else f"{answer['done']} done"
     click.echo(f"{request['do']}: {answer['matched']} found, {done}")
     if not answer["complete"]:
-        click.echo("There are more: run it again, or with --until for what is older.")
+        click.echo(f"There are more: {_MORE.get(request['do'], 'run it again')}.")

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from callboard.cli.bulk import bulk_options, bulk_request
+from callboard.cli.bulk import bulk_options, bulk_request, print_done
 
 
 def order(*arguments: str) -> Any:
@@ -64,3 +64,13 @@ def test_a_time_may_be_a_moment() -> None:
 @pytest.mark.parametrize("text", ["2", "h", "2w", "2026-01-31", "2026-01-31T08:00:00", "-2h"])
 def test_what_is_no_time_is_named(text: str) -> None:
     assert text in order("--since", text)
+
+
+@pytest.mark.parametrize(("do", "advice"), [("retry", "run it again"), ("replay", "--until")])
+def test_what_to_do_about_those_left_out(
+    do: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_done({"do": do, "dryRun": False}, {"matched": 3, "done": 3, "complete": False})
+    shown = capsys.readouterr().out
+    assert advice in shown
+    assert ("run it again" in shown) == (do == "retry")
