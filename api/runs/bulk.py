@@ -66,30 +66,38 @@ def change_all() -> Response:
     services, identity = current_services(), identify()
     services.require_owner(identity)
     request = _read(read_object(this_request()))
-    matched = done = 0
-    deadline, complete = time.monotonic() + SECONDS, True
-    for page in _pages(services, request):
-        if matched == request.limit or time.monotonic() > deadline:
-            complete = False
-            break
-        chosen = page[: request.limit - matched]
-        complete = len(chosen) == len(page)
-        matched += len(chosen)
-        done += 0 if request.dry_run else _OPERATIONS[request.do].each(services, chosen)
+    matched, done, complete = _carried_out(services, request)
     caller = identity and identity.subject
     _log.info("bulk", do=request.do, matched=matched, done=done, caller=caller, dry=request.dry_run)
     data = {"matched": matched, "done": done, "complete": complete}
     return envelope({"success": True, "data": data}, 200)
 
 
+def _carried_out(services: Services, request: _BulkRequest) -> tuple[int, int, bool]:
+    """How many runs it is for, to how many it was done, and whether these are all."""
+    matched = done = 0
+    deadline = time.monotonic() + SECONDS
+    for page in _pages(services, request):
+        chosen = page[: request.limit - matched]
+        if time.monotonic() > deadline or (page and not chosen):
+            return matched, done, False
+        matched += len(chosen)
+        done += 0 if request.dry_run else _OPERATIONS[request.do].each(services, chosen)
+        if len(chosen) < len(page):
+            return matched, done, False
+    return matched, done, True
+
+
 def _pages(services: Services, request: _BulkRequest) -> Iterator[list[Run]]:
-    """The runs that the request is for, newest first, as they were when their page was read."""
+    """The runs that the request is for, newest first, as they were when their page was read.
+
+    Of a page without such runs an empty list: however many there are, who reads can stop.
+    """
     after = None if request.until is None else cursor.encode(Position(request.until, "z"))
     while True:
         runs, after = services.run_list.page(request.runs, PAGE, after)
         new = [run for run in runs if request.since is None or run.enqueued >= request.since]
-        if chosen := [run for run in new if _OPERATIONS[request.do].fits(run)]:
-            yield chosen
+        yield [run for run in new if _OPERATIONS[request.do].fits(run)]
         if after is None or len(new) < len(runs):
             return
 
@@ -169,7 +177,7 @@ def _read(body: Mapping[str, Any]) -> _BulkRequest:
         raise BadRequest(f"dryRun: true or false, not {dry_run!r:.40}")
     return _BulkRequest(
         do=do,
-        runs=_filter(chosen),
+        runs=_filter(do, chosen),
         since=_milliseconds("since", chosen.get("since")),
         until=_milliseconds("until", chosen.get("until")),
         limit=limit,
@@ -182,13 +190,14 @@ def _is_for_all(chosen: Mapping[str, Any]) -> bool:
     return all(value is None for value in chosen.values())
 
 
-def _filter(chosen: Mapping[str, Any]) -> RunFilter:
+def _filter(do: str, chosen: Mapping[str, Any]) -> RunFilter:
     if (caller := chosen.get("caller")) is not None:
         _require_subject(caller)
     return RunFilter(
         caller=caller,
         action=checked_action(chosen.get("action")),
         status=checked_status(chosen.get("status")),
+        recorded=do == "cancel",
     )
 
 

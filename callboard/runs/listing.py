@@ -35,6 +35,7 @@ class RunFilter:
     action: str | None = None
     status: str | None = None  # with ``lost`` only None or "failed" make sense
     lost: bool = False  # only those that ended `Worker lost`
+    recorded: bool = False  # only those with a record, as all that go on have: not the history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,7 @@ class RunList:
         found: list[RunRecord | PastRun] = [
             *islice(self._live(wanted, position, limit + 1), limit + 1)
         ]
-        past = self.history.page(
-            caller=wanted.caller,
-            parent=wanted.parent,
-            action=wanted.action,
-            status=wanted.status,
-            lost=wanted.lost,
-            after=position,
-            limit=limit + 1,
-        )
+        past = self._past(wanted, position, limit + 1)
         # What is in both was started again, or has just been moved: the record counts.
         ids = [run.id for run in past]
         newer = {run.id for run in found} | self.live.among(ids)
@@ -77,6 +70,15 @@ class RunList:
         if len(known) > limit:
             return known[:limit], cursor.encode(_place(known[limit - 1]))
         return known, horizon and cursor.encode(horizon)
+
+    def _past(self, wanted: RunFilter, after: Position | None, limit: int) -> list[PastRun]:
+        """Those of the history, which has none that go on."""
+        if wanted.recorded or wanted.status in ("queued", "waiting", "running"):
+            return []
+        return self.history.page(
+            caller=wanted.caller, parent=wanted.parent, action=wanted.action, status=wanted.status,
+            lost=wanted.lost, after=after, limit=limit,
+        )  # fmt: skip
 
     def _live(self, wanted: RunFilter, after: Position | None, batch: int) -> Iterator[RunRecord]:
         """The live runs after a position, newest first, read batch by batch."""

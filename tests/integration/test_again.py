@@ -188,6 +188,27 @@ class TestBulk:
         data = post("/api/runs/bulk", {"do": "cancel", "filter": {"action": "work"}}).get_json()
         assert data["data"] == {"matched": 0, "done": 0, "complete": False}
 
+    def test_a_time_that_is_over_is_said_where_no_run_is_in_a_state_for_it(
+        self, post: Post, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "SECONDS", -1.0)
+        end(runs)
+        data = post("/api/runs/bulk", {"do": "retry", "filter": {"action": "work"}}).get_json()
+        assert data["data"] == {"matched": 0, "done": 0, "complete": False}
+
+    def test_a_cancel_does_not_go_through_the_history(
+        self, post: Post, runs: Runs, archiver: Archiver, redis_client: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        old = end(runs)
+        archiver.turn()
+        redis_client.delete(f"callboard:run:{old}")
+        monkeypatch.setattr(History, "page", lambda *_, **__: pytest.fail("it is read"))
+        queued(runs)
+        for chosen in ({"action": "work"}, {"status": "queued"}):
+            order = {"do": "cancel", "filter": chosen, "dryRun": True}
+            assert post("/api/runs/bulk", order).get_json()["data"]["matched"] == 1
+
     def test_of_a_time(self, post: Post, runs: Runs, api: Any, make_token: Any) -> None:
         run_id = queued(runs)
         record = runs.read(run_id)
