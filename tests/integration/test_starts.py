@@ -407,6 +407,11 @@ class TestOutsideATransaction:
         assert (record.call.jwt, record.call.claims) == (None, {})
         assert "started as the owner" in [line["event"] for line in lines]
 
+    def test_only_true_asks_for_the_owners_identity(self, run) -> None:
+        script.append(lambda ctx: ctx.start("forOwner", as_owner="false"))
+        run("parent")
+        assert answers[0].error == "as_owner must be True or False, not 'false'"
+
     def test_an_anonymous_run_starts_internal_actions(self, run, runs: Runs) -> None:
         script.append(lambda ctx: ctx.start("child", {"n": 1}))
         script.append(lambda ctx: ctx.start("parent"))

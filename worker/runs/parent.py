@@ -82,6 +82,8 @@ class Parent:
         mine, name = self._attempt.call, getattr(action, "name", action)
         if not isinstance(name, str):
             raise BadRequest(f"start: an action's name, not {type(action).__name__}")
+        if not isinstance(as_owner, bool):  # a text such as "false" would count as yes
+            raise BadRequest(f"as_owner must be True or False, not {as_owner!r:.80}")
         if mine.depth >= MAX_DEPTH:
             raise BadRequest(
                 f"Runs may start runs {MAX_DEPTH} deep, and this one is: does one start itself?"
