@@ -20,6 +20,7 @@ from callboard.sdk.unknown import unknown_action
 
 __all__ = ["check_schedules", "timing_mistakes"]
 
+MAX_CRON = 1_000  # characters
 MAX_MINUTES = 10_080  # a week
 CATCH_UP = ("none", "last", "all")
 OVERLAP = ("skip", "allow")
@@ -86,9 +87,12 @@ def timing_mistakes(entry: Schedule) -> Iterator[str]:
 def _cron_mistakes(entry: Schedule) -> Iterator[str]:
     if not isinstance(entry.cron, str) or len(entry.cron.split()) != 5:
         yield (
-            f"cron {entry.cron!r}: write 5 fields, minute hour day-of-month month day-of-week, "
+            f"cron {entry.cron!r:.80}: write 5 fields, minute hour day-of-month month day-of-week, "
             f"such as '0 9 * * 1-5'"
         )
+        return
+    if len(entry.cron) > MAX_CRON:
+        yield f"cron has {len(entry.cron):,} characters, at most {MAX_CRON:,} are taken"
         return
     if (mistake := _zone_mistake(entry.timezone)) is not None:
         yield mistake
@@ -108,9 +112,9 @@ def _zone_mistake(zone: object) -> str | None:
     try:
         ZoneInfo(zone)  # type: ignore[arg-type]  # what is no text raises, too
     except (KeyError, ValueError, OSError, TypeError):
-        near = difflib.get_close_matches(str(zone), available_timezones(), n=1)
+        near = difflib.get_close_matches(str(zone)[:80], available_timezones(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown timezone {zone!r}: give an IANA name, such as 'Europe/Berlin'.{hint}"
+        return f"unknown timezone {zone!r:.80}: give an IANA name, such as 'Europe/Berlin'.{hint}"
     return None
 
 

@@ -67,6 +67,8 @@ EVERY: dict[str, Any] = {"every_minutes": 5}
         ("s", "tidy", {**CRON, "cron": "60 9 * * *"}, "cron '60 9 .*: Bad minute"),
         ("s", "tidy", {**CRON, "cron": "0 0 30 2 *"}, "'0 0 30 2 .*: Bad day-of-month"),
         ("s", "tidy", {**CRON, "cron": "0 0 31 4,6,9,11 *"}, "Bad day-of-month"),
+        ("s", "tidy", {**CRON, "cron": "1" + ",1" * 500 + " * * * *"}, "1,009 characters, at most"),
+        ("s", "tidy", {**CRON, "timezone": "z" * 999}, "unknown timezone 'z{79}: give"),
         ("s", "tidy", {"cron": "0 9 * * *"}, "cron needs a timezone"),
         ("s", "tidy", {**CRON, "timezone": "America/New_Yorck"}, "mean 'America/New_York'"),
         ("s", "tidy", {**CRON, "timezone": "America"}, "unknown timezone 'America'"),
