@@ -215,6 +215,33 @@ def test_the_owner_looks_after_the_schedules(stack, console):
     expect(page.locator("tbody")).to_contain_text("(by hand)")
 
 
+def test_schedules_of_handlers_come_in_pages(app_stack, console):
+    names = ["digest:a", "digest:b", "digest:c"]
+    app_stack.call("putSchedules", {"names": names})
+    try:
+        page = console(app_stack, as_user="owner")
+        page.route(  # pages of one
+            re.compile(r"/api/schedules(\?.*)?$"),
+            lambda route: route.continue_(url=with_limit(route.request.url)),
+        )
+        page.get_by_role("link", name="Schedules").click()
+        cards = page.locator(".cards > li")
+        for count in (1, 2, 3):
+            expect(cards).to_have_count(count)
+            if count < 3:
+                page.get_by_role("button", name="More schedules").click()
+        expect(page.get_by_role("button", name="More schedules")).to_have_count(0)
+        page.get_by_role("button", name="Pause digest:c").click()
+        expect(cards.nth(2)).to_contain_text("none while it is paused")
+        expect(cards).to_have_count(3)
+    finally:
+        app_stack.call("removeSchedules", {"names": names})
+
+
+def with_limit(url: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}limit=1"
+
+
 def test_others_are_told_that_schedules_are_the_owners(stack, console):
     page = console(stack, "#/schedules")
     expect(page.locator(".note")).to_contain_text("Schedules are for the owner.")

@@ -37,3 +37,17 @@ async def start_and_join(ctx: AsyncActionContext) -> ActionResult:
 async def start_and_wait(ctx: AsyncActionContext) -> ActionResult:
     run = (await ctx.start("started", {"by": ctx.params["by"]})).unwrap()
     return await ctx.result(run["runId"])
+
+
+@action
+def put_schedules(ctx: ActionContext) -> ActionResult:
+    for name in ctx.params["names"]:
+        ctx.schedules.put(name, "started", cron="0 0 1 1 *", timezone="UTC").unwrap()
+    return ok()
+
+
+@action
+def remove_schedules(ctx: ActionContext) -> ActionResult:
+    for name in ctx.params["names"]:
+        ctx.schedules.remove(name).unwrap()
+    return ok()

@@ -12,15 +12,25 @@ export async function schedulesView(target, _, signal) {
 }
 
 async function load(list, signal) {
-  try {
-    const { schedules } = await ask("/api/schedules", { signal });
-    show(list, schedules.length
-      ? element("ul", { class: "cards" }, ...schedules.map((entry) => card(entry, list, signal)))
-      : note("There are no schedules yet.", "Declare them in actions/schedules.py."));
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    show(list, refusal(error));
-  }
+  const cards = element("ul", { class: "cards" });
+  const page = async (after) => {
+    try {
+      const query = after ? `?after=${encodeURIComponent(after)}` : "";
+      const data = await ask(`/api/schedules${query}`, { signal });
+      cards.append(...data.schedules.map(card));
+      showPage(list, cards, data.after && (() => page(data.after)));
+    } catch (error) {
+      if (error.name !== "AbortError") show(list, refusal(error));
+    }
+  };
+  await page(null);
+}
+
+function showPage(list, cards, more) {
+  show(list, cards.children.length ? cards
+    : note("There are no schedules yet.", "Declare them in actions/schedules.py."),
+    more ? element("button", { type: "button", class: "quiet", onclick: more }, "More schedules")
+      : null);
 }
 
 function refusal(error) {
@@ -30,14 +40,14 @@ function refusal(error) {
     "Sign in with the owner's token.");
 }
 
-function card(schedule, list, signal) {
+function card(schedule) {
   const told = element("p", { class: "hint", role: "status" });
   const act = (verb, say) => async (event) => {
     event.target.disabled = true;
     try {
       const data = await ask(path(schedule.name, verb), { method: "POST" });
       if (say) show(told, ...say(data));
-      else await load(list, signal);
+      else shown.replaceWith(card(data));
     } catch (error) {
       show(told, problem(error));
     } finally {
@@ -48,7 +58,7 @@ function card(schedule, list, signal) {
     element("a", { href: `#/runs/${data.runId}` }, `run ${data.runId.slice(0, 8)}`)];
   const button = (text, onclick) => element("button", { type: "button", class: "quiet", onclick,
     "aria-label": `${text} ${schedule.name}` }, text);
-  return element("li", {},
+  const shown = element("li", {},
     element("p", { class: "line" }, element("strong", {}, schedule.name), " ",
       schedule.paused ? badge("paused") : null),
     element("dl", {},
@@ -62,6 +72,7 @@ function card(schedule, list, signal) {
       schedule.paused ? button("Resume", act("resume")) : button("Pause", act("pause")),
       element("a", { href: `#/schedules/${schedule.name}` }, "History")),
     told);
+  return shown;
 }
 
 function timing(schedule) {
