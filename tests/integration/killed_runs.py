@@ -115,9 +115,9 @@ class Workers:
         if not self._open:
             settings = self.services.settings
             client = redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value())
-            self._open = [client, AsyncStore(self.mongodb_uri)]
-        client, store = self._open
-        runs = AsyncRuns(client, self.services.sealer, KEYS)
+            runs = AsyncRuns(client, self.services.sealer, KEYS)
+            self._open = [client, AsyncStore(self.mongodb_uri), runs]
+        _, store, runs = self._open
         action = self.services.registry.get(self.read(run_id).action)
         await Executor(self.services, runs, store).execute(Running(run_id, action, 1))
 
@@ -170,7 +170,7 @@ class Workers:
         """Of the event loop's connections."""
 
         async def close() -> None:
-            client, store = self._open
+            client, store, _ = self._open
             await client.aclose()
             await store.close()
 

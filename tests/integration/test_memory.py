@@ -344,11 +344,6 @@ class TestSteps:
         assert sorted(ledger) == [("a", ""), ("b", ""), ("c", "")]
 
 
-def test_what_names_no_run_is_told(workers: Workers) -> None:
-    bodies.append(lambda ctx: ctx.signal(7, "go"))
-    assert workers.finish(workers.start("free")).error == "signal: run_id is a text, not int"
-
-
 @BOTH
 def test_a_broker_that_is_away_is_no_failure_to_make_up_for(
     workers: Workers, monkeypatch: pytest.MonkeyPatch, name: str
@@ -416,6 +411,39 @@ class TestTasks:
             workers.release(run_id)
         workers.finish(run_id)
         assert ends == ["moment", "hour", "day", "year"]
+
+    def test_every_kill_point(self, workers: Workers) -> None:
+        """Whichever branch its process dies in: all of them come to one and the same end."""
+
+        async def branch(ctx: AsyncActionContext, name: str, seconds: float) -> list[str]:
+            key = ctx.step_key(name)
+            first = await ctx.step(name, effect_async, ctx.run_id, name, key)
+            if name == "b":
+                await ctx.wait_for_signal("go", timeout=seconds)
+            else:
+                await ctx.sleep(f"after {name}", seconds)
+            return [first, await ctx.step(f"{name}2", effect_async, ctx.run_id, f"{name}2", key)]
+
+        async def body(ctx: AsyncActionContext) -> ActionResult:
+            async with asyncio.TaskGroup() as group:
+                waits = {"a": 0.02, "b": DAY, "c": 3600}
+                tasks = [group.create_task(branch(ctx, *wait)) for wait in waits.items()]
+            return ok([task.result() for task in tasks])
+
+        bodies.append(body)
+        for kill_at in range(1, 100):
+            workers.kill_at, workers.points = kill_at, []
+            ledger.clear()
+            run_id = workers.start("freeAsync")
+            values = workers.result(run_id, ["go"])
+            counts = Counter(done for done, _ in ledger)
+            assert set(counts) == {"a", "a2", "b", "b2", "c", "c2"}
+            assert len({text for pair in values for text in pair}) == 6
+            if workers.kill_at > 0:
+                assert set(counts.values()) == {1}
+                return
+            assert max(counts.values()) <= 2
+        pytest.fail("it always died")
 
     @pytest.mark.parametrize("when", ["waiting", "running"])
     @pytest.mark.parametrize("sent", ["yes", "no", "later"])

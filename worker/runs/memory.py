@@ -29,13 +29,7 @@ from callboard.sdk.results import ActionResult, StopHandler, fail, ok
 
 from ..tools.ordinals import within_step
 from .kept_steps import KeptSteps
-from .step_arguments import (
-    checked_due,
-    checked_function,
-    checked_milliseconds,
-    checked_run_id,
-    checked_value,
-)
+from .step_arguments import checked_due, checked_function, checked_milliseconds, checked_value
 
 if TYPE_CHECKING:
     from callboard.sdk.retry import Retry
@@ -145,7 +139,6 @@ class _Memory(KeptSteps):
     def _signal(self, run_id: str, name: str, data: Any) -> Steps[ActionResult[Any]]:
         self.check()
         try:
-            run_id = checked_run_id("signal", run_id)
             name, value = signal_name(name), strict_json.loads(value_text("signal", data))
         except InvalidData as error:
             return fail(str(error), error.code)

@@ -17,7 +17,6 @@ __all__ = [
     "checked_due",
     "checked_function",
     "checked_milliseconds",
-    "checked_run_id",
     "checked_value",
 ]
 
@@ -35,13 +34,6 @@ def checked_function(what: str, function: object, retry: object) -> None:
     if retry is not None and not isinstance(retry, Retry):
         kind = type(retry).__name__
         raise InvalidData(f"{what}: retry is a Retry(max_attempts=...), not {kind}")
-
-
-def checked_run_id(what: str, run_id: object) -> str:
-    """Of the run that somebody tells something."""
-    if not isinstance(run_id, str):
-        raise InvalidData(f"{what}: run_id is a text, not {type(run_id).__name__}")
-    return run_id
 
 
 def checked_value(what: str, value: Any) -> bytes:
