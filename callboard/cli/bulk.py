@@ -22,19 +22,21 @@ _MORE = {"replay": "these would be replayed again; choose the others with --sinc
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 
 
-class _Moment(click.ParamType[str]):
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """So long ago (``90m``), or an ISO 8601 time with its offset; as the API takes it."""
+    if value is None:
+        return None
+    if ago := _AGO.fullmatch(value):
+        return iso(datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])}))
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return iso(moment)
+    raise click.BadParameter(f"{value!r}: such as 2h, 30m, 1d, or 2026-01-31T08:00:00Z")
 
-    name = "moment"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        if ago := _AGO.fullmatch(value):
-            return iso(datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])}))
-        with contextlib.suppress(ValueError):
-            moment = datetime.fromisoformat(value)
-            if moment.tzinfo is not None:
-                return iso(moment)
-        self.fail(f"{value!r}: such as 2h, 30m, 1d, or 2026-01-31T08:00:00Z", param, ctx)
+def _moment_option(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="TIME", callback=_moment, help=text)
 
 
 def bulk_options(command: Command) -> Command:
@@ -42,8 +44,8 @@ def bulk_options(command: Command) -> Command:
     for option in (
         click.option("--dry-run", is_flag=True, help="Count them only."),
         click.option("--limit", type=click.IntRange(1, 10_000), help="How many at most."),
-        click.option("--until", type=_Moment(), help="Enqueued then or earlier."),
-        click.option("--since", type=_Moment(), help="Enqueued then or later, such as 2h."),
+        _moment_option("--until", "Enqueued then or earlier."),
+        _moment_option("--since", "Enqueued then or later, such as 2h."),
         click.option("--caller", help="All runs of this caller."),
         click.option("--status", help="All runs of this status."),
         click.option("--action", help="All runs of this action."),
