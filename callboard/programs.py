@@ -54,6 +54,6 @@ def _require_ours(package: str) -> None:
     if not INSTALLED and theirs.exists() and not theirs.samefile(REPOSITORY / package):
         raise ConfigurationError(
             f"{theirs} has the name of Callboard's own {package}/ in its repository, which this "
-            f"environment runs from. Install Callboard as a package (`make wheel` builds it), or "
-            f"start from another folder."
+            f"environment runs from. Install Callboard as a package (`pip install {REPOSITORY}`, "
+            f"without -e), or start from another folder."
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from callboard.cli.actions import actions
 from callboard.cli.call import call
@@ -61,6 +62,9 @@ def _fail(message: str) -> NoReturn:
 def main(ctx: click.Context, env_file: Path) -> None:
     """Callboard runs server actions: Python functions that clients call over HTTP."""
     if ctx.invoked_subcommand not in WITHOUT_ENV_FILE:
+        named = ctx.get_parameter_source("env_file") is not ParameterSource.DEFAULT
+        if named and not env_file.exists():
+            raise click.BadParameter(f"there is no file {env_file}", param_hint="--env-file")
         ctx.obj = adopt_env_file(env_file)
 
 

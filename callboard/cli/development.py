@@ -16,6 +16,7 @@ from callboard.stack.folder import DEFAULT_FOLDER, DataFolder
 from callboard.stack.running import Running, read_running
 from callboard.stack.secrets import read_secrets
 from callboard.stack.tokens import DEFAULT_TTL, mint_token
+from callboard.subject import check_subject
 
 __all__ = [
     "adopt_running_stack",
@@ -94,6 +95,10 @@ def signed_token(
     claims: Mapping[str, Any] | None = None,
 ) -> str:
     """A token signed with JWT_SECRET, or with the generated secret of this development machine."""
+    try:
+        check_subject(subject, "--as")
+    except ValueError as error:
+        raise click.UsageError(f"{error}, such as alice.") from error
     adopt_running_stack(data_dir)
     secret = os.environ.get("JWT_SECRET")
     if not secret:

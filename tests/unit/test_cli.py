@@ -127,6 +127,13 @@ def test_a_subject_that_is_none_is_refused(run, subject):
     assert "Invalid value for 'SUB'" in done.output
 
 
+@pytest.mark.parametrize("subject", ["", "a\nb", "a" * 256])
+def test_a_caller_that_is_none_is_refused_before_anything_is_sent(run, subject):
+    done = run("call", "inviteAttendee", "--as", subject)
+    assert done.exit_code == 2
+    assert "--as" in done.output
+
+
 @pytest.mark.parametrize("ttl", ["-5", "0", "soon"])
 def test_a_token_that_has_ended_is_refused(run, ttl):
     done = run("token", "alice", "--ttl", ttl)

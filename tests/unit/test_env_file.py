@@ -81,3 +81,9 @@ def test_commands_of_a_developer_read_it_the_four_programs_do_not(
     assert os.environ["JWT_SECRET"] == ""
     assert CliRunner().invoke(main, ["token", "alice"]).exit_code == 0
     assert os.environ["JWT_SECRET"] == secret
+
+
+def test_a_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+    told = CliRunner().invoke(main, ["--env-file", str(tmp_path / "stagin.env"), "doctor"])
+    assert told.exit_code == 2
+    assert f"there is no file {tmp_path / 'stagin.env'}" in " ".join(told.output.split())

@@ -13,6 +13,7 @@ import structlog
 from celery import Celery
 from celery.apps import beat, worker
 from celery.apps.worker import install_worker_term_handler
+from celery.utils.text import str_to_list
 
 __all__ = ["Application"]
 
@@ -48,6 +49,17 @@ class Worker(worker.Worker):
         """Called by Celery when it begins to stop."""
         super().on_close()
         structlog.get_logger("callboard.worker").info("worker stopping", worker=self.hostname)
+
+    def setup_queues(self, include: Any, exclude: Any = None) -> None:
+        """Called by Celery with the flags --queues and --exclude-queues."""
+        known = sorted(self.app.amqp.queues)
+        for name in (*str_to_list(include or ()), *str_to_list(exclude or ())):
+            if name not in known:
+                sys.exit(
+                    f"callboard: No action has the queue {name!r}; those of the actions are "
+                    f"{', '.join(known)}: correct --queues, or name it in @action(queue=...)."
+                )
+        super().setup_queues(include, exclude)
 
     def prepare_args(self, **options: Any) -> dict[str, Any]:
         """Called by Celery. Workers know of each other by the run records: none hears others."""
