@@ -224,7 +224,7 @@ def test_schedules_of_handlers_come_in_pages(app_stack, console):
             re.compile(r"/api/schedules(\?.*)?$"),
             lambda route: route.continue_(url=with_limit(route.request.url)),
         )
-        page.get_by_role("link", name="Schedules").click()
+        page.get_by_role("navigation").get_by_role("link", name="Schedules").click()
         cards = page.locator(".cards > li")
         for count in (1, 2, 3):
             expect(cards).to_have_count(count)
