@@ -11,7 +11,7 @@ import structlog
 from flask import Blueprint, Response
 
 from callboard import cursor
-from callboard.errors import BadRequest, NotRetryable, RunRefused, SealError
+from callboard.errors import BadRequest, CallboardError, NotRetryable, RunRefused, SealError
 from callboard.runs.history import PastRun
 from callboard.runs.listing import RunFilter
 from callboard.runs.live import Position
@@ -143,6 +143,11 @@ def _tried(operation: Callable[[Services, Run], T], services: Services, run: Run
     try:
         return operation(services, run)
     except (RunRefused, SealError):
+        return None
+    except CallboardError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of a validator of the application's
+        _log.error("a run of a bulk request failed", run_id=run.id, exc_info=error)
         return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from callboard import ActionResult, Limit, action, ok
 from callboard.runs.outcome import Outcome
@@ -31,6 +31,18 @@ def strict(ctx: Any, params: Strict) -> ActionResult:
     return ok()
 
 
+class Failing(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def fail(cls, _: Any) -> Any:
+        raise KeyError("of the application")
+
+
+@action("failing")
+def failing(ctx: Any, params: Failing) -> ActionResult:
+    return ok()
+
+
 @action("open", anonymous=True)
 def open_to_all(ctx: Any) -> ActionResult:
     return ok()
@@ -51,7 +63,7 @@ def single(ctx: Any) -> ActionResult:
     return ok()
 
 
-ACTIONS = (work, strict, open_to_all, hidden, whole, single)
+ACTIONS = (work, strict, failing, open_to_all, hidden, whole, single)
 
 
 def end(

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from ended_runs import SEALER, end, lost, strict, work
+from ended_runs import SEALER, end, failing, lost, strict, work
 from flask.testing import FlaskClient
 from pymongo.database import Database
 
@@ -168,6 +168,16 @@ class TestBulk:
         before = redis_client.llen("callboard")
         assert post("/api/runs/bulk", order).get_json()["data"] == {**dry, "done": 4}
         assert redis_client.llen("callboard") == before + 4
+
+    def test_one_that_the_applications_code_fails_stops_no_other(
+        self, post: Post, runs: Runs
+    ) -> None:
+        refused = queued(runs, failing)
+        runs.cancel(refused, "failing", Outcome.canceled(refused))
+        end(runs), end(runs)
+        order = {"do": "replay", "filter": {"caller": "alice"}}
+        data = post("/api/runs/bulk", order).get_json()["data"]
+        assert data == {"matched": 3, "done": 2, "complete": True}
 
     def test_no_more_than_the_limit(
         self, post: Post, runs: Runs, monkeypatch: pytest.MonkeyPatch
