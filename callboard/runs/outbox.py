@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import UpdateOne
 
@@ -44,6 +44,8 @@ __all__ = ["OUTBOX", "AsyncOutbox", "Outbox", "Row", "is_elsewhere"]
 
 OUTBOX = "_outbox"
 SECONDS = 5.0  # that the database may take for a batch
+T = TypeVar("T")
+
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # by whatever clock
 
 
@@ -86,12 +88,12 @@ class Row:
         run_id = str(document["_id"])
         with readable(run_id):
             action = actions[document["action"]]
-            text = sealer.open("call", run_id, action.name, bytes(document["call"]))
-            key = document.get("idempotency")
+            text = sealer.open("call", run_id, action.name, _of(bytes, document["call"]))
+            key, due = document.get("idempotency"), document.get("due")
             terms = Terms(
-                group=document.get("group", ""),
-                join=document.get("join", ""),
-                size=document.get("size", 0),
+                group=_of(str, document.get("group", "")),
+                join=_of(str, document.get("join", "")),
+                size=_of(int, document.get("size", 0)),
             )
             return cls(
                 start=Start(
@@ -99,10 +101,17 @@ class Row:
                     action=action,
                     call=Call.from_json(text),
                     terms=terms,
-                    idempotency=(key[0], key[1]) if key else None,
+                    idempotency=(_of(str, key[0]), _of(str, key[1])) if key else None,
                 ),
-                due=document.get("due"),
+                due=None if due is None else _of(datetime, due),
             )
+
+
+def _of(kind: type[T], value: object) -> T:
+    """The value; raises TypeError for one of another kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__}, not {type(value).__name__}")
+    return value
 
 
 class _Rows(Rows):
@@ -187,7 +196,8 @@ class Outbox(_Rows, PlainRows):
     def waiting(self, now: datetime, limit: int) -> list[Document]:
         """The rows whose time to be looked at has come, the earliest first."""
         with guarded(SECONDS):
-            rows = self._plain.find({"next": {"$lte": now}})
+            # an id that is no text is not ours
+            rows = self._plain.find({"next": {"$lte": now}, "_id": {"$gt": ""}})
             return rows.sort("next", 1).limit(limit).to_list()
 
     def reschedule(self, row: Row, *, add: bool) -> None:

@@ -258,6 +258,31 @@ def test_what_cannot_be_read_here_is_left_and_holds_no_other_up(
     assert sorted(ids(database)) == sorted([foreign.start.run_id, "x"])
 
 
+SPOILED = [
+    *({"due": value} for value in (7, "soon", [])),
+    *({"call": value} for value in (None, 2**40, "text", [1])),
+    *({"action": value} for value in (7, [], {"$gt": ""})),
+    *({"group": value} for value in (7, [], {})),
+    *({"size": value} for value in ("many", [], 1.5)),
+    *({"idempotency": value} for value in (7, [1, 2], ["one"])),
+]
+
+
+def test_a_spoiled_row_costs_itself(
+    outbox: Outbox, publisher: Publisher, redis_client: redis.Redis, database: Database[Any]
+) -> None:
+    rows = [a_row(FAR) for _ in SPOILED]
+    outbox.put(rows)
+    for row, change in zip(rows, SPOILED, strict=True):
+        database[OUTBOX].update_one({"_id": row.start.run_id}, {"$set": change})
+    for run_id in (7, {"a": 1}):
+        database[OUTBOX].insert_one({"_id": run_id, "action": "work", "next": datetime.now(UTC)})
+    outbox.put([a_row()])
+    assert publisher.turn() == len(SPOILED) + 1
+    assert publisher.turn() == 0
+    assert queued(redis_client) == 1
+
+
 def test_another_time_is_the_rows_too(outbox: Outbox, database: Database[Any]) -> None:
     row = a_row(FAR)
     outbox.put([row])
