@@ -11,6 +11,7 @@ or ``cron`` and ``timezone``, ``catchUp``, ``overlap``, and where it stands, as 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from callboard.runs.record import readable
 from callboard.runs.rows import PlainRows, Rows
 from callboard.runs.seal import Call, Sealer
 from callboard.sans_io import Steps, awaited, plain
+from callboard.schedules.check import timing_mistakes
 from callboard.schedules.fires import Fire
 from callboard.schedules.state import State, begin_pause, end_pause, planned, timing
 from callboard.sdk.schedule import Schedule
@@ -89,6 +91,15 @@ def _definition(schedule: Schedule, call: Call, sealer: Sealer) -> Document:
     }
 
 
+def _require_usable(schedule: Schedule, state: State) -> None:
+    """Raise ValueError for what nobody has put so, or what today's zones know no more."""
+    for mistake in timing_mistakes(schedule):
+        raise ValueError(mistake)
+    moments = [state.through, state.last_fire, *itertools.chain(*state.pauses)]
+    if state.through is None or not all(isinstance(one, datetime | None) for one in moments):
+        raise ValueError("a time that is none")
+
+
 class _Rows(Rows):
     """What handlers do with them, plain and async ones; what the database raises is theirs."""
 
@@ -124,14 +135,17 @@ class _Rows(Rows):
         """From its document. Raises `SealError` for what no key opens."""
         call = self.call_of(document)
         with readable(str(document["_id"])):
-            schedule = schedule_of(document, call.params)
-            return Stored(schedule=schedule, call=call, state=State.of(document))
+            schedule, state = schedule_of(document, call.params), State.of(document)
+            _require_usable(schedule, state)
+            return Stored(schedule=schedule, call=call, state=state)
 
     def call_of(self, document: Mapping[str, Any]) -> Call:
         """Whom it runs as, and with what. Raises `SealError`."""
         name = str(document["_id"])
         with readable(name):
-            sealed = bytes(document["call"])
+            sealed = document["call"]
+            if not isinstance(sealed, bytes):
+                raise TypeError("no sealed call")
             return Call.from_json(self._sealer.open("schedule", name, document["action"], sealed))
 
 
@@ -201,7 +215,8 @@ class StoredSchedules(_Rows, PlainRows):
         self._write(
             [
                 UpdateOne(
-                    {"_id": row["_id"], "through": row["through"]}, {"$set": {"nextFire": until}}
+                    {"_id": row["_id"], "through": row.get("through")},
+                    {"$set": {"nextFire": until}},
                 )
                 for row in documents
             ]

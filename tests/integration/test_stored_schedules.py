@@ -363,3 +363,26 @@ class TestHandlers:
     def test_it_commits_with_its_transaction(self, ask: Any, kind: str, well: bool) -> None:
         ask.calls(f"{kind}InTransaction", {"well": well})
         assert ask.calls.database[STORED].count_documents({}) == well
+
+
+SPOILED: list[dict[str, Any]] = [
+    *({"everyMinutes": value} for value in (0, -5, 10**9, 1.5, "text")),
+    *({"everyMinutes": None, "cron": cron, "timezone": zone}
+      for cron, zone in (("text", "UTC"), (7, "UTC"), ("* * * * *", "Gone/Zone"))),
+    *({"call": value} for value in (None, 2**40, "text")),
+    *({"through": value} for value in (None, 7, "text")),
+    *({"pauses": value} for value in ([{"from": 1, "to": 2}], 7)),
+]  # fmt: skip
+
+
+def test_a_spoiled_one_holds_no_other_up(own: App) -> None:
+    names = [f"spoiled{number}" for number in range(len(SPOILED))]
+    for name, change in zip(names, SPOILED, strict=True):
+        own.put(replace(EACH_MINUTE, name=name))
+        own.rows.update_one({"_id": name}, {"$set": change})
+    own.put()
+    own.clock.advance(minutes=1)
+    beat = own.app.beat()
+    beat.turn(), beat.turn()
+    assert len(own.history()) == 1
+    assert not any(own.history(name) for name in names)

@@ -155,7 +155,7 @@ class StoredFires:
 
     def _fault(self, entry: Stored | None) -> str | None:
         if entry is None:
-            return "no key of SECRET_KEY opens it"
+            return "no key of SECRET_KEY opens it, or its row was altered"
         registry = self._services.registry
         if any(schedule.name == entry.schedule.name for schedule in registry.schedules):
             return "SCHEDULES has one of its name"
