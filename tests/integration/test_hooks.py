@@ -46,6 +46,10 @@ def what(ctx: Any_) -> ActionResult:
         raise Busy("for long")
     if wanted == "give up":
         raise GaveUp("for good")
+    if wanted == "exit":
+        raise SystemExit(3)
+    if wanted == "interrupt":
+        raise KeyboardInterrupt
     if wanted == "unwrap":
         fail("no").unwrap()
     return ok({"state": ctx.state}) if wanted == "answer" else None  # type: ignore[return-value]
@@ -235,6 +239,17 @@ def test_the_traceback_says_where_the_handler_was(own: Any, kind: str, around: H
     with pytest.raises(Busy):
         own(around, seen)(kind, {"do": "raise"})
     assert frames[-1] == "what"
+
+
+@pytest.mark.parametrize(
+    ("do", "raised"), [("exit", "SystemExit(3)"), ("interrupt", "KeyboardInterrupt()")]
+)
+def test_what_would_end_a_process_is_told_as_it_was_raised(
+    own: Any, kind: str, do: str, raised: str
+) -> None:
+    with pytest.raises((SystemExit, KeyboardInterrupt, RuntimeError)):
+        own(told, ended)(kind, {"do": do})
+    assert happened[1:] == [("told", 1, raised), ("ended", "Action failed")]
 
 
 @pytest.mark.parametrize(

@@ -79,20 +79,13 @@ async def outcome_of_async(
             return await handle()
         build = partial(_build_apart_async, services, runs, store)
         return await arun(Notifier(services, attempt, build, why).outcome(handle))
+    except (SystemExit, KeyboardInterrupt) as error:  # from a task they would end the loop
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
     finally:
         end_lines()
 
 
 async def _outcome_async(
-    services: Services, attempt: Attempt, runs: AsyncRuns, store: AsyncStore
-) -> Outcome:
-    try:
-        return await _handled_async(services, attempt, runs, store)
-    except (SystemExit, KeyboardInterrupt) as error:  # from a task they would end the loop
-        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
-
-
-async def _handled_async(
     services: Services, attempt: Attempt, runs: AsyncRuns, store: AsyncStore
 ) -> Outcome:
     on_session = _note_session_async(runs, attempt)
