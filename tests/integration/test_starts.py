@@ -399,13 +399,16 @@ class TestOutsideATransaction:
         # the module's own may be bound to what was configured before another test did it anew
         monkeypatch.setattr("worker.runs.parent._log", structlog.get_logger())
         script.append(lambda ctx: ctx.start("forOwner", as_owner=True))
+        script.append(lambda ctx: ctx.start("forOwner", as_owner=True, key="k"))
         with capture_logs() as lines:
             run("parent")
-        record = read(runs, answers[0].unwrap()["runId"])
+        ids = [answer.unwrap()["runId"] for answer in answers]
+        record = read(runs, ids[0])
         assert record.caller == "owner"
         assert record.call is not None
         assert (record.call.jwt, record.call.claims) == (None, {})
-        assert "started as the owner" in [line["event"] for line in lines]
+        logged = [line["run_id"] for line in lines if line["event"] == "started as the owner"]
+        assert logged == ids
 
     def test_only_true_asks_for_the_owners_identity(self, run) -> None:
         script.append(lambda ctx: ctx.start("forOwner", as_owner="false"))

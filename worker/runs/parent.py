@@ -103,8 +103,6 @@ class Parent:
             call = call.due_in(terms.delay / 1000)
         found.validate(call.params)
         require_key(found, call)
-        if as_owner:
-            _log.info("started as the owner", run_id=run_id, action=name, parent=call.parent)
         return Start(run_id=run_id, action=found, call=call, terms=terms)
 
     def _startable(self, name: str, caller: str | None) -> Action[Any]:
@@ -122,6 +120,13 @@ class Parent:
         if owner is None:
             raise Forbidden("as_owner=True: there is no owner; set OWNER_USER_ID")
         return owner
+
+    def log_as_owner(self, run_id: str, start: Start) -> None:
+        """That it is started as the owner; ``run_id``: the run that came of it."""
+        _log.info(
+            "started as the owner",
+            run_id=run_id, action=start.action.name, parent=self._attempt.run_id,
+        )  # fmt: skip
 
     @contextmanager
     def _counted(self, more: int) -> Iterator[None]:

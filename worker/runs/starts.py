@@ -78,7 +78,12 @@ class _Starts:
         except RunRefused as refusal:
             return fail(str(refusal), refusal.code)
         answer: ActionResult[list[str]] = yield self._tools.do(partial(self._place, [row]))
-        return ok({"runId": answer.data[0]}) if answer.success else answer
+        if not answer.success:
+            return answer
+        [run_id] = answer.data
+        if options["as_owner"]:
+            self._parent.log_as_owner(run_id, row.start)
+        return ok({"runId": run_id})
 
     def _start_all(
         self, calls: Sequence[tuple[str, Any]], then: tuple[str, Any] | None

@@ -73,9 +73,10 @@ class _Timetable:
     ) -> tuple[Schedule, Call]:
         """Raises `RunRefused`."""
         self._require_name(name)
-        start = Parent(self._reach, self._attempt).child(
-            f"schedule {name}", action, params, as_owner=as_owner
-        )
+        parent, run_id = Parent(self._reach, self._attempt), f"schedule {name}"
+        start = parent.child(run_id, action, params, as_owner=as_owner)
+        if as_owner:
+            parent.log_as_owner(run_id, start)
         if start.call.caller is None:
             raise BadRequest("schedules.put: this run has no caller to run as: pass as_owner=True")
         schedule = Schedule(name, start.action.name, params=start.call.params, **timing)
