@@ -62,6 +62,18 @@ class _DatabaseClock:
 
     def _ask(self) -> Steps[datetime]:
         """The time; half of what the answer took is added. Raises `DatabaseUnavailable`."""
+        server_time, took = yield from self._read()
+        moment = server_time + took / 2
+        self.ahead = self._local() - moment.timestamp()
+        return moment
+
+    def _passed(self) -> Steps[datetime]:
+        """A time that is over for certain, as late as can be known: what is due by it is not
+        early. Raises `DatabaseUnavailable`."""
+        return (yield from self._read())[0]
+
+    def _read(self) -> Steps[tuple[datetime, timedelta]]:
+        """What the database's clock said, and how long the answer took."""
         with mongodb.guarded():
             asked = time.monotonic()
             try:
@@ -70,10 +82,7 @@ class _DatabaseClock:
                 asked = time.monotonic()
                 answer = yield self._hello()
         server_time: datetime = answer["localTime"]
-        took = timedelta(seconds=time.monotonic() - asked)
-        moment = server_time.replace(tzinfo=UTC) + took / 2
-        self.ahead = self._local() - moment.timestamp()
-        return moment
+        return server_time.replace(tzinfo=UTC), timedelta(seconds=time.monotonic() - asked)
 
     def _hello(self) -> Any:
         return self._database().client.admin.command("hello")
@@ -83,12 +92,14 @@ class DatabaseClock(_DatabaseClock):
     """Of plain code."""
 
     __call__ = plain(_DatabaseClock._ask)
+    passed = plain(_DatabaseClock._passed)
 
 
 class AsyncDatabaseClock(_DatabaseClock):
     """Of an event loop."""
 
     __call__ = awaited(_DatabaseClock._ask)
+    passed = awaited(_DatabaseClock._passed)
 
 
 def ahead_of_broker(client: redis.Redis, local: Callable[[], float] = time.time) -> float:

@@ -219,7 +219,7 @@ def _run_later(
     raw: ActionRequest | None,
 ) -> Response:
     """Have the run started when it is due; 202."""
-    seconds = due.seconds(DatabaseClock(services.store.database))
+    seconds = due.seconds(DatabaseClock(services.store.database).passed)
     if seconds < 0 and not (idempotency and services.runs.keyed(idempotency[0])):
         raise due.past()  # but a call that is sent again joins its run, however late
     start = start_of(action, identity, params, max(seconds, 0.0), idempotency, raw)

@@ -17,7 +17,7 @@ from callboard.clock import DatabaseClock
 from callboard.errors import BrokerUnavailable, CallboardError, DatabaseUnavailable
 from callboard.runs.outbox import Outbox, Row
 from callboard.runs.seal import Call
-from callboard.runs.start import Start, Terms
+from callboard.runs.start import Start, Terms, milliseconds
 from callboard.runs.store import Accepted
 from callboard.sdk.action import Action
 from callboard.sdk.request import ActionRequest
@@ -52,7 +52,7 @@ def start_of(
         run_id=str(uuid.uuid4()),
         action=action,
         call=call,
-        terms=Terms(delay=round(seconds * 1000)),
+        terms=Terms(delay=milliseconds(seconds)),
         idempotency=idempotency,
     )
 
@@ -87,7 +87,7 @@ def place(services: Services, starts: Sequence[Start]) -> list[Answer]:
 
 def _park(services: Services, outbox: Outbox, starts: Sequence[Start]) -> None:
     if starts:
-        now = DatabaseClock(services.store.database)()
+        now = DatabaseClock(services.store.database).passed()
         outbox.put(
             [
                 Row(start=start, due=now + timedelta(milliseconds=start.terms.delay))

@@ -103,7 +103,7 @@ def reschedule(run_id: str) -> Response:
     services = current_services()
     run = services.visible_run(run_id, identity)
     due = _read_due(read_object(this_request()))
-    clock = DatabaseClock(services.store.database)
+    clock = DatabaseClock(services.store.database).passed
     seconds = due.seconds(clock)
     if seconds < 0:
         raise due.past()

@@ -36,7 +36,7 @@ from callboard.runs.history import RUNS
 from callboard.runs.record import readable
 from callboard.runs.rows import PlainRows, Rows
 from callboard.runs.seal import Call, Sealer
-from callboard.runs.start import Start, Terms
+from callboard.runs.start import Start, Terms, milliseconds
 from callboard.sans_io import Steps, awaited, plain
 from callboard.sdk.action import Action
 
@@ -60,7 +60,7 @@ class Row:
         """The start as it is to be published at this moment."""
         if self.due is None:
             return self.start
-        delay = max(self.due - now, timedelta()) // timedelta(milliseconds=1)
+        delay = milliseconds(max(self.due - now, timedelta()).total_seconds())
         return replace(self.start, terms=replace(self.start.terms, delay=delay))
 
     def document(self, sealer: Sealer) -> Document:

@@ -10,9 +10,14 @@ from callboard.runs.seal import Call
 if TYPE_CHECKING:
     from callboard.sdk.action import Action
 
-__all__ = ["PARKED_SECONDS", "Start", "Terms"]
+__all__ = ["PARKED_SECONDS", "Start", "Terms", "milliseconds"]
 
 PARKED_SECONDS = 3600  # what is due later than this survives the loss of Redis
+
+
+def milliseconds(seconds: float) -> int:
+    """Of a delay: never less than it."""
+    return -(-round(seconds * 1_000_000) // 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from callboard.runs.outcome import Outcome
 from callboard.runs.record import RunRecord
 from callboard.runs.seal import CALL_LIFETIME
 from callboard.runs.signals import Sent
-from callboard.runs.start import PARKED_SECONDS, Start
+from callboard.runs.start import PARKED_SECONDS, Start, milliseconds
 from callboard.runs.store import Runs
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class WaitingRuns:
         self._runs = runs
         self._outbox = Outbox(database, runs.sealer)
         self._actions = actions
-        self._clock = DatabaseClock(database)
+        self._clock = DatabaseClock(database).passed
 
     def find(self, run_id: str) -> RunRecord | None:
         """A run that the outbox has and Redis has not: its queue is full, or its start was
@@ -110,7 +110,7 @@ class WaitingRuns:
         self._in_redis(record.id)
         seconds = max(seconds, 0.0)
         call = record.call.due_in(seconds)
-        done = self._runs.reschedule(record, call, round(seconds * 1000))
+        done = self._runs.reschedule(record, call, milliseconds(seconds))
         if done and record.action in self._actions:
             start = Start(run_id=record.id, action=self._actions[record.action], call=call)
             row = Row(start=start, due=due)

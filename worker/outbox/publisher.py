@@ -46,7 +46,7 @@ class Publisher:
         self._runs = Runs(self._redis, services.sealer, services.keys)
         self._mark = services.keys.outbox
         self._outbox = Outbox(services.store.database, services.sealer)
-        self._clock = DatabaseClock(services.store.database)
+        self._clock = DatabaseClock(services.store.database).passed
         self._stopped = threading.Event()
         self._prepared = False
 

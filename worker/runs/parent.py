@@ -15,7 +15,7 @@ from callboard.runs.children import MAX_CHILDREN, MAX_DEPTH, group_runs, then_id
 from callboard.runs.limits import require_key
 from callboard.runs.scripts import GROUP_SECONDS
 from callboard.runs.seal import Call
-from callboard.runs.start import Start, Terms
+from callboard.runs.start import Start, Terms, milliseconds
 from callboard.runs.waiting import LONGEST
 from callboard.sans_io import Steps
 
@@ -46,7 +46,7 @@ class Parent:
         self, run_id: str, action: str, params: Any, seconds: float = 0.0, as_owner: bool = False
     ) -> Start:
         """One run, due in so many seconds."""
-        terms = Terms(delay=round(seconds * 1000))
+        terms = Terms(delay=milliseconds(seconds))
         with self._counted(1):
             return self._start_of(run_id, action, params, terms, as_owner)
 

@@ -119,7 +119,7 @@ class _Starts:
         if delay is not None and at is not None:
             raise BadRequest("start: give either delay or at")
         if due is not None or seconds or key is not None:
-            now = yield self._reach.clock()
+            now = yield self._reach.clock.passed()
             due = now + timedelta(seconds=seconds) if due is None else due
             seconds = within((due - now).total_seconds())
         start = self._parent.child(run_id, action, params, seconds, as_owner)
@@ -262,7 +262,7 @@ def _after(start: Start, seconds: float) -> Start:
     """The start, so much later."""
     if not start.terms.delay or not seconds:
         return start
-    left = max(start.terms.delay - round(seconds * 1000), 0)
+    left = max(start.terms.delay - int(seconds * 1000), 0)
     return replace(start, terms=replace(start.terms, delay=left))
 
 
