@@ -190,20 +190,13 @@ class TestBulk:
                          {"matched": 2, "done": 2, "complete": True}):  # fmt: skip
             assert post("/api/runs/bulk", order).get_json()["data"] == expected
 
-    def test_a_time_that_is_over_is_said(
-        self, post: Post, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("do", "put"), [("cancel", queued), ("retry", end)])
+    def test_a_time_that_is_over_is_said_whatever_state_the_runs_are_in(
+        self, post: Post, runs: Runs, monkeypatch: pytest.MonkeyPatch, do: str, put: Any
     ) -> None:
         monkeypatch.setattr(module, "SECONDS", -1.0)
-        queued(runs)
-        data = post("/api/runs/bulk", {"do": "cancel", "filter": {"action": "work"}}).get_json()
-        assert data["data"] == {"matched": 0, "done": 0, "complete": False}
-
-    def test_a_time_that_is_over_is_said_where_no_run_is_in_a_state_for_it(
-        self, post: Post, runs: Runs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "SECONDS", -1.0)
-        end(runs)
-        data = post("/api/runs/bulk", {"do": "retry", "filter": {"action": "work"}}).get_json()
+        put(runs)
+        data = post("/api/runs/bulk", {"do": do, "filter": {"action": "work"}}).get_json()
         assert data["data"] == {"matched": 0, "done": 0, "complete": False}
 
     def test_a_cancel_does_not_go_through_the_history(
