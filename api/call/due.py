@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from callboard.errors import BadRequest
+from callboard.numbers import is_number
 from callboard.runs.waiting import LONGEST
 
 __all__ = ["Due", "due_of", "moment_of", "read_due", "seconds_of"]
@@ -63,7 +64,7 @@ def due_of(delay: object, at: object) -> Due:
 
 def seconds_of(delay: object) -> float:
     """The ``delay`` of a body; raises `BadRequest`."""
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= LONGEST:
+    if not is_number(delay) or not 0 <= delay <= LONGEST:
         raise _no_seconds("delay", delay)
     return float(delay)
 

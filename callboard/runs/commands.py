@@ -117,8 +117,8 @@ class Wait:
 
     def to_json(self) -> bytes:
         """What the record says of it; the time is a field of its own."""
-        told = {"kind": self.kind, "name": self.name}
-        return strict_json.dumps({**told, "others": self.others} if self.others else told)
+        fields = {"kind": self.kind, "name": self.name}
+        return strict_json.dumps({**fields, "others": self.others} if self.others else fields)
 
 
 class Commands:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from pymongo import UpdateOne
 
@@ -34,7 +34,7 @@ from callboard.errors import KeyReused, RunRefused, SealError
 from callboard.runs.commands import Accepted
 from callboard.runs.history import RUNS
 from callboard.runs.record import readable
-from callboard.runs.rows import PlainRows, Rows
+from callboard.runs.rows import PlainRows, Rows, of_kind
 from callboard.runs.seal import Call, Sealer
 from callboard.runs.start import Start, Terms, milliseconds
 from callboard.sans_io import Steps, awaited, plain
@@ -44,8 +44,6 @@ __all__ = ["OUTBOX", "AsyncOutbox", "Outbox", "Row", "is_elsewhere"]
 
 OUTBOX = "_outbox"
 SECONDS = 5.0  # that the database may take for a batch
-T = TypeVar("T")
-
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # by whatever clock
 
 
@@ -88,12 +86,12 @@ class Row:
         run_id = str(document["_id"])
         with readable(run_id):
             action = actions[document["action"]]
-            text = sealer.open("call", run_id, action.name, _of(bytes, document["call"]))
+            text = sealer.open("call", run_id, action.name, of_kind(bytes, document["call"]))
             key, due = document.get("idempotency"), document.get("due")
             terms = Terms(
-                group=_of(str, document.get("group", "")),
-                join=_of(str, document.get("join", "")),
-                size=_of(int, document.get("size", 0)),
+                group=of_kind(str, document.get("group", "")),
+                join=of_kind(str, document.get("join", "")),
+                size=of_kind(int, document.get("size", 0)),
             )
             return cls(
                 start=Start(
@@ -101,17 +99,10 @@ class Row:
                     action=action,
                     call=Call.from_json(text),
                     terms=terms,
-                    idempotency=(_of(str, key[0]), _of(str, key[1])) if key else None,
+                    idempotency=(of_kind(str, key[0]), of_kind(str, key[1])) if key else None,
                 ),
-                due=None if due is None else _of(datetime, due),
+                due=None if due is None else of_kind(datetime, due),
             )
-
-
-def _of(kind: type[T], value: object) -> T:
-    """The value; raises TypeError for one of another kind."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__}, not {type(value).__name__}")
-    return value
 
 
 class _Rows(Rows):

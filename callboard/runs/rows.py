@@ -7,14 +7,16 @@ with `PlainRows` beside it for plain callers, who may also look rows up and go t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from pymongo.collection import Collection
 
 from callboard.connections.mongodb import AnyCollection, AnyDatabase, Document, guarded
 from callboard.runs.seal import Sealer
 
-__all__ = ["PlainRows", "Rows"]
+__all__ = ["PlainRows", "Rows", "of_kind"]
+
+T = TypeVar("T")
 
 
 class Rows:
@@ -49,3 +51,10 @@ class PlainRows(Rows):
         with guarded(self.seconds):
             rows = self._plain.find({"_id": {"$gt": row_id}})
             return rows.sort("_id", 1).limit(limit).to_list()
+
+
+def of_kind(kind: type[T], value: object) -> T:
+    """The value of a row's field; raises TypeError for one of another kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__}, not {type(value).__name__}")
+    return value

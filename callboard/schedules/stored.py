@@ -27,7 +27,7 @@ from callboard.connections.mongodb import (
 )
 from callboard.errors import SealError
 from callboard.runs.record import readable
-from callboard.runs.rows import PlainRows, Rows
+from callboard.runs.rows import PlainRows, Rows, of_kind
 from callboard.runs.seal import Call, Sealer
 from callboard.sans_io import Steps, awaited, plain
 from callboard.schedules.check import timing_mistakes
@@ -143,9 +143,7 @@ class _Rows(Rows):
         """Whom it runs as, and with what. Raises `SealError`."""
         name = str(document["_id"])
         with readable(name):
-            sealed = document["call"]
-            if not isinstance(sealed, bytes):
-                raise TypeError("no sealed call")
+            sealed = of_kind(bytes, document["call"])
             return Call.from_json(self._sealer.open("schedule", name, document["action"], sealed))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from callboard.numbers import is_number
 from callboard.sdk.limit import Limit
 from callboard.sdk.retry import Retry
 
@@ -78,6 +79,4 @@ def is_name(value: object) -> bool:
 
 
 def _is_timeout(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT
-    )
+    return is_number(value) and 0 < value <= MAX_TIMEOUT

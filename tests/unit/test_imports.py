@@ -23,7 +23,7 @@ FORBIDDEN = {
 }
 # rooms and modules of `callboard`; none imports one of a later line
 LAYERS = (
-    ("codes", "errors", "types", "strict_json", "cursor", "times", "subject", "layout"),
+    ("codes", "errors", "types", "strict_json", "cursor", "times", "numbers", "subject", "layout"),
     ("json_object", "log", "processes", "sans_io", "tracing"),
     ("settings", "connections"),
     ("clock", "sdk"),

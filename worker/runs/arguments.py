@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from callboard.errors import BadRequest
+from callboard.numbers import is_number
 from callboard.runs.children import MAX_CHILDREN
 from callboard.runs.idempotency import MAX_KEY_LENGTH
 from callboard.runs.waiting import LONGEST
@@ -27,7 +28,7 @@ def checked_delay(delay: object) -> float:
     """Seconds."""
     if delay is None:
         return 0.0
-    if isinstance(delay, bool) or not isinstance(delay, int | float):
+    if not is_number(delay):
         raise BadRequest(f"delay: seconds, not {type(delay).__name__}")
     if not delay >= 0:
         raise BadRequest(f"delay: 0 or more seconds, not {delay}")

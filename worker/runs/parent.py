@@ -61,12 +61,12 @@ class Parent:
         with self._counted(size):
             ids = group_runs(group, size)
             for number, (run_id, call) in enumerate(zip(ids, calls, strict=True)):
-                with _told_of(f"call {number}"):
+                with _naming(f"call {number}"):
                     starts.append(self._start_of(run_id, *call, terms))
                 if number % PART == PART - 1:
                     yield self._reach.pause()
             if joining is not None:
-                with _told_of("then"):
+                with _naming("then"):
                     starts.append(self._joining(group, size, *joining))
         return starts
 
@@ -142,11 +142,11 @@ class Parent:
 
 
 @contextmanager
-def _told_of(what: str) -> Iterator[None]:
+def _naming(what: str) -> Iterator[None]:
     """A refusal within is one of this part of a `start_all`, with its own code."""
     try:
         yield
     except RunRefused as refusal:
-        told = BadRequest(f"start_all: {what}: {refusal}")
-        told.code = refusal.code
-        raise told from None
+        named = BadRequest(f"start_all: {what}: {refusal}")
+        named.code = refusal.code
+        raise named from None

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from callboard import strict_json
 from callboard.errors import ServiceUnavailable
+from callboard.numbers import is_number
 
 __all__ = ["AsyncProgress", "Progress"]
 
@@ -26,7 +27,7 @@ Update = tuple[float, str | None]
 
 def _checked(fraction: float, message: str | None) -> Update:
     """An update to write; raises TypeError or ValueError for what is no fraction."""
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+    if not is_number(fraction):
         raise TypeError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")
     if not math.isfinite(fraction) or not 0 <= fraction <= 1:
         raise ValueError(f"progress() takes a fraction from 0 to 1, not {fraction!r}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from callboard.numbers import is_number
 from callboard.runs.children import group_runs
 from callboard.runs.ends import End
 from callboard.runs.record import is_run_id
@@ -74,7 +75,7 @@ class _Results:
             return fail(f"No run {run_id!r:.80}", "not_found")
         if run_id == self._attempt.run_id:
             return fail("ctx.result: a run cannot wait for its own end", "bad_request")
-        if timeout is None or _is_number(timeout):
+        if timeout is None or (is_number(timeout) and not math.isnan(timeout)):
             return None
         return fail(f"timeout: seconds, or None, not {timeout!r:.80}", "bad_request")
 
@@ -113,11 +114,6 @@ def _shown(run_id: str, end: End | None) -> dict[str, Any]:
         "status": end and end.status,
         "result": result,
     }
-
-
-def _is_number(value: Any) -> bool:
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and not math.isnan(value)
 
 
 def _deadline(timeout: float | None) -> float:

@@ -8,6 +8,7 @@ from inspect import iscoroutine
 from typing import Any
 
 from callboard.errors import InvalidData
+from callboard.numbers import is_number
 from callboard.runs.kept import value_text
 from callboard.runs.waiting import LONGEST
 from callboard.sdk.results import ActionResult
@@ -48,7 +49,7 @@ def checked_value(what: str, value: Any) -> bytes:
 
 def checked_milliseconds(what: str, seconds: object) -> int:
     """Of a wait of so many seconds."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if not is_number(seconds):
         raise InvalidData(f"{what}: seconds, not {type(seconds).__name__}")
     if not 0 <= seconds <= LONGEST:
         raise InvalidData(f"{what}: 0 seconds to {_DAYS} days, not {seconds}")
