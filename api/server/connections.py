@@ -54,11 +54,9 @@ class Connections:
             self._by_address[connection.key] += 1
             if self.per_address and self._by_address[connection.key] > self.per_address:
                 return HTTPStatus.TOO_MANY_REQUESTS
-        if len(self._open) - self._ended > self.capacity and not self._make_room(
-            besides=connection
-        ):
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        return None
+        if self._excess > 0:
+            self._make_room(besides=connection)
+        return HTTPStatus.SERVICE_UNAVAILABLE if self._excess > 0 else None
 
     def remove(self, connection: Connection) -> None:
         """It is closed."""
@@ -69,17 +67,21 @@ class Connections:
             if not self._by_address[key]:
                 del self._by_address[key]
 
-    def _make_room(self, besides: Connection | None = None) -> bool:
-        """End those that have waited for their clients longest; whether there were any."""
+    @property
+    def _excess(self) -> int:
+        """How many more there are than places: also those that were refused and still linger."""
+        return len(self._open) - self._ended - self.capacity
+
+    def _make_room(self, besides: Connection | None = None) -> None:
+        """End those that have waited for their clients longest."""
         waiting = [
             one
             for one in self._open
             if one.phase is not WORKING and not one.ended and one is not besides
         ]
         waiting.sort(key=lambda one: one.since)
-        for connection in waiting[: max(1, int(self.capacity * MADE_ROOM))]:
+        for connection in waiting[: max(1, self._excess, int(self.capacity * MADE_ROOM))]:
             self._end(connection)
-        return bool(waiting)
 
     def _end(self, connection: Connection) -> None:
         connection.end()
