@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from callboard.log.printed import error_stream
+from callboard.log.stream import LineStream
 from callboard.log.values import cut, plain, to_json
 
 __all__ = [
@@ -59,10 +60,11 @@ def configure_logging(
     if not readable:
         processors.append(structlog.processors.format_exc_info)
     last = _readable(stream) if readable else _json_line
+    lines = LineStream(stream)
     structlog.configure(
         processors=[*processors, last if redact is None else _redacted(last, redact)],
         wrapper_class=_BoundLogger,
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
 
@@ -115,7 +117,7 @@ class _Interpolated(structlog.make_filtering_bound_logger("INFO")):  # type: ign
         except Exception as error:  # noqa: BLE001 - of a value, or of the stream
             with suppress(Exception):
                 line = {"event": event, "level": method_name, "log_error": error}
-                error_stream().write(f"{to_json(line)}\n")
+                LineStream(error_stream()).line(to_json(line))
 
 
 def _forgiving(level: str) -> Callable[..., Any]:
@@ -179,7 +181,7 @@ def route_standard_logging(
 
     For a process of our own, which no one else's code has set up.
     """
-    handler = handler or logging.StreamHandler(error_stream())
+    handler = handler or logging.StreamHandler(LineStream(error_stream()))
     handler.setFormatter(standard_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -28,6 +28,7 @@ from callboard.runs.history import KEPT_SECONDS, Document, History
 from callboard.runs.outbox import Outbox
 from callboard.runs.outcome import WORKER_LOST
 
+from ..loop.step import LoopStep
 from ..services import Services
 
 __all__ = ["Archiver", "ArchiverStep"]
@@ -160,7 +161,7 @@ def _drop(run_id: str, error: Exception) -> None:
 class ArchiverStep(bootsteps.StartStopStep):
     """Starts the archiver once the pool runs, and stops it before."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", LoopStep)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

@@ -26,7 +26,11 @@ _log = structlog.get_logger("callboard.worker")
 
 
 class LoopStep(bootsteps.StartStopStep):
-    """Starts them once the pool runs; none where no action is async."""
+    """Starts them once the pool runs; none where no action is async.
+
+    Every step that starts a thread requires this one: what a thread holds at a fork, a lock or a
+    half-imported module, nobody lets go of in the new process.
+    """
 
     requires = ("celery.worker.components:Pool",)
 

@@ -24,6 +24,7 @@ from callboard.processes.threads import supervise
 from callboard.runs.outbox import Outbox, Row, is_elsewhere
 from callboard.runs.store import Accepted, Runs
 
+from ..loop.step import LoopStep
 from ..services import Services
 
 __all__ = ["Publisher", "PublisherStep"]
@@ -129,7 +130,7 @@ class Publisher:
 class PublisherStep(bootsteps.StartStopStep):
     """Starts the publisher once the pool runs, and stops it before."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", LoopStep)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

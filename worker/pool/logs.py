@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor
 from callboard.log.lines import route_standard_logging
 from callboard.log.printed import capture_output
 from callboard.log.run_lines import keep_standard_logging
+from callboard.log.stream import writing
 
 from ..lease.scoreboard import Scoreboard
 from ..loop.running import current
@@ -49,6 +50,15 @@ def _add(line: EventDict, run_id: str, action: str) -> None:
     line.setdefault("action", action)
 
 
+class _File(WatchedFileHandler):
+    """A file whose lines are whole when a process is forked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As the standard library's."""
+        with writing:
+            super().emit(record)
+
+
 def connect_logging() -> None:
     """Have Celery leave its logging to us; `configure_logging` says how it looks."""
     signals.setup_logging.connect(_set_up)
@@ -56,7 +66,7 @@ def connect_logging() -> None:
 
 
 def _set_up(loglevel: int, logfile: str | None, **_: Any) -> None:
-    handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else None
+    handler = _File(logfile, encoding="utf-8") if logfile else None
     route_standard_logging(loglevel, handler)
     keep_standard_logging(loglevel)
     capture_output()

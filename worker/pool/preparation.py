@@ -11,6 +11,7 @@ from celery import bootsteps
 from callboard.errors import ConfigurationError, DatabaseUnavailable
 from callboard.processes.threads import supervise
 
+from ..loop.step import LoopStep
 from ..tools.indexes import create_indexes
 
 __all__ = ["DatabaseStep"]
@@ -23,7 +24,7 @@ _log = structlog.get_logger("callboard.worker")
 class DatabaseStep(bootsteps.StartStopStep):
     """Makes the indexes beside the first runs, again and again while the database is away."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", LoopStep)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

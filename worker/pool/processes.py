@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
 import sys
 from pathlib import Path
+from threading import get_ident
 
-__all__ = ["bound_memory", "die_first", "die_with_parent"]
+__all__ = ["bound_memory", "die_first", "die_with_parent", "half_imported"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,6 +48,17 @@ def die_first(score: int = 500) -> None:
     """
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(score))
+
+
+def half_imported() -> list[str]:
+    """In a forked process: the modules that another thread of its parent was about to import.
+
+    That thread is not there, so these imports never end, and who imports such a module waits for
+    ever. `importlib` keeps a lock for each import under way, and does not set them back at a fork.
+    """
+    locks = getattr(importlib._bootstrap, "_module_locks", {})
+    owners = {name: getattr(lock(), "owner", None) for name, lock in list(locks.items())}
+    return sorted(name for name, owner in owners.items() if owner not in (None, get_ident()))
 
 
 def _memory() -> int:
