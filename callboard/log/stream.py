@@ -39,4 +39,4 @@ class LineStream:
         """Write a line."""
         self.write(f"{text}\n")
 
-    debug = info = warning = warn = error = exception = critical = fatal = msg = log = line
+    debug = info = warning = warn = error = exception = critical = fatal = line

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from forked import exit_code
 
-from worker.pool.processes import die_with_parent, half_imported
-from worker.runs.descendants import prepare_child
+from worker.pool.processes import begin_child, die_with_parent, half_imported
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can promise it")
 
@@ -58,15 +57,15 @@ def test_a_fork_in_the_middle_of_an_import_is_seen(importing: str) -> None:
 
 
 def test_a_child_that_is_forked_then_ends(importing: str) -> None:
-    def prepares() -> None:
-        prepare_child()
-        os._exit(0)
-
-    assert exit_code(prepares) == 1
+    parent = os.getpid()
+    assert exit_code(lambda: begin_child(parent)) == 1
 
 
 def test_a_fork_while_nothing_is_imported_is_sound() -> None:
+    parent = os.getpid()
+
     def is_sound() -> None:
+        begin_child(parent)
         assert half_imported() == []
 
     assert exit_code(is_sound) == 0

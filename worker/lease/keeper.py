@@ -18,7 +18,6 @@ stop.
 
 from __future__ import annotations
 
-import gc
 import os
 import queue
 import sys
@@ -37,7 +36,7 @@ from callboard.runs.store import Runs
 
 from ..hooks.step import HooksStep
 from ..loop.step import LoopStep
-from ..pool.processes import bound_memory, die_first, die_with_parent
+from ..pool.processes import begin_child
 from ..pool.strays import end_strays
 from ..runs.descendants import prepare_child
 from ..runs.execution import install_stop_signal
@@ -211,10 +210,7 @@ class KeeperStep(bootsteps.StartStopStep):
 
 
 def _prepare_child(services: Services, main: int) -> None:
-    die_with_parent(main)
-    bound_memory()
-    die_first()
-    gc.freeze()  # what the main process had made stays: the collector need not look at it
+    begin_child(main)
     prepare_child()
     services.scoreboard.begin()
     install_stop_signal(services)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -29,7 +28,7 @@ from callboard.runs.message import Wakeup
 
 from ..hooks.process import held_in_loop
 from ..lease.slots import Slots
-from ..pool.processes import bound_memory, die_first, die_with_parent
+from ..pool.processes import begin_child
 from ..pool.task_events import TaskEvents
 from ..runs.descendants import prepare_child
 from ..runs.execution import STOP_SIGNAL
@@ -65,10 +64,7 @@ def run_loop(
     ``queues``: the keys of the lists to take from. ``max_memory``: KiB, above which the process is
     replaced. ``parent``: the id of the worker's main process.
     """
-    die_with_parent(parent)
-    bound_memory()
-    die_first()
-    gc.freeze()  # what the main process had made stays: the collector need not look at it
+    begin_child(parent)
     prepare_child()
     platforms.signals.reset(*WORKER_SIGRESET, "SIGQUIT")  # those of the main process
     platforms.signals.ignore(*WORKER_SIGIGNORE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import resource
@@ -12,9 +13,28 @@ import sys
 from pathlib import Path
 from threading import get_ident
 
-__all__ = ["bound_memory", "die_first", "die_with_parent", "half_imported"]
+import structlog
+
+__all__ = ["begin_child", "die_with_parent", "half_imported"]
 
 _PR_SET_PDEATHSIG = 1
+
+_log = structlog.get_logger("callboard.worker")
+
+
+def begin_child(parent: int) -> None:
+    """First of all in a process that the worker has forked. Ends it, to be replaced, if it is
+    unsound.
+
+    ``parent``: the id of the worker's main process.
+    """
+    die_with_parent(parent)
+    if modules := half_imported():
+        _log.warning("replaced: forked in the middle of an import", modules=modules)
+        os._exit(1)
+    _bound_memory()
+    _die_first()
+    gc.freeze()  # what the main process had made stays: the collector need not look at it
 
 
 def die_with_parent(parent: int) -> None:
@@ -29,7 +49,7 @@ def die_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def bound_memory(share: float = 0.75) -> None:
+def _bound_memory(share: float = 0.75) -> None:
     """Let this process have at most ``share`` of the machine's (or the container's) memory.
 
     A handler that wants more gets a MemoryError, which ends its run; without the bound the
@@ -41,7 +61,7 @@ def bound_memory(share: float = 0.75) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def die_first(score: int = 500) -> None:
+def _die_first(score: int = 500) -> None:
     """Where memory runs out nevertheless, have the kernel end this process before others (Linux).
 
     Its run starts again; the API, the worker itself or a database beside it would be missed more.

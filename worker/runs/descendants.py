@@ -25,7 +25,7 @@ import structlog
 
 from callboard.processes.orphans import adopt_orphans, below, end
 
-from ..pool.processes import die_with_parent, half_imported
+from ..pool.processes import die_with_parent
 
 __all__ = ["end_children", "is_child", "is_helper", "prepare_child"]
 
@@ -47,10 +47,7 @@ _fork = threading.local()  # what the thread that forks was like before
 
 
 def prepare_child() -> None:
-    """In a child of the worker, before its first run. Ends it, to be replaced, if it is unsound."""
-    if modules := half_imported():
-        _log.warning("replaced: forked in the middle of an import", modules=modules)
-        os._exit(1)
+    """In a child of the worker, before its first run."""
     adopt_orphans()
     _Child.process = os.getpid()
     _allow_children()
